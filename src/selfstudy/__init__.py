@@ -1,0 +1,141 @@
+"""selfstudy: models that train themselves from their own signals.
+
+The words of the command line, in Python:
+
+    task = selfstudy.task("chain100")
+    model = selfstudy.model("tiny-lm")
+    fitted = selfstudy.fit("rest-mcts", task="chain100", model="tiny-lm", out="runs/first", rounds=1)
+    fitted.model                      # the trained model
+    selfstudy.load("runs/first")      # the same, later
+
+Nothing heavy is imported before one of these functions runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfstudy.core.method import Fit
+
+__version__ = "0.1.0"
+__all__ = ["compare", "fit", "load", "model", "task"]
+
+
+def task(spec: str) -> Any:
+    """Return the task named by `spec`: built in, such as "chain100", or a file, such as "jsonl:mine.jsonl".
+
+    Raises:
+        UsageError: no task has that name.
+        DataError: the data cannot be read.
+    """
+    from selfstudy.tasks.loading import task as load_task
+
+    return load_task(spec)
+
+
+def model(spec: str) -> Any:
+    """Return the model named by `spec`: "tiny-lm", a hub id, a local folder or a GGUF file.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    from selfstudy.models.language.loading import language_model
+
+    return language_model(spec)
+
+
+def fit(
+    method: str,
+    *,
+    task: Any,
+    model: Any,
+    out: str | Path | None = None,
+    seed: int = 0,
+    budget: str | dict[str, float] | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    **fields: Any,
+) -> Fit:
+    """Train `model` on `task` by `method`, in a directory that survives being killed, and evaluate it.
+
+    Calling it again with the same settings continues a run that was cut off, or reads back a finished one.
+
+    Args:
+        method: its name in the index, such as "rest-mcts".
+        task: a name as for `task`, or a task.
+        model: a name as for `model`, or a model.
+        out: the run's directory; None makes runs/METHOD-TASK-N.
+        seed: the root of all random draws.
+        budget: upper limits, such as "tokens=2e6" or {"generated_tokens": 2e6}; None is unlimited.
+        train_limit: training problems used, the first ones; None is all.
+        test_limit: test problems of the evaluation; None is all.
+        fields: the method's hyper-parameters; nested ones as dictionaries.
+
+    Raises:
+        UsageError: an unknown name or field, or a directory that holds another run.
+    """
+    from selfstudy.app.fitting import fit as fit_method
+
+    return fit_method(
+        method,
+        task,
+        model,
+        out=out,
+        seed=seed,
+        budget=budget,
+        fields=fields,
+        train_limit=train_limit,
+        test_limit=test_limit,
+    )
+
+
+def compare(
+    *methods: str,
+    task: str,
+    model: str = "tiny-lm",
+    budget: str | dict[str, float],
+    seeds: int = 5,
+    out: str | Path | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    fields: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Fit each method with each seed on one budget; return accuracies and paired differences as JSON data.
+
+    Args:
+        methods: names in the index.
+        task: the task's name.
+        model: the model's name.
+        budget: the limits each fit gets.
+        seeds: how many seeds, 0 upwards.
+        out: the directory; None makes runs/compare-TASK-N.
+        train_limit: training problems used; None is all.
+        test_limit: test problems of the evaluations; None is all.
+        fields: hyper-parameters by method name.
+    """
+    from selfstudy.app.comparing import compare as compare_methods
+
+    return compare_methods(
+        methods,
+        task,
+        model,
+        budget=budget,
+        seeds=seeds,
+        out=out,
+        fields=fields,
+        train_limit=train_limit,
+        test_limit=test_limit,
+    )
+
+
+def load(directory: str | Path) -> Any:
+    """Return the trained model of the finished run in `directory`.
+
+    Raises:
+        UsageError: there is no finished run.
+    """
+    from selfstudy.app.saving import load as load_run
+
+    return load_run(directory)

@@ -1,0 +1,255 @@
+"""The command line. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from selfstudy import __version__
+from selfstudy.core.errors import SelfstudyError, UsageError, nearest
+
+EXAMPLES = """\
+examples:
+  selfstudy demo                                        the main job on the embedded default, in minutes
+  selfstudy show rest-mcts                              what a method does, and its fields
+  selfstudy fit rest-mcts --task chain100 --out runs/first --search.branch 4
+  selfstudy fit rest-em --task jsonl:mine.jsonl --model path/to/model --budget tokens=2e6 --dry-run
+"""
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell reports it
+Rest = list[str]
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports mistakes as `UsageError`, one paragraph like every other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing usage and exiting."""
+        raise UsageError(f"{message[0].upper()}{message[1:]}. See: {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see `selfstudy.core.errors`)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    traceback = "--traceback" in arguments
+    arguments = [argument for argument in arguments if argument != "--traceback"]
+    try:
+        code = _command(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python flushes stdout again at exit: give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (KeyboardInterrupt, Exception) as error:
+        if traceback:
+            import traceback as trace
+
+            trace.print_exc()
+        elif isinstance(error, KeyboardInterrupt):
+            sys.stderr.write("selfstudy: interrupted\n")
+        elif isinstance(error, SelfstudyError):
+            sys.stderr.write(f"selfstudy: {' '.join(str(error).split())}\n")
+        else:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            sys.stderr.write(
+                f"selfstudy: something unexpected went wrong ({said}). Run with --traceback to see where.\n"
+            )
+        return 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+
+
+def _command(arguments: list[str]) -> int:
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_DATASETS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    parser, commands = _parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    if not arguments[0].startswith("-") and arguments[0] not in commands:
+        raise UsageError(f"Unknown command {arguments[0]!r}. {nearest(arguments[0], commands)}")
+    known, rest = parser.parse_known_args(arguments)
+    takes_fields = known.command in ("fit", "compare")
+    if rest and not takes_fields:
+        raise UsageError(f"Unknown argument {rest[0]!r}. See: selfstudy {known.command} --help")
+    work: Callable[[argparse.Namespace, Rest], int | None] = known.work
+    return work(known, rest) or 0
+
+
+def _parser() -> tuple[Parser, list[str]]:
+    parser = Parser(
+        prog="selfstudy",
+        description="Trains models from their own signals, and shows the evidence that they got better.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"selfstudy {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+
+    def add(name: str, work: Callable[..., int | None], text: str, **more: Any) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False, **more)
+        command.set_defaults(work=work)
+        return command
+
+    command = add("demo", _demo, "the main job on the embedded default, with a report at the end")
+    command.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="its directory (default: %(default)s)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="root of all random draws (default: 0)")
+    command = add("methods", _methods, "what there is, what each needs and gives, its claim's status")
+    command.add_argument("--family", help="only this family, such as reasoning")
+    add("show", _show, "what a method does, its fields and its claims").add_argument("method")
+    _add_fit(add)
+    command = add("resume", _resume, "continue a run that was cut off")
+    command.add_argument("directory", type=Path)
+    command.add_argument("--budget", help="larger limits than it had, such as tokens=4e6")
+    _add_compare(add)
+    command = add("claim", _claim, "test what a method is worth, on all its seeds")
+    command.add_argument("method", nargs="?", help="whose claims to test")
+    command.add_argument("--all", action="store_true", help="the claims of every method")
+    command.add_argument("--seeds", type=int, help="only so many seeds; such a result is not recorded")
+    command.add_argument(
+        "--out", type=Path, default=Path("runs/claims"), help="where the runs go (default: %(default)s)"
+    )
+    add("report", _report, "make report.html of a run").add_argument("directory", type=Path)
+    add("doctor", _doctor, "what is installed, which device, what each missing extra would add")
+    return parser, list(commands.choices)
+
+
+def _add_fit(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add(
+        "fit",
+        _fit,
+        "train a model by a method, and evaluate it before and after",
+        epilog="Every other option is a field of the method, nested ones with a dot, such as "
+        "--search.branch 3. `selfstudy show METHOD` lists them.",
+    )
+    command.add_argument("method", help="its name; see `selfstudy methods`")
+    command.add_argument("--task", required=True, help='such as "chain100" or "jsonl:mine.jsonl"')
+    command.add_argument(
+        "--model", default="tiny-lm", help="tiny-lm, a hub id, a folder, a GGUF file (default: tiny-lm)"
+    )
+    command.add_argument("--out", type=Path, help="the run's directory (default: runs/METHOD-TASK-N)")
+    command.add_argument("--seed", type=int, default=0, help="root of all random draws (default: 0)")
+    command.add_argument("--budget", help="limits, such as tokens=2e6,seconds=600 (default: none)")
+    command.add_argument("--config", type=Path, help="YAML file of fields; options go before it")
+    command.add_argument("--train-limit", type=int, help="use so many training problems (default: all)")
+    command.add_argument("--test-limit", type=int, help="evaluate on so many test problems (default: all)")
+    command.add_argument("--dry-run", action="store_true", help="say what it costs and stop")
+
+
+def _add_compare(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add(
+        "compare",
+        _compare,
+        "several methods on one budget, paired by seed",
+        epilog="Fields of a method follow its name, such as --rest-mcts.search.branch 3.",
+    )
+    command.add_argument("methods", nargs="+", metavar="METHOD")
+    command.add_argument("--task", required=True, help='such as "chain100"')
+    command.add_argument("--model", default="tiny-lm", help="as for fit (default: tiny-lm)")
+    command.add_argument("--budget", required=True, help="what each fit may spend, such as tokens=2e6")
+    command.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
+    command.add_argument("--out", type=Path, help="the directory (default: runs/compare-TASK-N)")
+    command.add_argument("--train-limit", type=int, help="use so many training problems (default: all)")
+    command.add_argument("--test-limit", type=int, help="evaluate on so many test problems (default: all)")
+
+
+def _demo(known: argparse.Namespace, _: Rest) -> None:
+    from selfstudy.app.demo import demo
+
+    demo(known.out, seed=known.seed)
+
+
+def _methods(known: argparse.Namespace, _: Rest) -> None:
+    from selfstudy.app.catalogue import print_methods
+    from selfstudy.app.tables import Output
+
+    print_methods(known.family, Output())
+
+
+def _show(known: argparse.Namespace, _: Rest) -> None:
+    from selfstudy.app.catalogue import print_method
+    from selfstudy.app.tables import Output
+
+    print_method(known.method, Output())
+
+
+def _fit(known: argparse.Namespace, rest: Rest) -> None:
+    from selfstudy.app.fields import method_from
+    from selfstudy.app.fitting import Plan, fit_plan, read_budget
+    from selfstudy.app.tables import Output
+    from selfstudy.core.index import find
+
+    budget = read_budget(known.budget)
+    plan = Plan(
+        slug=known.method,
+        method=method_from(find(known.method).load(), known.config, rest),
+        task=known.task,
+        model=known.model,
+        seed=known.seed,
+        train_limit=_positive("--train-limit", known.train_limit),
+        test_limit=_positive("--test-limit", known.test_limit),
+    )
+    fit_plan(plan, known.out, budget, dry_run=known.dry_run, console=Output())
+
+
+def _resume(known: argparse.Namespace, _: Rest) -> None:
+    from selfstudy.app.resuming import resume
+    from selfstudy.app.tables import Output
+
+    resume(known.directory, known.budget, Output())
+
+
+def _compare(known: argparse.Namespace, rest: Rest) -> None:
+    from selfstudy.app.comparing import compare, print_comparison, split_options
+    from selfstudy.app.tables import Output
+
+    console = Output()
+    result = compare(
+        known.methods,
+        known.task,
+        known.model,
+        budget=known.budget,
+        seeds=_positive("--seeds", known.seeds) or 1,
+        out=known.out,
+        fields=split_options(known.methods, rest),
+        train_limit=_positive("--train-limit", known.train_limit),
+        test_limit=_positive("--test-limit", known.test_limit),
+        console=console,
+    )
+    print_comparison(result, console)
+
+
+def _claim(known: argparse.Namespace, _: Rest) -> int:
+    from selfstudy.app.claiming import claim
+    from selfstudy.app.tables import Output
+
+    if bool(known.method) == known.all:
+        raise UsageError("Name one method, or give --all: selfstudy claim METHOD.")
+    return claim(known.method, known.out, _positive("--seeds", known.seeds), Output())
+
+
+def _report(known: argparse.Namespace, _: Rest) -> None:
+    from selfstudy.app.report import write_report
+    from selfstudy.app.tables import Output
+
+    Output().print(str(write_report(known.directory)), highlight=False, soft_wrap=True)
+
+
+def _doctor(_known: argparse.Namespace, _: Rest) -> None:
+    from selfstudy.app.doctor import print_doctor
+    from selfstudy.app.tables import Output
+
+    print_doctor(Output())
+
+
+def _positive(option: str, number: int | None) -> int | None:
+    if number is not None and number < 1:
+        raise UsageError(f"{option} needs a number of 1 or more, not {number}.")
+    return number

@@ -1,0 +1,207 @@
+"""`selfstudy compare`: several methods, one budget each, paired by seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfstudy.app.evaluating import evaluation
+from selfstudy.app.fitting import Loaded, Plan, fit_plan, free_directory, read_budget
+from selfstudy.core.budget import Budget, limits
+from selfstudy.core.config import difference, from_dict, to_dict
+from selfstudy.core.errors import UsageError, nearest
+from selfstudy.core.files import read_json, write_json
+from selfstudy.core.index import find
+from selfstudy.core.machine import hardware, versions
+from selfstudy.core.method import Method
+from selfstudy.evaluation.statistics import paired_interval
+from selfstudy.evaluation.summary import read_summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ASKED, RESULT, CURVE = "compare.json", "result.json", "curve.json"
+
+
+def compare(
+    methods: Sequence[str],
+    task: str,
+    model: str,
+    *,
+    budget: str | dict[str, float],
+    seeds: int = 5,
+    out: str | Path | None = None,
+    fields: dict[str, dict[str, Any]] | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Fit each method with each seed and return the comparison as JSON data; see `selfstudy.compare`."""
+    limit = read_budget(budget)
+    chosen = _methods(methods, limit, fields or {})
+    directory = Path(out) if out else free_directory(f"compare-{task}")
+    asked = {
+        "methods": list(chosen),
+        "task": task,
+        "model": model,
+        "budget": limits(limit),
+        "seeds": seeds,
+        "fields": {slug: to_dict(method) for slug, method in chosen.items()},
+        "train_limit": train_limit,
+        "test_limit": test_limit,
+    }
+    _refuse_another(directory, asked)
+    from selfstudy import model as load_model
+    from selfstudy import task as load_task
+
+    unit = next(iter(limits(limit)))
+    loaded = Loaded(task=load_task(task), model=load_model(model))
+    write_json(directory / ASKED, asked)
+    summaries: dict[str, list[dict[str, Any]]] = {slug: [] for slug in chosen}
+    before: dict[str, Any] | None = None
+    for seed, (slug, method) in itertools.product(range(seeds), chosen.items()):
+        plan = Plan(
+            slug=slug,
+            method=method,
+            task=task,
+            model=model,
+            seed=seed,
+            train_limit=train_limit,
+            test_limit=test_limit,
+        )
+        folder = directory / slug / f"seed-{seed}"
+        if console:
+            console.print(f"{slug}, seed {seed}", highlight=False)
+        fit_plan(plan, folder, limit, loaded=loaded, before=before)
+        before = read_json(folder / "stages" / "before" / "stage.json")["value"]
+        summary = read_summary(folder) or {}
+        summaries[slug].append({**summary, "curve": _curve(folder, plan, loaded, summary, unit)})
+    result = _result(asked, summaries)
+    write_json(directory / RESULT, result)
+    return result
+
+
+def _methods(slugs: Sequence[str], budget: Budget, fields: dict[str, dict[str, Any]]) -> dict[str, Method]:
+    """Check everything that can be before any work starts."""
+    if len(set(slugs)) != len(slugs) or len(slugs) < 2:
+        raise UsageError(
+            f"A comparison needs two or more different methods, not {', '.join(slugs) or 'none'}."
+        )
+    if not limits(budget):
+        raise UsageError("A comparison needs a budget, the same for every method, such as tokens=2e6.")
+    for slug in fields:
+        if slug not in slugs:
+            raise UsageError(f"Fields are given for {slug!r}, which is not compared. {nearest(slug, slugs)}")
+    methods = {slug: from_dict(find(slug).load(), fields.get(slug, {})) for slug in slugs}
+    for method in methods.values():
+        method.validate()
+    return methods
+
+
+def _refuse_another(directory: Path, asked: dict[str, Any]) -> None:
+    if (directory / ASKED).exists():
+        changes = difference(read_json(directory / ASKED), asked)
+        if changes:
+            raise UsageError(
+                f"The directory {directory} holds another comparison: {changes}. "
+                "Nothing was changed. Give another --out."
+            )
+    elif directory.is_dir() and any(directory.iterdir()):
+        raise UsageError(
+            f"The directory {directory} is not empty and holds no comparison. Give another --out."
+        )
+
+
+def _curve(folder: Path, plan: Plan, loaded: Loaded, summary: dict[str, Any], unit: str) -> list[list[float]]:
+    """Return (spent, accuracy) pairs: the base, every model that a finished stage left, the end.
+
+    The models in between are evaluated here, outside any budget, and the result is kept beside the run.
+    """
+    kept = folder / CURVE
+    if kept.exists():
+        return read_json(kept)
+    kind = f"{type(loaded.model).__module__}:{type(loaded.model).__qualname__}"
+    stages = [(read_json(path), path.parent) for path in folder.glob("stages/**/stage.json")]
+    models = [
+        (content["spent"].get(unit, 0), path) for content, path in stages if content.get("kind") == kind
+    ]
+    curve = [[0, summary["base"]["accuracy"]]]
+    for spent, path in sorted(models)[:-1]:  # the last is the trained model itself
+        found = evaluation(type(loaded.model).load(path), loaded.task, plan.test_limit)
+        curve.append([spent, found["entry"]["accuracy"]])
+    curve.append([summary["spent"].get(unit, 0), summary["trained"]["accuracy"]])
+    write_json(kept, curve)
+    return curve
+
+
+def _result(asked: dict[str, Any], summaries: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    accuracies = {slug: [each["trained"]["accuracy"] for each in runs] for slug, runs in summaries.items()}
+    base = next(iter(summaries.values()))[0]["base"]
+    pairs = [
+        {
+            "a": a,
+            "b": b,
+            **paired_interval([x - y for x, y in zip(accuracies[a], accuracies[b], strict=True)]).to_json(),
+        }
+        for a, b in itertools.combinations(accuracies, 2)
+    ]
+    methods = {
+        slug: {
+            "accuracies": values,
+            "accuracy": paired_interval(values).to_json(),
+            "spent": [each["spent"] for each in summaries[slug]],
+            "curves": [each["curve"] for each in summaries[slug]],
+        }
+        for slug, values in accuracies.items()
+    }
+    result = {**asked, "base": base, "results": methods, "differences": pairs}
+    return {**result, "versions": versions(), "hardware": hardware()}
+
+
+def print_comparison(result: dict[str, Any], console: Console) -> None:
+    """Print accuracies with 95 % intervals over seeds, what was spent, and the paired differences."""
+    from rich.table import Table
+
+    from selfstudy.app.rows import percent, points
+
+    unit = next(iter(result["budget"]))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("method")
+    for heading in ("accuracy", "95 % over seeds", "seeds", unit.replace("_", " ")):
+        table.add_column(heading, justify="right")
+    table.add_row("base model", percent(result["base"]["accuracy"]), "", "", "0")
+    for slug, found in result["results"].items():
+        mean = found["accuracy"]
+        spent = sum(each.get(unit, 0) for each in found["spent"]) / mean["n"]
+        within = f"{percent(mean['low'])} to {percent(mean['high'])}"
+        table.add_row(slug, percent(mean["mean"]), within, str(mean["n"]), f"{spent:,.0f}")
+    console.print(table)
+    for pair in result["differences"]:
+        console.print(f"{pair['a']} - {pair['b']}: {points(pair)}", highlight=False, markup=False)
+
+
+def split_options(slugs: Sequence[str], options: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return fields by method from options such as `--rest-mcts.search.branch 3`.
+
+    Raises:
+        UsageError: an option of no compared method, or of no field of it.
+    """
+    from selfstudy.app.fields import method_from
+
+    own: dict[str, list[str]] = {slug: [] for slug in slugs}
+    current: list[str] | None = None
+    for option in options:
+        if option.startswith("--"):
+            slug = option[2:].partition(".")[0]
+            if slug not in own:
+                raise UsageError(f"Unknown option {option!r}. Fields look like --{slugs[0]}.FIELD VALUE.")
+            current = own[slug]
+            option = "--" + option[3 + len(slug) :]
+        if current is None:
+            raise UsageError(f"{option!r} belongs to no option.")
+        current.append(option)
+    return {
+        slug: to_dict(method_from(find(slug).load(), None, given)) for slug, given in own.items() if given
+    }

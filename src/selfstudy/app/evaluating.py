@@ -1,0 +1,48 @@
+"""The evaluation before and after: who is right on which test problem, and what was written."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from selfstudy.evaluation.summary import entry
+
+SHOWN = 24  # problems whose texts before and after are kept for the report
+
+
+def evaluation(model: Any, task: Any, limit: int | None = None) -> dict[str, Any]:
+    """Return `entry` (a row of results), `correct` per test problem, and the first texts, as JSON data.
+
+    Not charged to the run's budget, which is for learning; the row says what it took.
+    """
+    from selfstudy.models.language.model import LanguageModel
+
+    solver: Any = model
+    texts: list[list[str]] = []
+    if isinstance(model, LanguageModel):
+        from selfstudy.search.solvers import greedy_solver
+
+        greedy = greedy_solver(model, task)
+
+        def solver(problems: Sequence[Any], meter: Any) -> Any:
+            solutions = greedy(problems, meter)
+            pairs = zip(problems, solutions, strict=True)
+            texts.extend(
+                [problem.prompt, "\n".join(steps)] for problem, steps in itertools.islice(pairs, SHOWN)
+            )
+            return solutions
+
+    score = task.evaluate(solver, limit=limit) if limit else task.evaluate(solver)
+    correct = [bool(right) for right in score.correct]
+    row = entry(correct, generated_tokens=score.generated_tokens, scored_tokens=score.scored_tokens)
+    return {"entry": row, "correct": correct, "texts": texts[:SHOWN]}
+
+
+def paired_samples(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the kept texts of two evaluations, problem by problem, as the report shows them."""
+    rows = zip(before["texts"], after["texts"], before["correct"], after["correct"], strict=False)
+    return [
+        {"prompt": old[0], "before": old[1], "after": new[1], "before_right": was, "after_right": now}
+        for old, new, was, now in rows
+    ]

@@ -1,0 +1,273 @@
+"""`selfstudy fit`: one method on one task from one model, in a directory, with an evaluation at the end."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfstudy.app.evaluating import evaluation, paired_samples
+from selfstudy.app.saving import read_fit, save
+from selfstudy.core.budget import Budget, limits
+from selfstudy.core.config import difference, from_dict, to_dict
+from selfstudy.core.errors import UsageError
+from selfstudy.core.files import read_json, write_json
+from selfstudy.core.index import find
+from selfstudy.core.method import Fit, Method
+from selfstudy.core.progress import Progress
+from selfstudy.core.run import Run
+from selfstudy.evaluation.statistics import paired_bootstrap
+from selfstudy.evaluation.summary import read_summary, write_summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BUDGET = "budget.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a fit is asked to do; everything that makes two fits different."""
+
+    slug: str
+    method: Method
+    task: str
+    model: str
+    seed: int = 0
+    train_limit: int | None = None
+    """Training problems used; None is all."""
+    test_limit: int | None = None
+    """Test problems of the evaluation; None is all."""
+
+    def config(self) -> dict[str, Any]:
+        """Return what run.json holds."""
+        return {
+            "method": self.slug,
+            "task": self.task,
+            "model": self.model,
+            "train_limit": self.train_limit,
+            "test_limit": self.test_limit,
+            "fields": to_dict(self.method),
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The task and the model of a plan, so that a comparison loads them once."""
+
+    task: Any
+    model: Any
+
+
+def fit(
+    slug: str,
+    task: Any,
+    model: Any,
+    *,
+    out: str | Path | None = None,
+    seed: int = 0,
+    budget: str | dict[str, float] | Budget | None = None,
+    fields: dict[str, Any] | None = None,
+    train_limit: int | None = None,
+    test_limit: int | None = None,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> Fit:
+    """Fit `slug` and return what it gives; the arguments are those of `selfstudy.fit`.
+
+    Args:
+        slug: the method's name.
+        task: a name, or a task.
+        model: a name, or a model.
+        out: the run's directory; None makes a new one under runs/.
+        seed: the root of all random draws.
+        budget: upper limits.
+        fields: hyper-parameters.
+        train_limit: training problems used, the first ones; None is all.
+        test_limit: test problems of the evaluation; None is all.
+        dry_run: only say what it would cost; nothing is written and the result has no model.
+        console: where to say it; None is silent.
+    """
+    plan = Plan(
+        slug=slug,
+        method=from_dict(find(slug).load(), fields or {}),
+        task=_name(task),
+        model=_name(model),
+        seed=seed,
+        train_limit=train_limit,
+        test_limit=test_limit,
+    )
+    loaded = Loaded(
+        task=None if isinstance(task, str) else task, model=None if isinstance(model, str) else model
+    )
+    return fit_plan(plan, out, read_budget(budget), loaded=loaded, dry_run=dry_run, console=console)
+
+
+def fit_plan(
+    plan: Plan,
+    out: str | Path | None,
+    budget: Budget,
+    *,
+    loaded: Loaded | None = None,
+    before: dict[str, Any] | None = None,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> Fit:
+    """Do what `plan` says; see `fit`. `before` is an evaluation of the untrained model, if there is one."""
+    plan.method.validate()
+    directory = Path(out) if out else free_directory(f"{plan.slug}-{plan.task}")
+    if _finished(directory, plan):
+        if console:
+            from selfstudy.app.tables import print_summary
+
+            console.print(f"The run in {directory} is finished.", highlight=False)
+            print_summary(read_summary(directory) or {}, console)
+        return read_fit(directory)
+    loaded = _load(plan, loaded)
+    if console or dry_run:
+        _announce(plan, loaded, directory, budget, console)
+    if dry_run:
+        return Fit(model=None)
+    fitted, summary = _work(plan, loaded, directory, budget, before, visible=console is not None)
+    if console:
+        from selfstudy.app.tables import print_summary
+
+        print_summary(summary, console)
+        console.print(f"Report: {directory / 'report.html'}", highlight=False)
+    return fitted
+
+
+def _work(
+    plan: Plan, loaded: Loaded, directory: Path, budget: Budget, before: dict[str, Any] | None, visible: bool
+) -> tuple[Fit, dict[str, Any]]:
+    """Fit, evaluate, save: each part once, whatever interrupts."""
+    from selfstudy.app.report import SAMPLES, TREES, write_report
+    from selfstudy.app.trees import trees_of_run
+    from selfstudy.core.machine import set_threads
+
+    set_threads()
+    limit = plan.test_limit
+    with Run(directory, plan.config(), seed=plan.seed, budget=budget, progress=Progress(visible)) as run:
+        write_json(directory / BUDGET, limits(budget))
+        before = run.stage("before", lambda: before or evaluation(loaded.model, loaded.task, limit))
+        fitted = plan.method.fit(loaded.task.metered(run.meter), loaded.model, run)
+        for name, part in {"model": fitted.model, **fitted.parts}.items():
+            save(part, directory / name)
+        after = run.stage("after", lambda: evaluation(fitted.model, loaded.task, limit))
+        write_json(directory / SAMPLES, paired_samples(before, after))
+        prompts = {problem.id: problem.prompt for problem in getattr(loaded.task, "train", ())}
+        trees = trees_of_run(directory, prompts)
+        if trees:
+            write_json(directory / TREES, trees)
+        results = {
+            "method": plan.slug,
+            "task": plan.task,
+            "model": plan.model,
+            "base": before["entry"],
+            "trained": after["entry"],
+            "gain": paired_bootstrap(after["correct"], before["correct"]).to_json(),
+            "metrics": fitted.metrics,
+            "saved": ["model", *fitted.parts],
+        }
+        summary = write_summary(run, results)
+        write_report(directory)
+    return fitted, summary
+
+
+def _announce(plan: Plan, loaded: Loaded, directory: Path, budget: Budget, console: Console | None) -> None:
+    from selfstudy.app.costs import cost_lines
+
+    given = ", ".join(f"{name}={amount:g}" for name, amount in limits(budget).items()) or "unlimited"
+    lines = [
+        f"method    {plan.slug}, seed {plan.seed}",
+        *cost_lines(plan.method, loaded.task, loaded.model),
+        f"budget    {given}",
+        f"writes    {directory}/: run.json, metrics.jsonl, stages/, model/, summary.json, report.html",
+    ]
+    if console:
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+# Directories.
+
+
+def resume(directory: Path, *, budget: str | None = None, console: Console | None = None) -> Fit:
+    """Continue the fit in `directory` with the settings it was started with.
+
+    Args:
+        directory: a run's directory.
+        budget: larger limits than it had; None keeps them.
+        console: where to say what happens.
+    """
+    config = read_config(directory)
+    if "method" not in config:
+        raise UsageError(f"The run in {directory} was not started by `selfstudy fit`: it names no method.")
+    given = read_budget(budget)
+    if budget is None and (directory / BUDGET).exists():
+        given = Budget(**read_json(directory / BUDGET))
+    plan = Plan(
+        slug=config["method"],
+        method=from_dict(find(config["method"]).load(), config["fields"]),
+        task=config["task"],
+        model=config["model"],
+        seed=config["seed"],
+        train_limit=config.get("train_limit"),
+        test_limit=config.get("test_limit"),
+    )
+    return fit_plan(plan, directory, given, console=console)
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return what the run in `directory` was asked for.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    if not (directory / "run.json").exists():
+        raise UsageError(f"{directory} holds no run: there is no run.json in it. Give the --out of a fit.")
+    return read_json(directory / "run.json")
+
+
+def free_directory(name: str) -> Path:
+    """Return the first of runs/NAME-1, runs/NAME-2, ... that does not exist."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+    paths = (Path("runs") / f"{safe}-{n}" for n in itertools.count(1))
+    return next(path for path in paths if not path.exists())
+
+
+def _finished(directory: Path, plan: Plan) -> bool:
+    """Tell whether the directory holds this very fit, done; refuse another one before anything is loaded."""
+    if not (directory / "run.json").exists():
+        return False
+    changes = difference(read_json(directory / "run.json"), plan.config())
+    if changes:
+        raise UsageError(
+            f"The directory {directory} holds a run with another configuration: {changes}. "
+            "Nothing was changed. Give another --out, or the settings it was started with."
+        )
+    return read_summary(directory) is not None
+
+
+def _load(plan: Plan, loaded: Loaded | None) -> Loaded:
+    from selfstudy import model, task
+
+    loaded = loaded or Loaded(task=None, model=None)
+    ready_task = task(plan.task) if loaded.task is None else loaded.task
+    if plan.train_limit:
+        ready_task = ready_task.limited(plan.train_limit)
+    return Loaded(task=ready_task, model=model(plan.model) if loaded.model is None else loaded.model)
+
+
+def _name(thing: Any) -> str:
+    return thing if isinstance(thing, str) else str(getattr(thing, "name", type(thing).__name__))
+
+
+def read_budget(budget: str | dict[str, float] | Budget | None) -> Budget:
+    """Return a budget from any of the forms a user may give it in."""
+    if isinstance(budget, Budget):
+        return budget
+    if isinstance(budget, dict):
+        budget = ",".join(f"{name}={amount}" for name, amount in budget.items())
+    return Budget.parse(budget or "")

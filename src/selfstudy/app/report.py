@@ -1,0 +1,275 @@
+"""report.html: one self-contained page of a run, readable without a network.
+
+What a model wrote is untrusted: it is escaped where it becomes HTML, and embedded as JSON that cannot
+leave its script element. Sections whose data are missing are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from selfstudy.app.charts import charts_of, comparison_chart
+from selfstudy.app.rows import NONE, percent, points, rows
+from selfstudy.core.config import flatten
+from selfstudy.core.errors import UsageError
+from selfstudy.core.files import Log, read_json, write_text
+
+HERE = Path(__file__).parent
+REPORT = "report.html"
+TREES, SAMPLES = "trees.json", "samples.json"
+
+
+def write_report(directory: Path) -> Path:
+    """Make report.html in `directory` from what the run has written so far, and return its path.
+
+    Raises:
+        UsageError: the directory holds neither a run nor a comparison.
+    """
+    config = _optional(directory / "run.json") or _optional(directory / "compare.json")
+    if config is None:
+        raise UsageError(f"{directory} holds no run: there is no run.json in it. Give the --out of a fit.")
+    summary = _optional(directory / "summary.json") or {}
+    comparison = _optional(directory / "result.json") if (directory / "compare.json").exists() else None
+    trees = _optional(directory / TREES) or []
+    charts = (
+        [comparison_chart(comparison)]
+        if comparison
+        else charts_of(Log(directory / "metrics.jsonl").read(), summary)
+    )
+    sections = [
+        _results(summary),
+        _comparison(comparison) if comparison else "",
+        _charts(charts),
+        _trees(trees),
+        _samples(_optional(directory / SAMPLES) or []),
+        _spent(summary),
+        _made(config, summary or comparison or {}),
+    ]
+    title = config.get("method") or config.get("command") or "Comparison"
+    page = Template((HERE / "report.html").read_text(encoding="utf-8")).substitute(
+        title=escape(f"{title} on {config['task']}" if config.get("task") else str(title)),
+        lead=escape(_lead(config, summary or comparison)),
+        tiles=_tiles(summary),
+        sections="\n".join(filter(None, sections)),
+        style=(HERE / "report.css").read_text(encoding="utf-8"),
+        script=(HERE / "report.js").read_text(encoding="utf-8"),
+        data=embedded({"charts": charts, "trees": trees}),
+        plotly=_plotly() if charts else "",
+    )
+    path = directory / REPORT
+    write_text(path, page)
+    return path
+
+
+def embedded(value: Any) -> str:
+    r"""Return JSON that is safe inside a script element; numbers that are not finite become null.
+
+    >>> print(embedded({"text": "</script>", "loss": float("nan")}))
+    {"text": "\u003c/script\u003e", "loss": null}
+    """
+    text = json.dumps(_finite(value))
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.exists() else None
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def _lead(config: dict[str, Any], done: dict[str, Any] | None) -> str:
+    model = f"From {config['model']}. " if config.get("model") else ""
+    if not done:
+        return f"{model}This run has not finished; the page shows what there is so far."
+    minutes = done.get("wall_seconds", 0) / 60
+    return f"{model}Seed {config['seed']}, {minutes:.1f} minutes." if "seed" in config else model
+
+
+def _tiles(summary: dict[str, Any]) -> str:
+    """The three figures people look for first: before, after, gain."""
+    rounds = summary.get("rounds")
+    after = summary.get("trained") or (rounds[-1] if isinstance(rounds, list) and rounds else None)
+    base = summary.get("base")
+    if not base or not after:
+        return ""
+    gain = summary.get("gain")
+    within = ""
+    if gain and gain.get("low") is not None:
+        within = f"95 % interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}"
+    tiles = [
+        (percent(base["accuracy"]), "accuracy before", f"{base.get('count', 0):,} test problems"),
+        (percent(after["accuracy"]), "accuracy after", f"{after.get('count', 0):,} test problems"),
+        (f"{100 * (after['accuracy'] - base['accuracy']):+.1f}", "points gained", within),
+    ]
+    cells = "".join(
+        f'<div class="tile"><b>{b}</b><span>{name}</span><span>{note}</span></div>' for b, name, note in tiles
+    )
+    return f'<div class="tiles">{cells}</div>'
+
+
+def _results(summary: dict[str, Any]) -> str:
+    found = list(rows(summary))
+    if not found:
+        return ""
+    body = []
+    for name, row in found:
+        low, high = row.get("low"), row.get("high")
+        count = row.get("count") or 0
+        per = [
+            f"{row.get(kind, 0) / count:,.0f}" if count and row.get(kind) else NONE
+            for kind in ("generated_tokens", "scored_tokens")
+        ]
+        body.append(
+            f"<tr><td>{escape(name)}</td><td class=n>{percent(row['accuracy'])}</td>"
+            f"<td class=n>{percent(low)} to {percent(high)}</td>"
+            f"<td class=bar>{_bar(row['accuracy'], low, high)}</td>"
+            f"<td class=n>{count:,}</td><td class=n>{per[0]}</td><td class=n>{per[1]}</td></tr>"
+        )
+    head = (
+        "<tr><th></th><th class=n>accuracy</th><th class=n>95 % interval</th><th class=bar></th>"
+        "<th class=n>problems</th>"
+        "<th class=n>tokens written<br>per problem</th><th class=n>tokens scored<br>per problem</th></tr>"
+    )
+    return _section("Results", f'<div class="scroll"><table>{head}{"".join(body)}</table></div>')
+
+
+def _bar(share: float, low: Any, high: Any) -> str:
+    whisker = ""
+    if low is not None and high is not None:
+        whisker = f'<u style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></u>'
+    return f'<div class="track"><i style="width:{100 * share:.1f}%"></i>{whisker}</div>'
+
+
+def _comparison(result: dict[str, Any]) -> str:
+    names = ("accuracy", "95 % over seeds", "seeds")
+    head = f"<tr><th>method</th>{''.join(f'<th class=n>{name}</th>' for name in names)}</tr>"
+    body = "".join(
+        f"<tr><td>{escape(slug)}</td><td class=n>{percent(found['accuracy']['mean'])}</td><td class=n>"
+        f"{percent(found['accuracy']['low'])} to {percent(found['accuracy']['high'])}</td>"
+        f"<td class=n>{found['accuracy']['n']}</td></tr>"
+        for slug, found in result["results"].items()
+    )
+    pairs = "".join(
+        f"<tr><td>{escape(pair['a'])} &minus; {escape(pair['b'])}</td><td class=n>{points(pair)}</td></tr>"
+        for pair in result["differences"]
+    )
+    tables = f"<table>{head}{body}</table><h3>Paired differences</h3><table>{pairs}</table>"
+    return _section("Comparison", f'<div class="scroll">{tables}</div>')
+
+
+def _charts(charts: list[dict[str, Any]]) -> str:
+    boxes = "".join(
+        f"<h3>{escape(chart['title'])}</h3>"
+        f'<div class="card"><div class="chart" id="{escape(chart["id"])}"></div></div>'
+        for chart in charts
+    )
+    return _section("Curves", boxes) if charts else ""
+
+
+def _trees(trees: list[dict[str, Any]]) -> str:
+    if not trees:
+        return ""
+    return _section(
+        "Search trees",
+        '<p class="note">A stronger colour is a higher value, &times;n counts visits; green and red '
+        "borders mark finished solutions that are right and wrong. Drag to move, "
+        "turn the wheel to zoom, choose a node to read it.</p>"
+        '<div class="bar-row"><select id="tree-choice" aria-label="tree"></select>'
+        '<button id="tree-in" aria-label="zoom in">+</button>'
+        '<button id="tree-out" aria-label="zoom out">&minus;</button>'
+        '<button id="tree-fit">whole tree</button>'
+        '<label><input type="checkbox" id="tree-visited"> visited only</label></div>'
+        '<div class="tree"><svg id="tree" role="group" aria-label="search tree"></svg>'
+        '<aside id="tree-details"></aside></div>',
+    )
+
+
+def _samples(samples: list[dict[str, Any]]) -> str:
+    if not samples:
+        return ""
+    changes = [_change(sample) for sample in samples]
+    buttons = "".join(
+        f'<button data-filter="{key}" aria-pressed="{str(key == "all").lower()}">{name} '
+        f"({len(samples) if key == 'all' else changes.count(key)})</button>"
+        for key, name in (
+            ("all", "all"),
+            ("gained", "newly right"),
+            ("lost", "newly wrong"),
+            ("same", "unchanged"),
+        )
+    )
+    cards = "".join(
+        f'<article class="sample" data-change="{change}">'
+        f'<pre class="prompt">{escape(str(sample["prompt"]))}</pre>'
+        f'<div class="pair">{_text("before", sample)}{_text("after", sample)}</div></article>'
+        for sample, change in zip(samples, changes, strict=True)
+    )
+    return _section("Samples before and after", f'<div class="bar-row">{buttons}</div>{cards}')
+
+
+def _change(sample: dict[str, Any]) -> str:
+    before, after = bool(sample.get("before_right")), bool(sample.get("after_right"))
+    return "same" if before == after else "gained" if after else "lost"
+
+
+def _text(when: str, sample: dict[str, Any]) -> str:
+    right = bool(sample.get(f"{when}_right"))
+    mark = '<span class="right">✓ right</span>' if right else '<span class="wrong">✗ wrong</span>'
+    return f'<div><span class="mark">{when} {mark}</span><pre>{escape(str(sample[when]))}</pre></div>'
+
+
+def _spent(summary: dict[str, Any]) -> str:
+    limits = summary.get("budget") or {}
+    body = "".join(
+        f"<tr><td>{escape(unit.replace('_', ' '))}</td><td class=n>{_amount(amount)}</td>"
+        f"<td class=n>{_amount(limits[unit]) if unit in limits else 'no limit'}</td></tr>"
+        for unit, amount in (summary.get("spent") or {}).items()
+    )
+    head = "<tr><th></th><th class=n>spent</th><th class=n>limit</th></tr>"
+    return _section("Budget", f'<div class="scroll"><table>{head}{body}</table></div>') if body else ""
+
+
+def _amount(number: float) -> str:
+    return f"{number:.3g}" if number >= 1e10 else f"{number:,.0f}" if number >= 100 else f"{number:,.3g}"
+
+
+def _made(config: dict[str, Any], done: dict[str, Any]) -> str:
+    facts = {
+        **flatten({"hardware": done.get("hardware", {})}),
+        **flatten({"versions": done.get("versions", {})}),
+    }
+    machine = f"<h3>Machine</h3>{_facts(facts)}" if facts else ""
+    return _section(
+        "How it was made",
+        f"<details open><summary>Settings</summary>{_facts(flatten(config))}</details>{machine}",
+    )
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
+    )
+    return f"<dl>{rows}</dl>"
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"

@@ -1,0 +1,42 @@
+"""`selfstudy resume`: go on with whatever kind of work a directory holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfstudy.core.errors import UsageError
+from selfstudy.core.files import read_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def resume(directory: Path, budget: str | None, console: Console) -> None:
+    """Continue the fit, comparison or demo in `directory`.
+
+    Args:
+        directory: what its --out was.
+        budget: larger limits than it had, for a fit or a comparison; None keeps them.
+        console: where to say what happens.
+
+    Raises:
+        UsageError: there is nothing to continue.
+    """
+    from selfstudy.app import comparing, fitting
+
+    if (directory / comparing.ASKED).exists():
+        asked = read_json(directory / comparing.ASKED)
+        if budget:
+            raise UsageError(
+                f"The comparison in {directory} keeps its budget: its runs would differ. Give another --out."
+            )
+        comparing.print_comparison(comparing.compare(**asked, out=directory, console=console), console)
+        return
+    config = fitting.read_config(directory)
+    if config.get("command") == "demo":
+        from selfstudy.app.demo import demo
+
+        demo(directory, seed=config["seed"])
+        return
+    fitting.resume(directory, budget=budget, console=console)

@@ -1,0 +1,44 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from selfstudy.app.rows import NONE, percent, points, rows
+from selfstudy.core.budget import describe
+
+
+class Output(Console):
+    """A console that leaves a closed pipe to the command line, which ends quietly."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass the failure on instead of exiting with a code of its own."""
+        raise BrokenPipeError
+
+
+def print_summary(summary: dict[str, Any], console: Console) -> None:
+    """Print the accuracies of a summary with counts and intervals, the gain, and what was spent."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for heading in ("accuracy", "95 % interval", "problems", "tokens"):
+        table.add_column(heading, justify="right")
+    for name, row in rows(summary):
+        interval = f"{percent(row.get('low'))} to {percent(row.get('high'))}"
+        tokens = row.get("generated_tokens")
+        table.add_row(
+            name,
+            percent(row["accuracy"]),
+            interval,
+            f"{row.get('count', 0):,}",
+            f"{tokens:,.0f}" if tokens else NONE,
+        )
+    console.print(table)
+    if summary.get("gain"):
+        console.print(f"gain      {points(summary['gain'])}", highlight=False)
+    if summary.get("ended_by_budget"):
+        unit = summary["ended_by_budget"].replace("_", " ")
+        console.print(f"ended     by its budget of {unit}; a new run with a larger one goes further")
+    console.print(f"spent     {describe(summary.get('spent', {}))}", highlight=False)

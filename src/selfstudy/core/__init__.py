@@ -1,0 +1,1 @@
+"""What everything stands on: runs, budgets, random streams, the index of methods, errors."""

@@ -1,0 +1,35 @@
+"""What a method is: a frozen dataclass of hyper-parameters with one entry, `fit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfstudy.core.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What a method gives back.
+
+    Attributes:
+        model: the trained model; has `save(folder)`.
+        parts: further trained models by name, such as the value model of a tree search.
+        metrics: figures by name that belong in the summary.
+    """
+
+    model: Any
+    parts: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Interface of every method; its fields are the hyper-parameters, with the paper's defaults."""
+
+    def fit(self, task: Any, model: Any, run: Run) -> Fit:
+        """Train `model` on `task`; every random draw, record and checkpoint goes through `run`."""
+        raise NotImplementedError
+
+    def validate(self) -> None:
+        """Raise `UsageError` when the fields contradict each other; called before any work starts."""

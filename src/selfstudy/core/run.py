@@ -1,0 +1,296 @@
+"""One experiment in one directory that survives being killed at any moment.
+
+The directory:
+
+    run.json            what was asked for: method, task, model, seed, every field
+    metrics.jsonl       one line a logged step
+    stages/NAME/        the finished results of `run.stage`
+    partial/            checkpoints and records of what is under way
+    summary.json        at the end: metrics with intervals, budget spent, versions, hardware
+
+A resumed run goes through its program again from the top: what is finished is read back, what was saved is
+loaded, and the counts and the log follow.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from selfstudy.core import checkpoint, random
+from selfstudy.core.budget import Budget, Meter
+from selfstudy.core.directory import open_directory
+from selfstudy.core.errors import BudgetSpent, Stopped, UsageError
+from selfstudy.core.files import Journal, Log, as_read, read_json, write_json, write_whole
+from selfstudy.core.progress import Progress
+
+Result = TypeVar("Result")
+STAGE = "stage.json"
+
+
+class Run:
+    """A directory, a seed and a meter; a context manager that turns signals into a clean stop.
+
+    Args:
+        directory: made when missing. An existing run with the same configuration is continued.
+        config: JSON data that says what was asked for.
+        seed: the root of every random stream.
+        budget: limits; None is unlimited. A continued run may be given a larger one.
+        checkpoint_seconds: least time between two checkpoints of `steps`.
+        checkpoint_steps: also save after so many steps; None leaves it to the clock.
+        progress: draws bars; the default draws none.
+
+    Raises:
+        UsageError: the directory holds a run with another configuration, or is in use.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        config: dict[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        budget: Budget | None = None,
+        checkpoint_seconds: float = 30.0,
+        checkpoint_steps: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.directory = Path(directory)
+        self.config = {**(config or {}), "seed": seed}
+        self.seed = seed
+        self.meter = Meter(budget)
+        self.progress = progress or Progress(visible=False)
+        self._checkpoint_seconds = checkpoint_seconds
+        self._checkpoint_steps = checkpoint_steps
+        self._scope: list[str] = []
+        self._signal: int | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._lock = open_directory(self.directory, self.config)
+        # The seconds and the log as of the last finished stage; all other counts are gone through again.
+        self._place = self.directory / "place.json"
+        place: dict[str, Any] = {"spent": {}, "log": 0}
+        try:
+            place = read_json(self._place) if self._place.exists() else place
+            self.meter.restore({"seconds": place["spent"].get("seconds", 0)})
+            self._log = Journal(self.directory / "metrics.jsonl", kept=place["log"])
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Run:
+        self._handlers = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._handlers[number] = signal.signal(number, self._interrupt)
+            except ValueError:  # not the main thread: the caller handles signals
+                break
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._lock.close()
+
+    def _interrupt(self, number: int, _frame: object) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt  # the second time: at once
+        self._signal = number
+
+    def check(self) -> None:
+        """Raise `Stopped` when a signal has asked for it. Called between pieces of work."""
+        if self._signal is not None:
+            raise Stopped(
+                f"Stopped by {signal.Signals(self._signal).name}. Nothing is lost: "
+                f"selfstudy resume {self.directory}"
+            )
+
+    # Random streams.
+
+    def key(self, *parts: object) -> int:
+        """Return the 64-bit key of the stream `parts` of this run's seed."""
+        return random.stream_key(self.seed, *parts)
+
+    def rng(self, *parts: object) -> np.random.Generator:
+        """Return a generator that depends on the seed and `parts` alone."""
+        return random.generator(self.seed, *parts)
+
+    # Pieces of work.
+
+    def stage(self, name: str, work: Callable[[], Result]) -> Result:
+        """Do `work` once; when the run is resumed its result is read back instead.
+
+        The result is JSON data, or an object with `save(folder)` and a class method `load(folder)`. JSON data
+        comes back as it will be read back: tuples as lists, keys as text.
+        """
+        self.check()
+        path = self.directory / "stages" / "/".join([*self._scope, name])
+        if (path / STAGE).exists():
+            shutil.rmtree(self._partial(name), ignore_errors=True)  # where a kill left it
+            return self._read_stage(path, go_there=True)
+        self._scope.append(name)
+        try:
+            self.progress.message(name)
+            result = work()
+        finally:
+            self._scope.pop()
+        saves = hasattr(result, "save")
+        kind = checkpoint.name_class(type(result)) if saves else ""
+        result = result if saves else as_read(result)
+        place = self._here()
+
+        def write(folder: Path) -> None:
+            folder.mkdir(parents=True)
+            if saves:
+                result.save(folder)  # type: ignore[union-attr]
+            write_json(folder / STAGE, {**({"kind": kind} if saves else {"value": result}), **place})
+            checkpoint.write_sums(folder)
+
+        write_whole(path, write)
+        write_json(self._place, place)
+        shutil.rmtree(self._partial(name), ignore_errors=True)
+        return result
+
+    def result(self, name: str) -> Any:
+        """Return the result of a finished stage.
+
+        Raises:
+            UsageError: it is not finished.
+        """
+        path = self.directory / "stages" / "/".join([*self._scope, name])
+        if not (path / STAGE).exists():
+            raise UsageError(f"The run in {self.directory} has no finished stage {name!r}.")
+        return self._read_stage(path, go_there=False)
+
+    def _read_stage(self, path: Path, go_there: bool) -> Any:
+        checkpoint.check_sums(path)
+        content = read_json(path / STAGE)
+        if go_there:
+            self._at(content)
+        if "value" in content:
+            return content["value"]
+        return checkpoint.find_class(content["kind"], path / STAGE).load(path)
+
+    def steps(
+        self,
+        n: int,
+        *,
+        state: dict[str, checkpoint.Stateful],
+        desc: str,
+        cost: dict[str, float] | None = None,
+    ) -> Iterator[int]:
+        """Yield the step numbers still to do, saving `state` by time and step.
+
+        Args:
+            n: steps in all.
+            state: what changes from step to step; loaded here when a checkpoint exists.
+            desc: names the loop, uniquely within its stage.
+            cost: what one step spends; the loop ends before a step that the budget does not cover.
+        """
+        folder = self._partial(desc)
+        first = self._restore(folder, state)
+        saved = time.monotonic()
+        with self.progress.bar(desc, n, first) as advance:
+            for step in range(first, n):
+                if self._signal is not None:
+                    self._save(folder, step, state)
+                    self.check()
+                try:
+                    self.meter.charge(**(cost or {}))
+                except BudgetSpent:
+                    return
+                yield step
+                advance(1)
+                enough = self._checkpoint_steps and (step + 1) % self._checkpoint_steps == 0
+                if step + 1 < n and (enough or time.monotonic() - saved > self._checkpoint_seconds):
+                    self._save(folder, step + 1, state)
+                    saved = time.monotonic()
+
+    def _save(self, folder: Path, step: int, state: dict[str, checkpoint.Stateful]) -> None:
+        checkpoint.save_state(folder / f"{step:09d}", state, self._here())
+        checkpoint.drop_old(folder)
+
+    def _restore(self, folder: Path, state: dict[str, checkpoint.Stateful]) -> int:
+        checkpoint.drop_old(folder)  # a kill may have left one, perhaps half removed
+        found = checkpoint.saved(folder)
+        if not found:
+            return 0
+        *earlier, newest = found
+        before = f"from the one of step {int(earlier[-1].name)}" if earlier else "from the start of this part"
+        checkpoint.check_sums(newest, f"Delete the folder {newest} and resume to go on {before}.")
+        self._at(checkpoint.load_state(newest, state))
+        return int(newest.name)
+
+    def map(
+        self,
+        name: str,
+        items: Iterable[Any],
+        work: Callable[[Any], Any],
+        *,
+        weight: Callable[[Any], int] = lambda _: 1,
+        until: Callable[[list[Any]], bool] = lambda _: False,
+    ) -> list[Any]:
+        """Return `work(item)` for each item in order, each recorded as it is done and never done twice.
+
+        Results are JSON data, and come back as they will be read back. When the budget is spent the results
+        so far are returned; work cut off by that is lost but counted.
+
+        Args:
+            name: names the records, uniquely within the stage.
+            items: what to work on; the same at every resume.
+            work: does one item.
+            weight: how much an item advances the progress bar.
+            until: ends the loop early when it is true of the results so far.
+        """
+        items = list(items)
+        log = Log(self._partial(name) / "records.jsonl")
+        records = log.read()[: len(items)]
+        if records:
+            self._at(records[-1])
+        results = [record["value"] for record in records]
+        total, done = sum(map(weight, items)), sum(map(weight, items[: len(records)]))
+        with self.progress.bar(name, total, done) as advance:
+            for item in items[len(records) :]:
+                self.check()
+                if until(results):
+                    break
+                try:
+                    value = as_read(work(item))
+                except BudgetSpent:
+                    break
+                log.append({"value": value, **self._here()})
+                results.append(value)
+                advance(weight(item))
+        return results
+
+    def log(self, **values: Any) -> None:
+        """Add one line to metrics.jsonl, with the stage and the time."""
+        self._log.add({"stage": "/".join(self._scope), **values, "seconds": self.meter.snapshot()["seconds"]})
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return what has been logged so far."""
+        return self._log.passed()
+
+    def _partial(self, name: str) -> Path:
+        return self.directory / "partial" / "/".join([*self._scope, name])
+
+    def _here(self) -> dict[str, Any]:
+        return {"spent": self.meter.snapshot(), "log": self._log.place}
+
+    def _at(self, place: dict[str, Any]) -> None:
+        """Go to the counts and the line of the log as they were at a saved place."""
+        self.meter.restore(place["spent"])
+        self._log.go_to(place["log"])

@@ -1,0 +1,1 @@
+"""What goes in: readers of files, data sets by name, splits."""

@@ -1,0 +1,1 @@
+"""How we know: metrics, intervals, comparisons on equal budgets, claims."""

@@ -1,0 +1,186 @@
+"""Claims: what a method is worth, as code that says holds, fails or unclear.
+
+A file in the repository's `claims/` defines `CLAIMS`, a list of `Claim`. Each seed is measured in a run of
+its own, so that a claim cut off goes on where it was; the relations are then judged on paired differences.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from selfstudy.core.errors import MachineError, UsageError, nearest
+from selfstudy.core.files import write_json
+from selfstudy.core.machine import hardware, versions
+from selfstudy.core.progress import Progress
+from selfstudy.core.run import Run
+from selfstudy.evaluation.statistics import Difference, paired_bootstrap, paired_interval
+
+Values = dict[str, "float | list[bool]"]
+HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One statement, and how it is tested.
+
+    Attributes:
+        name: short, unique in its file; names its directory.
+        statement: what is claimed, in words.
+        seeds: the seeds it is tested on.
+        measure: measures one seed: by contestant, a figure (more is better) or right and wrong by item.
+            Figures that no relation names are reported and not judged.
+        relations: (name, a, b): a is better than b.
+    """
+
+    name: str
+    statement: str
+    seeds: Sequence[int]
+    measure: Callable[[int, Run], Values]
+    relations: Sequence[tuple[str, str, str]]
+
+
+def verdict(difference: Difference) -> str:
+    """Return 'holds' for an interval above 0, 'fails' for one below or a mean not above 0, else 'unclear'."""
+    if difference.low > 0:
+        return HOLDS
+    return FAILS if difference.high < 0 or difference.mean <= 0 else UNCLEAR
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """Return the verdict on a claim from those on its relations: all must hold."""
+    if FAILS in verdicts:
+        return FAILS
+    return HOLDS if verdicts and set(verdicts) == {HOLDS} else UNCLEAR
+
+
+def run_claim(
+    claim: Claim, directory: Path, *, seeds: Sequence[int] | None = None, visible: bool = False
+) -> dict[str, Any]:
+    """Test one claim and return the result as JSON data; seeds already measured in `directory` are read back.
+
+    Args:
+        claim: what to test.
+        directory: holds a run for each seed.
+        seeds: other seeds than the claim's; the result then says it is not complete.
+        visible: draw progress bars.
+    """
+    chosen = list(claim.seeds if seeds is None else seeds)
+    measured: dict[int, Values] = {}
+    seconds = 0.0
+    for seed in chosen:
+        config = {"claim": claim.name, "statement": claim.statement}
+        with Run(directory / f"seed-{seed}", config, seed=seed, progress=Progress(visible)) as run:
+            measured[seed] = run.stage("measure", lambda seed=seed, run=run: claim.measure(seed, run))  # type: ignore[misc]
+            seconds += run.meter.snapshot()["seconds"]
+    relations = [judge(relation, list(measured.values())) for relation in claim.relations]
+    return {
+        "name": claim.name,
+        "statement": claim.statement,
+        "verdict": together([relation["verdict"] for relation in relations]),
+        "relations": relations,
+        "seeds": chosen,
+        "complete": chosen == list(claim.seeds),
+        "values": {
+            name: [_figure(values[name]) for values in measured.values()]
+            for name in next(iter(measured.values()))
+        },
+        "minutes": round(seconds / 60, 2),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def judge(relation: tuple[str, str, str], measured: Sequence[Values]) -> dict[str, Any]:
+    """Return the paired difference of one relation and its verdict, as JSON data.
+
+    Pairs are seeds. A single seed with results by item is judged by the bootstrap over its items instead.
+
+    Raises:
+        UsageError: the relation names something that was not measured.
+    """
+    name, a, b = relation
+    for contestant in (a, b):
+        if contestant not in measured[0]:
+            raise UsageError(
+                f"The relation {name!r} compares {contestant!r}, which is not measured. "
+                f"{nearest(contestant, measured[0])}"
+            )
+    first, second = measured[0][a], measured[0][b]
+    if len(measured) == 1 and isinstance(first, list) and isinstance(second, list):
+        difference, pairs = paired_bootstrap(first, second), "items"
+    else:
+        difference = paired_interval([_figure(values[a]) - _figure(values[b]) for values in measured])
+        pairs = "seeds"
+    return {
+        "name": name,
+        "a": a,
+        "b": b,
+        **difference.to_json(),
+        "pairs": pairs,
+        "verdict": verdict(difference),
+    }
+
+
+def _figure(value: float | list[bool]) -> float:
+    return sum(value) / len(value) if isinstance(value, list) else float(value)
+
+
+# The repository's folder of claims.
+
+
+def claims_folder() -> Path | None:
+    """Return `claims/` of this repository: of the working directory or above it, or beside the source."""
+    start = Path.cwd()
+    source = Path(__file__).resolve().parents[3]
+    for root in itertools.chain([start], start.parents, [source]):
+        if (root / "claims").is_dir() and (root / "src" / "selfstudy").is_dir():
+            return root / "claims"
+    return None
+
+
+def results_folder() -> Path | None:
+    """Return `claims/results/`, or None where the package is installed without its repository."""
+    folder = claims_folder()
+    return folder / "results" if folder else None
+
+
+def load_claims(slug: str) -> list[Claim]:
+    """Return the claims of one method.
+
+    Raises:
+        MachineError: this is an installed package without its repository, which holds the claims.
+        UsageError: there is no such file.
+    """
+    folder = claims_folder()
+    if folder is None:
+        raise MachineError(
+            "Claims live in the repository, which an installed package does not carry. "
+            "Clone it and run this command inside."
+        )
+    known = claimed(folder)
+    if slug not in known:
+        raise UsageError(f"There is no claim of {slug!r} in {folder}. {nearest(slug, known)}")
+    spec = importlib.util.spec_from_file_location(f"claims_{slug}", folder / f"{slug.replace('-', '_')}.py")
+    if spec is None or spec.loader is None:
+        raise UsageError(f"The claims of {slug!r} in {folder} cannot be loaded.")
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return list(module.CLAIMS)
+
+
+def claimed(folder: Path) -> list[str]:
+    """Return the names of the methods that have claims."""
+    return sorted(path.stem.replace("_", "-") for path in folder.glob("[!_]*.py"))
+
+
+def record(slug: str, results: list[dict[str, Any]], folder: Path) -> Path:
+    """Write the results of a method's claims to `folder` and return the file."""
+    path = folder / f"{slug}.json"
+    write_json(path, {"method": slug, "claims": results})
+    return path

@@ -1,0 +1,1 @@
+"""How weights change: losses, fine-tuning, preferences, value fitting."""

@@ -1,0 +1,161 @@
+"""Supervised fine-tuning of a language model on prompts and completions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfstudy.core.errors import DataError
+from selfstudy.core.run import Run
+from selfstudy.learning.loops import (
+    Trainable,
+    adamw,
+    batch_indices,
+    check_positive,
+    learning_rate,
+    step_count,
+    update,
+)
+from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.scoring import completion_logprobs, pair_tokens
+
+Sequences = list[tuple[list[int], int]]
+"""(tokens, place where the completion begins) of each example."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """Settings of supervised fine-tuning (AdamW, linear warm-up, linear decay)."""
+
+    learning_rate: float = 3e-4
+    """Highest learning rate."""
+    epochs: float = 2
+    """Passes over the examples."""
+    steps: int | None = None
+    """Optimiser steps; given, it replaces epochs."""
+    batch: int = 128
+    """Examples in a step (all of them where there are fewer)."""
+    warmup: float = 0.1
+    """Share of the steps over which the rate rises."""
+    weight_decay: float = 0.0
+    """Decoupled decay of AdamW."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    micro_batch: int | None = None
+    """Examples in one forward pass: less memory, the same gradient. None takes the whole batch at once."""
+    lora_rank: int | None = None
+    """Train low-rank updates of all linear layers instead of the weights (LoRA); merged at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A completion to learn."""
+
+    prompt: str
+    """Text as the model sees it, the chat template included."""
+    completion: str
+    """What follows; the loss is on its tokens and on the end token."""
+
+
+def fine_tune(
+    model: LanguageModel, examples: Sequence[Example], settings: FineTuning, run: Run, name: str
+) -> LanguageModel:
+    """Return a model trained on `examples`; the given one is unchanged.
+
+    The loss of a step is the mean over all completion tokens of its batch. Charges the run's meter with
+    samples and FLOPs (6 per weight and token, at the mean length). Ends early, with the weights so far,
+    where the budget ends.
+
+    Args:
+        model: where training starts.
+        examples: prompts and completions; those longer than the context are left out and counted in the log.
+        settings: see there.
+        run: streams, checkpoints and log.
+        name: names the loop, uniquely within its stage.
+
+    Raises:
+        DataError: no examples, or none that fits into the context.
+        UsageError: a setting out of range.
+    """
+    check_positive(settings, learning_rate=0, epochs=0, steps=0, batch=0, micro_batch=0, lora_rank=0, clip=0)
+    sequences = fitting(model, [(e.prompt, e.completion) for e in examples], run, name)
+    result = model.copy()
+    module = trainable_module(result, settings.lora_rank, run, name)
+    batch = min(settings.batch, len(sequences))
+    steps = settings.steps or step_count(len(sequences), batch, settings.epochs)
+    weights = Trainable(module)
+    optimizer = adamw(weights.parameters(), settings.weight_decay)
+    mean_length = float(np.mean([len(tokens) for tokens, _ in sequences]))
+    cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
+    module.train()
+    for step in run.steps(steps, state={"weights": weights, "optimizer": optimizer}, desc=name, cost=cost):
+        chosen = [sequences[i] for i in batch_indices(run, name, step, len(sequences), batch)]
+        loss = accumulate(module, chosen, settings.micro_batch)
+        rate = learning_rate(step, steps, settings.learning_rate, settings.warmup)
+        norm = update(optimizer, rate, settings.clip)
+        run.log(part=name, step=step, loss=loss, norm=norm, rate=rate)
+    return merged(result, module)
+
+
+def accumulate(module: torch.nn.Module, sequences: Sequences, micro_batch: int | None) -> float:
+    """Add the gradient of the mean negative log-likelihood of all completion tokens; return its value."""
+    total = sum(len(tokens) - start for tokens, start in sequences)
+    size = micro_batch or len(sequences)
+    loss = 0.0
+    for first in range(0, len(sequences), size):
+        part = -completion_logprobs(module, sequences[first : first + size]).sum() / total
+        part.backward()
+        loss += float(part.detach())
+    return loss
+
+
+def fitting(model: LanguageModel, pairs: Sequence[tuple[str, str]], run: Run, name: str) -> Sequences:
+    """Return the tokens of the pairs that fit into the context, end token included; log how many do not."""
+    if not pairs:
+        raise DataError(
+            f"There is nothing to train on in {name!r}: 0 examples. Where they are selected solutions, none "
+            "was good enough; take easier problems or draw more."
+        )
+    sequences = pair_tokens(model, pairs, end=True)
+    kept = [row for row in sequences if row[1] < len(row[0]) <= model.context]
+    if len(kept) < len(sequences):
+        run.log(part=name, dropped=len(sequences) - len(kept), examples=len(sequences))
+    if not kept:
+        raise DataError(
+            f"None of the {len(pairs)} examples of {name!r} fits into the context of {model.context} tokens "
+            f"(the shortest has {min(len(row[0]) for row in sequences)}) with a completion of at least one "
+            "token. Shorten the prompts, or take a model with a longer context."
+        )
+    return kept
+
+
+def trainable_module(result: LanguageModel, lora_rank: int | None, run: Run, name: str) -> Any:
+    """Return the module to train: the model's own, or wrapped by peft for LoRA (Hu et al., 2022)."""
+    if lora_rank is None:
+        for weight in result.module.parameters():
+            weight.requires_grad_(True)
+        return result.module
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora_rank,
+        lora_alpha=2 * lora_rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about what peft calls
+        torch.manual_seed(run.key(name, "lora") >> 1)  # torch takes 63 bits on some devices
+        return get_peft_model(result.module, config)
+
+
+def merged(result: LanguageModel, module: Any) -> LanguageModel:
+    """Return the trained model in evaluation mode, low-rank updates added to the weights."""
+    plain = module.merge_and_unload() if hasattr(module, "merge_and_unload") else module
+    return LanguageModel(result.name, plain, result.tokenizer)

@@ -1,0 +1,98 @@
+"""What every training loop shares: the order of the data, the learning rate, and one optimiser step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfstudy.core.errors import UsageError
+from selfstudy.core.run import Run
+
+
+def step_count(samples: int, batch: int, epochs: float) -> int:
+    """Return the steps that show every sample `epochs` times, at least one.
+
+    >>> step_count(samples=100, batch=32, epochs=2)
+    6
+    """
+    return max(1, round(epochs * samples / batch))
+
+
+def batch_indices(run: Run, name: str, step: int, samples: int, batch: int) -> np.ndarray:
+    """Return the samples of a step: a slice of shuffled passes over the data, one after the other.
+
+    A function of the run's seed, `name` and `step` alone. All batches are full, also where one pass ends and
+    the next begins.
+
+    Args:
+        run: gives the random streams.
+        name: of the loop.
+        step: from 0.
+        samples: number of samples.
+        batch: size, at most `samples`.
+    """
+    places = np.arange(step * batch, (step + 1) * batch)
+    passes = places // samples
+    orders = {int(i): run.rng(name, "order", int(i)).permutation(samples) for i in np.unique(passes)}
+    return np.array([orders[int(i)][place % samples] for i, place in zip(passes, places, strict=True)])
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.0) -> float:
+    """Return the rate of a step: linear warm-up over a share of the steps, then linear decay towards 0.
+
+    >>> [round(learning_rate(step, 5, 1.0, warmup=0.4), 2) for step in range(5)]
+    [0.5, 1.0, 1.0, 0.67, 0.33]
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return peak * (step + 1) / rising
+    return peak * (steps - step) / (steps - rising)
+
+
+def adamw(parameters: Iterable[torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    """Return AdamW with its usual moments; the rate is set at each step."""
+    return torch.optim.AdamW(list(parameters), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay)
+
+
+def update(optimizer: torch.optim.Optimizer, rate: float, clip: float) -> float:
+    """Clip the gradient's norm, take one step, clear the gradient; return the norm before clipping."""
+    parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(norm)
+
+
+def check_positive(settings: Any, **limits: float) -> None:
+    """Raise a UsageError for a field of `settings` that is not above its limit; None is accepted."""
+    for name, least in limits.items():
+        value = getattr(settings, name)
+        if value is not None and not value > least:
+            kind = type(settings).__name__
+            raise UsageError(f"{kind}.{name.replace('_', '-')} is {value}; it must be above {least:g}.")
+
+
+class Trainable:
+    """The weights of a module that are being trained, as a state for checkpoints."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._module = module
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return the weights, in a fixed order."""
+        return [weight for weight in self._module.parameters() if weight.requires_grad]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights by name."""
+        return {name: weight for name, weight in self._module.named_parameters() if weight.requires_grad}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Copy the weights in."""
+        with torch.no_grad():
+            for name, weight in self.state_dict().items():
+                weight.copy_(state_dict[name])

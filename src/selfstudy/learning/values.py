@@ -1,0 +1,191 @@
+"""Fitting a value model to targets at the ends of steps, by mean squared error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.run import Run
+from selfstudy.learning.loops import adamw, batch_indices, check_positive, learning_rate, step_count, update
+from selfstudy.learning.losses import masked_mse
+from selfstudy.models.language.scoring import batches_by_length, pad_right
+from selfstudy.models.language.value import ValueModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueFitting:
+    """Settings of a value fit (AdamW, linear decay)."""
+
+    learning_rate: float = 3e-4
+    """Highest learning rate."""
+    epochs: int = 2
+    """Passes over the samples; the one with the least validation error is kept."""
+    batch: int = 256
+    """Samples in a step (all of them where there are fewer)."""
+    validation: float = 0.1
+    """Share of the samples held out."""
+    weight_decay: float = 0.0
+    """Decoupled decay of AdamW."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSample:
+    """A solution, or the beginning of one, with targets at the ends of its steps."""
+
+    prompt: str
+    """Text as the model sees it."""
+    steps: tuple[str, ...]
+    """Lines without their newline."""
+    values: tuple[float, ...]
+    """One target for each step; nan where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueFit:
+    """What a fit gives."""
+
+    model: ValueModel
+    """With the weights of the best epoch."""
+    mse: float
+    """Mean squared error over all targets held out, unclamped values; nan where the budget ended before."""
+    within: float
+    """Share of them within 0.1 of the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    tokens: list[int]
+    places: list[int]
+    targets: list[float]
+
+
+def fit_values(
+    model: ValueModel, samples: Sequence[ValueSample], settings: ValueFitting, run: Run, name: str
+) -> ValueFit:
+    """Return a value model fitted to the targets; the given one is unchanged.
+
+    One causal pass over a sample gives the values after all its steps. The loss of a step is the mean
+    squared error over all targets of its batch. Charges samples and FLOPs (6 per weight and token, at the
+    mean length).
+
+    Args:
+        model: where training starts.
+        samples: those without a target, or longer than the context, are left out and counted in the log.
+        settings: see there.
+        run: streams, checkpoints and log.
+        name: names the loop, uniquely within its stage.
+
+    Raises:
+        DataError: fewer than two usable samples, or a sample with another number of targets than steps.
+        UsageError: a setting out of range.
+    """
+    check_positive(settings, learning_rate=0, epochs=0, batch=0, clip=0)
+    if not 0 < settings.validation < 1:
+        raise UsageError(f"ValueFitting.validation is {settings.validation}; it must be between 0 and 1.")
+    rows = _rows(model, samples, run, name)
+    order = run.rng(name, "validation").permutation(len(rows))
+    held = max(1, round(settings.validation * len(rows)))
+    validation, training = [rows[i] for i in order[:held]], [rows[i] for i in order[held:]]
+    result = model.copy()
+    net = result.net
+    batch = min(settings.batch, len(training))
+    per_epoch = step_count(len(training), batch, 1)
+    steps = settings.epochs * per_epoch
+    optimizer = adamw(net.parameters(), settings.weight_decay)
+    best = _Best()
+    cost = {
+        "samples": batch,
+        "flops": 3 * model.flops(batch * float(np.mean([len(r.tokens) for r in training]))),
+    }
+    state: dict[str, Any] = {"net": net, "optimizer": optimizer, "best": best}
+    for step in run.steps(steps, state=state, desc=name, cost=cost):
+        net.train()
+        chosen = [training[i] for i in batch_indices(run, name, step, len(training), batch)]
+        values, targets = _values(result, chosen)
+        loss = masked_mse(values, targets) / (~targets.isnan()).sum()
+        loss.backward()
+        rate = learning_rate(step, steps, settings.learning_rate)
+        norm = update(optimizer, rate, settings.clip)
+        run.log(part=name, step=step, loss=float(loss.detach()), norm=norm, rate=rate)
+        if (step + 1) % per_epoch == 0:
+            mse, within = _assess(result, validation)
+            run.log(part=name, epoch=(step + 1) // per_epoch, mse=mse, within=within)
+            best.offer(net, mse, within)
+    net.eval()
+    if best.weights:
+        net.load_state_dict(best.weights)
+    return ValueFit(result, best.mse if best.weights else math.nan, best.within)
+
+
+class _Best:
+    """The weights of the best epoch so far; part of the checkpoint."""
+
+    def __init__(self) -> None:
+        self.mse, self.within = math.inf, math.nan
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def offer(self, net: torch.nn.Module, mse: float, within: float) -> None:
+        """Take these weights if their error is lower."""
+        if mse < self.mse:
+            self.mse, self.within = mse, within
+            self.weights = {name: weight.detach().clone() for name, weight in net.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mse": self.mse, "within": self.within, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.mse, self.within = state_dict["mse"], state_dict["within"]
+        self.weights = state_dict["weights"]
+
+
+def _rows(model: ValueModel, samples: Sequence[ValueSample], run: Run, name: str) -> list[_Row]:
+    for sample in samples:
+        if len(sample.values) != len(sample.steps):
+            raise DataError(
+                f"A value sample has {len(sample.steps)} steps but {len(sample.values)} targets (prompt "
+                f"{sample.prompt[:60]!r}). Give one target for each step, nan for none."
+            )
+    tokens = model.tokens([(sample.prompt, sample.steps) for sample in samples])
+    rows = [
+        _Row(row, ends, list(sample.values))
+        for (row, ends), sample in zip(tokens, samples, strict=True)
+        if len(row) <= model.context and not all(map(math.isnan, sample.values))
+    ]
+    if len(rows) < len(samples):
+        run.log(part=name, dropped=len(samples) - len(rows), samples=len(samples))
+    if len(rows) < 2:
+        raise DataError(
+            f"A value fit needs at least 2 samples with a target that fit into {model.context} tokens; "
+            f"{len(rows)} of the {len(samples)} given to {name!r} do. Where they come from search, too few "
+            "problems were solved: take easier ones, or search longer."
+        )
+    return rows
+
+
+def _values(model: ValueModel, rows: Sequence[_Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the unclamped values and the targets at all step ends, [B, steps]; nan targets fill up."""
+    width = max(len(row.places) for row in rows)
+    places = pad_right([row.places for row in rows], model.device)
+    targets = [[*row.targets, *[math.nan] * (width - len(row.targets))] for row in rows]
+    values = model.net(pad_right([row.tokens for row in rows], model.device), places)
+    return values, torch.tensor(targets, device=model.device)
+
+
+def _assess(model: ValueModel, rows: Sequence[_Row]) -> tuple[float, float]:
+    """Return the mean squared error and the share within 0.1 over all targets of `rows`."""
+    model.net.eval()
+    errors = []
+    with torch.inference_mode():
+        for batch in batches_by_length([len(row.tokens) for row in rows]):
+            values, targets = _values(model, [rows[i] for i in batch])
+            errors.append((values - targets)[~targets.isnan()].double())
+    error = torch.cat(errors)
+    return float(error.square().mean()), float((error.abs() <= 0.1).double().mean())

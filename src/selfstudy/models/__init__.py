@@ -1,0 +1,1 @@
+"""What is trained: encoders, heads, language models."""

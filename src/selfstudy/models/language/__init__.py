@@ -1,0 +1,1 @@
+"""Causal language models: loading, sampling, scoring, value heads."""

@@ -1,0 +1,116 @@
+"""Log-probabilities of given texts: padding, batches by length, and the sums that training differentiates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from selfstudy.core.budget import Meter
+from selfstudy.core.errors import DataError
+from selfstudy.models.language.model import LanguageModel
+
+BATCH_TOKENS = 8192  # tokens of one forward pass, padding included
+
+
+def pad_right(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> torch.Tensor:
+    """Return [B, L], filled with token 0 on the right: a causal model never looks there from a real token.
+
+    >>> pad_right([[1, 2, 3], [4]]).tolist()
+    [[1, 2, 3], [4, 0, 0]]
+    """
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.long, device=device)
+
+
+def batches_by_length(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Yield indices, longest first, in batches of at most `tokens` tokens with padding (at least one row).
+
+    >>> list(batches_by_length([1, 5, 4], tokens=10))
+    [[1, 2], [0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) + 1) * lengths[batch[0]] > tokens:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def pair_tokens(
+    model: LanguageModel, pairs: Sequence[tuple[str, str]], *, end: bool
+) -> list[tuple[list[int], int]]:
+    """Return (tokens, start) of each (prompt, completion); the completion begins at `start`.
+
+    Args:
+        model: gives the tokenizer.
+        pairs: texts.
+        end: add the end token to the completion, where the tokenizer has one.
+
+    Raises:
+        DataError: a prompt without tokens.
+    """
+    prompts = model.encode_all([prompt for prompt, _ in pairs])
+    completions = model.encode_all([completion for _, completion in pairs], begins=False)
+    tail = [model.end] if end and model.end is not None else []
+    for (text, _), tokens in zip(pairs, prompts, strict=True):
+        if not tokens:
+            raise DataError(
+                f"The prompt {text!r} has no tokens, so nothing can be learned or scored after it."
+            )
+    return [(a + b + tail, len(a)) for a, b in zip(prompts, completions, strict=True)]
+
+
+def completion_logprobs(module: torch.nn.Module, sequences: Sequence[tuple[list[int], int]]) -> torch.Tensor:
+    """Return [B] sums of log p(token | all before it) over the tokens from `start` on; differentiable."""
+    device = next(module.parameters()).device
+    tokens = pad_right([row for row, _ in sequences], device)  # [B, L]
+    column = torch.arange(tokens.shape[1], device=device)
+    starts = torch.tensor([start for _, start in sequences], device=device)
+    lengths = torch.tensor([len(row) for row, _ in sequences], device=device)
+    counted = (column >= starts[:, None]) & (column < lengths[:, None])
+    first = int(starts.min())
+    # Logits only where some row needs them: with large vocabularies they are most of the memory.
+    keep = tokens.shape[1] - first + 1
+    logits = module(input_ids=tokens, use_cache=False, logits_to_keep=keep).logits[:, :-1]
+    nll = F.cross_entropy(
+        logits.float().transpose(1, 2), tokens[:, first:], reduction="none"
+    )  # [B, L - first]
+    return -(nll * counted[:, first:]).sum(1)
+
+
+def sequence_logprobs(
+    model: LanguageModel, pairs: Sequence[tuple[str, str]], meter: Meter | None = None
+) -> list[float]:
+    """Return log p(completion | prompt) of each pair, natural logarithm, without an end token.
+
+    Args:
+        model: scores.
+        pairs: (prompt, completion); an empty completion has 0.
+        meter: charged all tokens read as scored tokens, and the FLOPs.
+
+    Raises:
+        DataError: a pair longer than the model's context, or a prompt without tokens.
+    """
+    sequences = pair_tokens(model, pairs, end=False)
+    for tokens, _ in sequences:
+        if len(tokens) > model.context:
+            raise DataError(
+                f"A text of {len(tokens)} tokens is longer than the context of {model.context}. "
+                "Shorten it, or take a model with a longer context."
+            )
+    meter = meter or Meter()
+    out = np.zeros(len(pairs))
+    model.module.eval()
+    with torch.inference_mode():
+        for batch in batches_by_length([len(tokens) for tokens, _ in sequences]):
+            part = [sequences[i] for i in batch]
+            read = sum(len(tokens) for tokens, _ in part)
+            meter.charge(scored_tokens=read, flops=model.flops(read))
+            out[batch] = completion_logprobs(model.module, part).double().cpu().numpy()
+    return [float(value) for value in out]

@@ -1,0 +1,63 @@
+"""The embedded tiny language model: a small Llama over 16 characters, enough for arithmetic in chains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from selfstudy.models.language.model import LanguageModel
+
+VOCABULARY = "0123456789+-*=:\n"
+PAD = len(VOCABULARY)
+CONTEXT = 512
+
+# The embedded weights, made by `python -m selfstudy.tasks.build_tiny`.
+WEIGHTS = Path(__file__).parent / "weights"
+POLICY, VALUE = "tiny-lm", "tiny-lm-value"
+
+
+def tiny_config(layers: int = 4, width: int = 128) -> LlamaConfig:
+    """Return the configuration of the tiny model; 0.83 million weights at the default size."""
+    return LlamaConfig(
+        vocab_size=len(VOCABULARY) + 1,
+        hidden_size=width,
+        intermediate_size=344 * width // 128,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=None,  # a chain ends with its last line; see tasks.chain
+        pad_token_id=PAD,
+    )
+
+
+def character_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the tokenizer of one token a character: ids in the order of VOCABULARY, then <pad>.
+
+    >>> character_tokenizer()("47+8:")["input_ids"]
+    [4, 7, 10, 8, 14]
+    """
+    vocabulary = {character: i for i, character in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel({**vocabulary, "<pad>": PAD}))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        padding_side="left",
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def random_tiny_model(layers: int = 4, width: int = 128, seed: int = 0) -> LanguageModel:
+    """Return an untrained tiny model: for tests, benchmarks, and as the start of training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = LlamaForCausalLM(tiny_config(layers, width))
+    return LanguageModel(f"tiny-{layers}x{width}", module, character_tokenizer())

@@ -1,0 +1,1 @@
+"""How candidates are found: tree search, beams, best-of-n, votes."""

@@ -1,0 +1,1 @@
+"""Where supervision comes from: verifiers, votes, values of search trees."""

@@ -1,0 +1,1 @@
+"""Ready-made problems that tie data, verifier and metric together."""

@@ -1,0 +1,118 @@
+"""How problems are put to a model, and how its text is read: one mechanism for every reasoning task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_MARKER = re.compile(r"answer\s+is\s*:?\s*|final\s+answer\s*:\s*", re.IGNORECASE)
+_BOXED = re.compile(r"\\boxed\s*\{")
+_NUMBER = re.compile(r"\$?\\?\s*(-?\d[\d,]*(?:\.\d+)?)\$?(?:\s*\\?%|\s+[A-Za-z]{2,}.*)?")
+
+
+def has_marker(question: str, steps: Sequence[str]) -> bool:
+    r"""Tell whether the last step states an answer: `answer is ...` or a closed `\boxed{...}`."""
+    return bool(steps) and _marked(steps[-1]) is not None
+
+
+def marked_answer(question: str | None, steps: Sequence[str]) -> str | None:
+    r"""Return the answer that the last marker states, in a plain form, or None.
+
+    >>> marked_answer(None, ["3 + 5 = 8", "The answer is $8."])
+    '8'
+    >>> marked_answer(None, [r"so \boxed{\frac{1}{2}}"])
+    '\\frac{1}{2}'
+    """
+    for step in reversed(steps):
+        found = _marked(step)
+        if found is not None:
+            return plain_answer(found)
+    return None
+
+
+def plain_answer(text: str) -> str:
+    """Take units, currency, thousands commas and the full stop off an answer that is a number.
+
+    >>> [plain_answer(text) for text in ("1,250 apples.", "$8", "8.50", "x = 3")]
+    ['1250', '8', '8.50', 'x = 3']
+    """
+    text = text.strip().strip("*").rstrip(".").strip()
+    if len(text) > 2 and text[0] == text[-1] == "$":
+        text = text[1:-1].strip()
+    number = _NUMBER.fullmatch(text)
+    return number[1].replace(",", "") if number else text
+
+
+def _marked(step: str) -> str | None:
+    boxed = list(_BOXED.finditer(step))
+    if boxed:
+        return _braced(step, boxed[-1].end())
+    markers = list(_MARKER.finditer(step))
+    return (step[markers[-1].end() :].strip() or None) if markers else None
+
+
+def _braced(text: str, start: int) -> str | None:
+    depth = 1
+    for end in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[start:end].strip() or None
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolutionForm:
+    """The form of a task's prompts and solutions. A solution is lines; each line is a step."""
+
+    preamble: str = ""
+    """Worked examples that a plain language model reads first."""
+    template: str = "{question}"
+    """The prompt of a plain language model, after the preamble."""
+    instruction: str = ""
+    """What a chat model is told after the question; it gets neither preamble nor template."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a whole solution."""
+    ended: Callable[[str, Sequence[str]], bool] = has_marker
+    """Tells from (question, steps) whether the text is a finished solution, by its form alone."""
+    answer: Callable[[str | None, Sequence[str]], str | None] = marked_answer
+    """Extracts the answer from (question or None, steps)."""
+
+    def prompt(self, question: str, *, chat: bool = False) -> str:
+        """Return the text for a plain model, or for a chat model the user's message."""
+        if chat:
+            return f"{question}\n{self.instruction}" if self.instruction else question
+        return self.preamble + self.template.replace("{question}", question)
+
+
+INSTRUCTION = (
+    "Solve the problem step by step, one step per line, without blank lines. "
+    'End with a line of the form "The answer is 8."'
+)
+TEMPLATE = "Question: {question}\nAnswer:\n"
+STOP = ("\n\n", "Question:")
+
+WORD_PROBLEMS = """\
+Question: Mia had 12 stickers. She gave 4 away and then bought 7 more. How many stickers does she have now?
+Answer:
+After giving 4 away she has 12 - 4 = 8 stickers.
+After buying 7 more she has 8 + 7 = 15 stickers.
+The answer is 15.
+
+Question: A baker fills 6 boxes with 9 rolls each. How many rolls are that?
+Answer:
+There are 6 * 9 = 54 rolls.
+The answer is 54.
+
+Question: Tom read 48 pages in 3 days, the same number each day. How many pages does he read in 5 days?
+Answer:
+Each day he reads 48 / 3 = 16 pages.
+In 5 days he reads 16 * 5 = 80 pages.
+The answer is 80.
+
+"""
+
+
+def text_form(*, preamble: str = "", instruction: str = INSTRUCTION) -> SolutionForm:
+    """Return the form of tasks in words: question and answer, steps on lines, the answer marked."""
+    return SolutionForm(preamble=preamble, template=TEMPLATE, instruction=instruction, stop=STOP)

@@ -1,0 +1,256 @@
+"""Reasoning tasks: problems in the open, truth behind functions that count every use of it.
+
+No answer is an attribute of anything that a method gets. Answers and reference solutions live in the
+closures of three doors: `verify` (counts verifier calls) and `oracle.solution` (counts oracle labels), both
+closed to test problems, and `evaluate`, which gives out verdicts on a whole split.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from selfstudy.core.budget import Meter
+from selfstudy.core.errors import DataError, UsageError, nearest
+from selfstudy.data.splits import SPLITS, text_key
+from selfstudy.signals.verifiers import Verifier
+from selfstudy.tasks.forms import SolutionForm
+
+# A verifier may raise this often, looked at from this many checks on.
+RAISES_ALLOWED, CHECKS_LOOKED_AT = 0.05, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem as a method sees it. `id` is a hash of the question, `prompt` the question itself."""
+
+    id: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One problem with its truth, as loaders hand it to a task."""
+
+    prompt: str
+    answer: str
+    solution: tuple[str, ...] | None = None
+    """Reference steps, where the source has them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The outcome of an evaluation."""
+
+    split: str
+    ids: tuple[str, ...]
+    correct: tuple[bool, ...]
+    accuracy: float
+    count: int
+    low: float
+    """Lower end of the Wilson 95 % interval of the accuracy."""
+    high: float
+    generated_tokens: float
+    """Tokens that the solver drew, for all problems together."""
+    scored_tokens: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values: tuples become lists."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+
+Solver = Callable[[Sequence[Problem], Meter], list[tuple[str, ...]]]
+
+
+class Oracle:
+    """Gives out reference solutions, and counts them."""
+
+    def __init__(self, solution: Callable[[Problem], tuple[str, ...] | None]) -> None:
+        self._solution = solution
+
+    def solution(self, problem: Problem) -> tuple[str, ...] | None:
+        """Return the reference steps of a training or validation problem, None if the task has none.
+
+        Raises:
+            UsageError: for a test problem.
+            BudgetSpent: the budget of oracle labels does not cover it.
+        """
+        return self._solution(problem)
+
+
+class ReasoningTask:
+    """Problems in three splits, a way to pose them, and counted access to the truth.
+
+    Attributes:
+        name: the specification that makes this task again.
+        train, validation, test: the problems.
+        fingerprint: a hash of all problems and their splits; changed data change it.
+        form: preamble, template and instruction, and how answers are read.
+        verifier: the name of the verifier.
+        max_steps, step_tokens, solution_tokens, temperature: what suits the task's solutions.
+        stop: strings that end a whole solution; a line break ends a step.
+        dropped: rows of the source that could not be used, by reason.
+        meter: where checks and labels are counted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        splits: Mapping[str, Sequence[Item]],
+        *,
+        form: SolutionForm,
+        verifier: Verifier,
+        max_steps: int,
+        step_tokens: int,
+        solution_tokens: int,
+        temperature: float = 1.0,
+        dropped: Mapping[str, int] | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        self.name, self.form, self.verifier = name, form, verifier.name
+        self.max_steps, self.step_tokens, self.solution_tokens = max_steps, step_tokens, solution_tokens
+        self.temperature, self.stop = temperature, form.stop
+        self.dropped = dict(dropped or {})
+        self.meter = meter or Meter()
+        self.train, self.validation, self.test = (
+            tuple(Problem(text_key(item.prompt), item.prompt) for item in splits.get(split, ()))
+            for split in SPLITS
+        )
+        self.fingerprint = text_key(
+            "\n".join(f"{split} {problem.id}" for split in SPLITS for problem in getattr(self, split))
+        )
+        self._solve, self._check = _doors(name, splits, verifier, form)
+
+    def metered(self, meter: Meter) -> ReasoningTask:
+        """Return this task with its checks and labels counted on `meter`."""
+        bound = copy.copy(self)
+        bound.meter = meter
+        return bound
+
+    def limited(self, train: int) -> ReasoningTask:
+        """Return this task with its first `train` training problems only."""
+        smaller = copy.copy(self)
+        smaller.train = self.train[:train]
+        return smaller
+
+    def prompt(self, problem: Problem, *, chat: bool = False) -> str:
+        """Return the text for a plain language model, or the message for a chat model."""
+        return self.form.prompt(problem.prompt, chat=chat)
+
+    def steps(self, text: str) -> tuple[str, ...]:
+        """Split a solution into its steps: the lines that are not blank, without outer blanks."""
+        return tuple(line.strip() for line in text.split("\n") if line.strip())
+
+    def is_end(self, problem: Problem, steps: Sequence[str]) -> bool:
+        """Tell whether `steps` have the form of a finished solution; the truth is not consulted."""
+        return self.form.ended(problem.prompt, steps)
+
+    def answer(self, steps: Sequence[str], problem: Problem | None = None) -> str | None:
+        """Return the answer that `steps` state, or None; with `problem`, only a finished solution has one."""
+        return self.form.answer(problem.prompt if problem else None, steps)
+
+    def verify(self, problem: Problem, steps: Sequence[str]) -> bool:
+        """Tell whether `steps` solve a training or validation problem; counts one verifier call.
+
+        Raises:
+            UsageError: for a test problem, or one of another task.
+            DataError: the verifier raised in over 5 % of at least 20 checks.
+            BudgetSpent: the budget of verifier calls does not cover it.
+        """
+        return self._check(problem, steps, self.meter, False)
+
+    @property
+    def oracle(self) -> Oracle:
+        """The door to reference solutions, counted on this task's meter."""
+        return Oracle(lambda problem: self._solve(problem, self.meter))
+
+    def evaluate(self, solver: Solver, *, split: str = "test", limit: int | None = None) -> Score:
+        """Return how many problems of a split `solver` solves, the first `limit` of them if given.
+
+        The solver gets the problems and a meter of its own without limits, on which it must count, and
+        returns the steps of one solution for each problem.
+
+        Raises:
+            UsageError: an unknown split, an empty one, or a wrong number of solutions.
+        """
+        if split not in SPLITS:
+            raise UsageError(f"Unknown split {split!r}. {nearest(split, SPLITS)}")
+        problems = getattr(self, split)[:limit]
+        if not problems:
+            raise UsageError(f"Task {self.name!r} has no {split} problems to evaluate (limit={limit}).")
+        meter = Meter()
+        solutions = solver(problems, meter)
+        if len(solutions) != len(problems):
+            raise UsageError(f"The solver gave {len(solutions)} solutions for {len(problems)} problems.")
+        correct = tuple(
+            self._check(problem, steps, meter, True)
+            for problem, steps in zip(problems, solutions, strict=True)
+        )
+        from selfstudy.evaluation.statistics import wilson
+
+        low, high = wilson(sum(correct), len(correct))
+        spent = meter.snapshot()
+        return Score(
+            split=split,
+            ids=tuple(problem.id for problem in problems),
+            correct=correct,
+            accuracy=sum(correct) / len(correct),
+            count=len(correct),
+            low=low,
+            high=high,
+            generated_tokens=spent["generated_tokens"],
+            scored_tokens=spent["scored_tokens"],
+        )
+
+
+def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, form: SolutionForm):
+    """Return (solve, check), the only two functions that can see the truth."""
+    truth = {text_key(item.prompt): (split, item) for split in SPLITS for item in splits.get(split, ())}
+    if len(truth) != sum(len(splits.get(split, ())) for split in SPLITS):
+        raise DataError(f"Task {name!r} holds a question twice; its splits must be distinct.")
+    counts: Counter[str] = Counter()
+    first: list[str] = []
+
+    def item_of(problem: Problem, *, test_too: bool) -> Item:
+        if problem.id not in truth:
+            raise UsageError(f"Problem {problem.id!r} does not belong to task {name!r}.")
+        split, item = truth[problem.id]
+        if split == "test" and not test_too:
+            raise UsageError(
+                f"Problem {problem.id!r} is a test problem of {name!r}: only evaluate() uses its truth. "
+                "Verify training or validation problems."
+            )
+        return item
+
+    def solve(problem: Problem, meter: Meter) -> tuple[str, ...] | None:
+        item = item_of(problem, test_too=False)
+        if item.solution is not None:
+            meter.charge(oracle_labels=1)
+        return item.solution
+
+    def check(problem: Problem, steps: Sequence[str], meter: Meter, test_too: bool) -> bool:
+        item = item_of(problem, test_too=test_too)
+        meter.charge(verifier_calls=1)
+        text = form.answer(item.prompt, steps) if verifier.reads == "answer" else "\n".join(steps)
+        counts["checks"] += 1
+        if text is None:
+            return False
+        try:
+            return bool(verifier(item.prompt, item.answer, text))
+        except Exception:
+            counts["raised"] += 1
+            if not first:
+                first.append(traceback.format_exc())
+        if counts["checks"] >= CHECKS_LOOKED_AT and counts["raised"] > RAISES_ALLOWED * counts["checks"]:
+            raise DataError(
+                f"The verifier {verifier.name!r} raised in {counts['raised']} of {counts['checks']} checks; "
+                f"up to {RAISES_ALLOWED:.0%} count as wrong answers. Repair it. Its first error was:\n"
+                f"{first[0]}"
+            )
+        return False
+
+    return solve, check

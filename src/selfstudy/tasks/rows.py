@@ -1,0 +1,135 @@
+"""From rows to problems: what cannot be used is counted by reason, reported, and refused if it is much."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfstudy.core.errors import DataError, nearest
+from selfstudy.data.readers import UNPARSABLE, Row, plain_text
+from selfstudy.data.splits import split_of
+from selfstudy.signals.verifiers import Verifier
+from selfstudy.tasks.reasoning import Item
+
+DROPS_ALLOWED = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Usable problems of a source, and the number of rows that were dropped, by reason."""
+
+    items: list[Item]
+    dropped: dict[str, int]
+
+
+def columns(prompt: str, answer: str, solution: str = "") -> Callable[[Mapping[str, Any]], Item]:
+    """Return a reader of rows that takes question, answer and reference steps from named columns."""
+
+    def read(values: Mapping[str, Any]) -> Item:
+        lines = plain_text(values.get(solution)) if solution else ""
+        steps = tuple(line.strip() for line in lines.split("\n") if line.strip())
+        return Item(plain_text(values.get(prompt)), plain_text(values.get(answer)), steps or None)
+
+    return read
+
+
+def need_columns(source: str, rows: Iterable[Row], wanted: Sequence[str]) -> None:
+    """Check that every wanted column occurs.
+
+    Raises:
+        DataError: one does not; the message names the nearest that does.
+    """
+    known = sorted({name for row in rows if row.values for name in row.values if name is not None})
+    for name in wanted:
+        if known and name not in known:
+            raise DataError(f"{source} has no column {name!r}. {nearest(name, known)}")
+
+
+def gather(
+    source: str,
+    rows: Sequence[Row],
+    read: Callable[[Mapping[str, Any]], Item],
+    verifier: Verifier,
+    *,
+    taken: Iterable[str] = (),
+) -> Gathered:
+    """Turn rows into problems.
+
+    Args:
+        source: what the rows come from, for messages.
+        rows: the rows.
+        read: makes an item of a row's values; a TypeError, ValueError or KeyError means "unparsable".
+        verifier: its idea of a usable gold answer decides.
+        taken: questions that are in the test split already.
+
+    Raises:
+        DataError: over 20 % of the rows were dropped, or all of them.
+    """
+    items: list[Item] = []
+    dropped: Counter[str] = Counter()
+    first: Row | None = None
+    seen, taken = set[str](), set(taken)
+    for row in rows:
+        item, fault = None, row.fault
+        if row.values is not None:
+            try:
+                item = read(row.values)
+                fault = _fault(item, verifier, seen, taken)
+            except (TypeError, ValueError, KeyError):
+                fault = UNPARSABLE
+        if fault or item is None:
+            dropped[fault] += 1
+            first = first or row
+            continue
+        seen.add(item.prompt)
+        items.append(item)
+    if first is not None:
+        counts = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+        if sum(dropped.values()) > DROPS_ALLOWED * len(rows) or not items:
+            raise DataError(
+                f"{sum(dropped.values())} of {len(rows)} rows of {source} cannot be used ({counts}), "
+                f"the first at line {first.line}; up to {DROPS_ALLOWED:.0%} are dropped. "
+                "Repair the rows or name other columns."
+            )
+        _log.warning("%s: dropped %d of %d rows (%s).", source, sum(dropped.values()), len(rows), counts)
+    return Gathered(items, dict(dropped))
+
+
+def _fault(item: Item, verifier: Verifier, seen: set[str], taken: set[str]) -> str:
+    if not item.prompt and not item.answer:
+        return "empty"
+    if not item.prompt:
+        return "without a question"
+    if not item.answer:
+        return "without an answer"
+    if item.prompt in seen:
+        return "duplicated"
+    if item.prompt in taken:
+        return "also in the test split"
+    return "" if verifier.usable(item.answer) else "with an answer that cannot be verified"
+
+
+def split_items(
+    source: str, items: Sequence[Item], test: Sequence[Item] | None = None
+) -> dict[str, list[Item]]:
+    """Split by hash: 70/10/20 %, or 90/10 % beside a given test split.
+
+    Raises:
+        DataError: no problem is left to train on or to test on.
+    """
+    splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": list(test or ())}
+    ends = {} if test is None else {"train_end": 0.9, "validation_end": 1.0}
+    for item in items:
+        splits[split_of(item.prompt, **ends)].append(item)
+    for split in ("train", "test"):
+        if not splits[split]:
+            raise DataError(
+                f"{source} gives {len(items)} problems, and none of them falls into the {split} split. "
+                "Give more problems, or a file of their own to test on: ?test=FILE."
+            )
+    return splits

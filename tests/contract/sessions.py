@@ -1,0 +1,150 @@
+"""Sessions of the real command that are killed: one process imports everything once and forks them.
+
+Reads requests as JSON lines from stdin and answers each with a line: the exit code (-9 when killed), the
+operations on files in the run's directory, and the seconds taken. Not a test itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
+
+
+def session(arguments: list[str], out: Path, **more: Any) -> dict[str, Any]:
+    """Run `selfstudy ARGUMENTS --out OUT` in a process of its own.
+
+    Args:
+        arguments: of the command, without --out.
+        out: the run's directory.
+        more: `after`: SIGKILL after so many seconds; `at`: SIGKILL before that operation on the run's files;
+            `listed`: (slug, file, class) of a method to put in the index; `demo`: the settings of the demo.
+    """
+    server = _server()
+    assert server.stdin and server.stdout
+    server.stdin.write(json.dumps({"arguments": arguments, "out": str(out), **more}) + "\n")
+    server.stdin.flush()
+    return json.loads(server.stdout.readline())
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+    def close() -> None:
+        assert server.stdin and server.stdout
+        server.stdin.close()
+        server.wait()
+        server.stdout.close()
+
+    atexit.register(close)
+    return server
+
+
+def _fork(request: dict[str, Any]) -> dict[str, Any]:
+    read, write = os.pipe()
+    start = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        _child(request, write)
+    os.close(write)
+    timer = threading.Timer(request.get("after", 3600), os.kill, (pid, signal.SIGKILL))
+    timer.start()
+    _, status = os.waitpid(pid, 0)
+    timer.cancel()
+    with os.fdopen(read) as pipe:
+        operations = pipe.read()
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "operations": int(operations or 0),
+        "seconds": time.monotonic() - start,
+    }
+
+
+def _child(request: dict[str, Any], write: int) -> None:
+    out, count = request["out"], 0
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        if event in OPERATIONS and str(arguments[0]).startswith(out):
+            count += 1
+            if count == request.get("at"):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    code = 1
+    with contextlib.suppress(BaseException):
+        from selfstudy.app import cli
+
+        if "listed" in request:
+            _list(*request["listed"])
+        if "demo" in request:
+            _shrink_demo(request["demo"])
+        log = os.open(out + ".log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.addaudithook(watch)
+        code = cli.main(["--traceback", *request["arguments"], "--out", out])
+        sys.stderr.flush()
+        os.write(write, str(count).encode())
+    os._exit(code)
+
+
+def _list(slug: str, file: str, name: str) -> None:
+    from selfstudy.core.index import METHODS, Entry
+
+    module = "listed_" + Path(file).stem
+    if module not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module, file)
+        assert spec and spec.loader
+        sys.modules[module] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[module])
+    METHODS[slug] = Entry(
+        slug=slug, title="", authors="", year=0, family="", needs="", gives="", target=f"{module}:{name}"
+    )
+
+
+def _shrink_demo(settings: dict[str, Any]) -> None:
+    from selfstudy.app import demo
+    from selfstudy.core.config import from_dict
+
+    smaller = from_dict(demo.DemoSettings, settings)
+    demo.DemoSettings = lambda: smaller  # type: ignore[assignment, misc]
+
+
+def _serve() -> None:
+    from selfstudy.core.index import METHODS
+    from selfstudy.core.run import Run
+
+    for module in (
+        "selfstudy.app.report",
+        "selfstudy.app.demo",
+        *(entry.target.partition(":")[0] for entry in METHODS.values()),
+    ):
+        importlib.import_module(module)
+
+    # Checkpoints are minutes apart; here kills are to fall between them too.
+    assert Run.__init__.__kwdefaults__["checkpoint_steps"] is None
+    Run.__init__.__kwdefaults__["checkpoint_steps"] = 2
+    for line in sys.stdin:
+        print(json.dumps(_fork(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,162 @@
+"""The smallest settings of every method, and what the contracts need to know of its family.
+
+A new method is held to the contracts by a line in `SMALLEST`; a new family by an object like `Reasoning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+import selfstudy
+from selfstudy.core.budget import Meter
+from selfstudy.core.index import METHODS
+from selfstudy.models.language.model import LanguageModel
+from selfstudy.search.solvers import sample_solutions, voting_solver
+from selfstudy.signals.verifiers import verifier
+from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, draw, fill_splits
+from selfstudy.tasks.reasoning import Item, ReasoningTask
+
+
+class Reasoning:
+    """Chains of two steps; the truth is in answers and reference solutions."""
+
+    task = "chain100?steps=2&train=12&validation=0&test=12"
+    learning_task = "chain100?steps=4&train=48&validation=0&test=150"
+    model = "tiny-lm"
+    unknown = (("--task", "chain1000"), ("--model", "tiny-ml"))
+    """Names that do not exist, by option."""
+
+    def with_wrong_truth(self, *splits: str) -> ReasoningTask:
+        """The task with every answer and every solution of `splits` replaced by a wrong one."""
+
+        def items(block: int, n: int) -> list[Item]:
+            prompts, solutions = draw(np.random.default_rng(block), n, 2)
+            return [Item(p, lines[-1][-2:], lines) for p, lines in zip(prompts, solutions, strict=True)]
+
+        kept = fill_splits("chains", items, {"train": 12, "validation": 0, "test": 12})
+        for split in splits:
+            kept[split] = [Item(item.prompt, _wrong(item.answer), ("10+1=11",) * 2) for item in kept[split]]
+        return ReasoningTask(
+            "chains",
+            kept,
+            form=CHAIN_FORM,
+            verifier=verifier("chain"),
+            max_steps=2,
+            step_tokens=2 * LINE_CHARACTERS,
+            solution_tokens=3 * LINE_CHARACTERS,
+        )
+
+    def too_short(self) -> LanguageModel:
+        """The model with room for four tokens."""
+        model = selfstudy.model(self.model).copy()
+        model.module.config.max_position_embeddings = 4
+        return LanguageModel("short", model.module, model.tokenizer)
+
+    def sampled(self, model: LanguageModel, task: ReasoningTask) -> list[bool]:
+        """Which test problems one sample of the model solves."""
+        solver = voting_solver(model, task, samples=1, vote="majority", seed=0, temperature=1.0)
+        return list(task.evaluate(solver).correct)
+
+    def predict(self, part: Any, task: ReasoningTask) -> Any:
+        """What a trained part says about the test problems."""
+        if isinstance(part, LanguageModel):
+            return sample_solutions(
+                part, task, task.test, Meter(), keys=range(len(task.test)), temperature=1.0
+            )
+        prefixes = [(problem.prompt, steps) for problem in task.test for steps in ((), ("11+1=12",))]
+        return part.values(prefixes).tolist()
+
+
+def _wrong(answer: str) -> str:
+    return f"{(int(answer) + 1) % 100:02d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smallest:
+    """How to run a method in a second, and how to see it learn in a few."""
+
+    fields: dict[str, Any]
+    """Hyper-parameters for the contracts that need no learning."""
+    learning: dict[str, Any]
+    """Hyper-parameters with which it reliably beats its untrained model on `learning_task`."""
+    refused: Sequence[dict[str, Any]]
+    """Fields that `fit` must refuse as a UsageError before anything is written."""
+    needs_truth: bool = True
+    """Whether there is nothing to learn where no answer is ever right."""
+    may_ask: bool = False
+    """Whether it may ask for labels with these fields."""
+    learning_task: str = Reasoning.learning_task
+    learns_in: Literal["greedy", "samples"] = "greedy"
+    """Which answers get better: the likeliest, as the summary measures, or one sample at temperature 1."""
+    family: Reasoning = field(default_factory=Reasoning)
+
+
+_TUNING = {"steps": 4, "batch": 8}
+_LEARNING = {"learning_rate": 3e-4, "steps": 15, "batch": 32}
+SMALLEST: dict[str, Smallest] = {
+    "rest-mcts": Smallest(
+        fields={
+            "rounds": 2,
+            "first_value": "search",
+            "search": {"iterations": 4},
+            "batch": 5,
+            "policy_tuning": _TUNING,
+            "value_tuning": {"epochs": 1, "batch": 16},
+        },
+        learning={
+            "rounds": 1,
+            "first_value": "search",
+            "temperature": 1.0,
+            "search": {"iterations": 8},
+            "policy_tuning": _LEARNING,
+            "value_tuning": {"epochs": 1},
+        },
+        refused=(
+            {"rounds": 0},
+            {"temperature": 0.0},
+            {"search": {"iterations": 4, "seconds": 1.0}},
+            {"search": {"iterations": 4, "end_gate": 1.5}},
+            {"targets": "halb"},
+            {"batch": "many"},
+        ),
+    ),
+    "rest-em": Smallest(
+        fields={"rounds": 2, "samples": 2, "batch": 5, "tuning": _TUNING},
+        learning={"rounds": 1, "samples": 4, "temperature": 1.0, "tuning": _LEARNING},
+        refused=({"samples": 0}, {"temperature": -1.0}, {"restart": "never"}, {"tuning": {"steps": "x"}}),
+    ),
+    "self-rewarding": Smallest(
+        fields={
+            "rounds": 2,
+            "judge": "likelihood",
+            "batch": 5,
+            "preference": {"steps": 3, "batch": 8, "learning_rate": 1e-5},
+        },
+        learning={
+            "rounds": 1,
+            "temperature": 1.0,
+            "judge": "likelihood",
+            "preference": {"learning_rate": 5e-5, "steps": 24, "batch": 32},
+        },
+        learning_task="chain100?steps=8&train=64&validation=0&test=1600",
+        # Judged by its own likelihood a model sharpens: samples move towards what greedy answers say already.
+        learns_in="samples",
+        refused=({"samples": 1}, {"temperature": 0.0}, {"judge": "coin"}),
+        needs_truth=False,
+    ),
+}
+
+
+def smallest(slug: str) -> Smallest:
+    """Return a method's settings; fails with what to add where there are none."""
+    assert slug in SMALLEST, (
+        f"{slug!r} is in the index of methods, but SMALLEST in tests/contract/smallest.py does not have it. "
+        f"Add SMALLEST[{slug!r}] = Smallest(fields=..., learning=..., refused=...): fields with which a fit "
+        "takes a second, fields with which it learns, and values that it must refuse."
+    )
+    assert slug in METHODS, f"{slug!r} is no longer in the index of methods: remove it from SMALLEST."
+    return SMALLEST[slug]

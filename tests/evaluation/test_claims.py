@@ -1,0 +1,118 @@
+"""Claims: verdicts, evidence, and going on where they were cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from selfstudy.core.errors import UsageError
+from selfstudy.core.run import Run
+from selfstudy.evaluation import claims
+from selfstudy.evaluation.claims import Claim, judge, run_claim, together, verdict
+from selfstudy.evaluation.statistics import Difference, paired_interval
+
+
+@pytest.mark.parametrize(
+    ("low", "mean", "high", "expected"),
+    [
+        (0.01, 0.05, 0.09, "holds"),
+        (-0.01, 0.05, 0.11, "unclear"),
+        (0.0, 0.05, 0.1, "unclear"),
+        (-0.2, -0.1, -0.01, "fails"),
+        (-0.2, -0.01, 0.19, "fails"),
+        (-0.1, 0.0, 0.1, "fails"),
+    ],
+)
+def test_verdict(low: float, mean: float, high: float, expected: str) -> None:
+    """Oracle: the rule in words, case by case."""
+    assert verdict(Difference(mean, low, high, 5)) == expected
+
+
+def test_all_relations_must_hold() -> None:
+    """Oracle: the truth table."""
+    assert together(["holds", "holds"]) == "holds"
+    assert together(["holds", "unclear"]) == "unclear"
+    assert together(["holds", "fails", "unclear"]) == "fails"
+    assert together([]) == "unclear"
+
+
+def claim(calls: list[int], stop_at: int | None = None) -> Claim:
+    def measure(seed: int, run: Run) -> dict:
+        calls.append(seed)
+        if seed == stop_at:
+            raise RuntimeError("power cut")
+        return {
+            "new": [True] * (6 + seed % 2) + [False] * (4 - seed % 2),
+            "old": 0.3 + 0.01 * (seed % 3),
+            "seen": 7.0,
+        }
+
+    return Claim(
+        name="better",
+        statement="New beats old.",
+        seeds=range(4),
+        measure=measure,
+        relations=[("r", "new", "old")],
+    )
+
+
+def test_a_claim_holds_and_shows_its_evidence(tmp_path: Path) -> None:
+    """Oracle: the differences worked out by hand."""
+    result = run_claim(claim([]), tmp_path)
+    differences = [0.6 - 0.3, 0.7 - 0.31, 0.6 - 0.32, 0.7 - 0.3]
+    expected = paired_interval(differences)
+    (relation,) = result["relations"]
+    assert (relation["mean"], relation["low"]) == (pytest.approx(expected.mean), pytest.approx(expected.low))
+    assert relation["pairs"] == "seeds" and relation["n"] == 4
+    assert result["verdict"] == "holds" and result["complete"]
+    assert result["values"]["new"] == [0.6, 0.7, 0.6, 0.7]
+    assert result["seeds"] == [0, 1, 2, 3]
+    assert result["versions"]["selfstudy"] and result["hardware"]["cores"] >= 1 and result["minutes"] >= 0
+
+
+def test_a_claim_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    """Oracle: the list of measured seeds; none is measured twice."""
+    calls: list[int] = []
+    with pytest.raises(RuntimeError, match="power cut"):
+        run_claim(claim(calls, stop_at=2), tmp_path)
+    resumed = run_claim(claim(calls), tmp_path)
+    assert calls == [0, 1, 2, 2, 3]
+    whole = run_claim(claim([]), tmp_path / "whole")
+    assert resumed["relations"] == whole["relations"]
+
+
+def test_fewer_seeds_are_not_complete(tmp_path: Path) -> None:
+    """Oracle: the documented flag; a single seed with results by item is judged by items."""
+    result = run_claim(claim([]), tmp_path, seeds=[1, 2])
+    assert not result["complete"] and result["relations"][0]["n"] == 2
+    one = judge(("r", "a", "b"), [{"a": [True] * 30 + [False] * 10, "b": [False] * 40}])
+    assert one["pairs"] == "items" and one["n"] == 40 and one["verdict"] == "holds"
+
+
+def test_a_relation_of_something_unmeasured_is_refused() -> None:
+    """Oracle: the message names the nearest contestant."""
+    with pytest.raises(UsageError, match="Did you mean 'mcts'"):
+        judge(("r", "mtcs", "bon"), [{"mcts": 1.0, "bon": 0.5}])
+
+
+def test_claims_are_found_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: a made-up repository with one claim file."""
+    (tmp_path / "src" / "selfstudy").mkdir(parents=True)
+    folder = tmp_path / "claims"
+    folder.mkdir()
+    text = "from selfstudy.evaluation.claims import Claim\n"
+    text += (
+        "CLAIMS = [Claim(name='a', statement='s', seeds=[0], measure=lambda seed, run: {}, relations=[])]\n"
+    )
+    (folder / "my_method.py").write_text(text)
+    (folder / "_shared.py").write_text("")
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    assert claims.claims_folder() == folder
+    assert claims.claimed(folder) == ["my-method"]
+    assert [each.name for each in claims.load_claims("my-method")] == ["a"]
+    with pytest.raises(UsageError, match="Did you mean 'my-method'"):
+        claims.load_claims("my-metod")
+    path = claims.record("my-method", [{"name": "a"}], folder / "results")
+    assert path == folder / "results" / "my-method.json" and path.exists()

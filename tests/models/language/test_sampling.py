@@ -1,0 +1,304 @@
+"""The sampler against transformers' generate, plain loops and exact distributions."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, LlamaForCausalLM, Qwen2Config
+
+from selfstudy.core.budget import Budget, Meter
+from selfstudy.core.errors import BudgetSpent, DataError, UsageError
+from selfstudy.core.random import uniforms
+from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.sampling import Completion, Request, TorchSampler
+from selfstudy.models.language.tiny import VOCABULARY, character_tokenizer, random_tiny_model, tiny_config
+
+PROMPTS = ["47+8:", "1", "123-4*2:", "99+12:\n3=", "47+8:", "5" * 17]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@cache
+def sharp_model(kind: str = "llama") -> LanguageModel:
+    """A random model whose logits are spread out, so that its outputs vary."""
+    small = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, vocab_size=18)
+    common = dict(
+        **small, intermediate_size=64, max_position_embeddings=512, bos_token_id=None, eos_token_id=17
+    )
+    if kind == "llama":
+        model = ending_model(2, 32)
+        model.module.lm_head.weight.data.mul_(20)
+        return model
+    config = {
+        "qwen2": lambda: Qwen2Config(**common, num_key_value_heads=2),
+        "gemma3": lambda: Gemma3TextConfig(
+            **common,
+            num_key_value_heads=1,
+            head_dim=8,
+            sliding_window=7,
+            sliding_window_pattern=2,
+            pad_token_id=16,
+        ),
+        "gpt2": lambda: GPT2Config(
+            n_embd=32, n_layer=2, n_head=4, vocab_size=18, n_positions=512, eos_token_id=17
+        ),
+    }[kind]()
+    torch.manual_seed(0)
+    module = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if weight.dim() == 2:
+                weight.mul_(4)
+            elif "bias" in name:
+                weight.normal_(std=0.3)
+    return LanguageModel(kind, module, character_tokenizer())
+
+
+def generate(model: LanguageModel, prompt: str, new: int) -> list[int]:
+    ids = torch.tensor([model.encode(prompt)])
+    out = model.module.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, pad_token_id=16
+    )
+    return out[0, ids.shape[1] :].tolist()
+
+
+def plain_sample(model: LanguageModel, request: Request) -> tuple[list[int], list[float]]:
+    """One sequence, no cache, no stop strings: the definition."""
+    tokens, new, logprobs = model.encode(request.prompt), [], []
+    for t in range(request.max_tokens):
+        with torch.no_grad():
+            logits = model.module(torch.tensor([tokens])).logits[0, -1].double()
+        if request.temperature == 0:
+            token = int(logits.argmax())
+        else:
+            share = (logits / request.temperature).softmax(-1).cumsum(-1).numpy()
+            u = float(uniforms(np.array([request.key], dtype=np.uint64), t)[0])
+            token = int(np.searchsorted(share, u * share[-1], side="right"))
+        logprobs.append(float(logits.log_softmax(-1)[token]))
+        tokens, new = [*tokens, token], [*new, token]
+        if token == 17:
+            break
+    return new, logprobs
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3", "gpt2"])
+def test_greedy_equals_generate_in_a_padded_batch(kind):
+    """Oracle: transformers' generate on each prompt alone; Gemma-3 runs past its sliding window of 7."""
+    model = sharp_model(kind)
+    requests = [Request(prompt=p, key=0, max_tokens=12, temperature=0) for p in PROMPTS]
+    for prompt, completion in zip(PROMPTS, TorchSampler(model).sample(requests), strict=True):
+        assert list(completion.tokens) == generate(model, prompt, 12)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_equals_the_plain_loop(kind, temperature):
+    """Oracle: one sequence at a time without a cache, tokens and log-probabilities."""
+    model = sharp_model(kind)
+    requests = [
+        Request(prompt=p, key=7 + i, max_tokens=9, temperature=temperature) for i, p in enumerate(PROMPTS)
+    ]
+    for request, completion in zip(requests, TorchSampler(model).sample(requests), strict=True):
+        tokens, logprobs = plain_sample(model, request)
+        assert list(completion.tokens) == tokens
+        np.testing.assert_allclose(completion.logprobs, logprobs, atol=1e-4)
+
+
+def mixed_requests(count: int) -> list[Request]:
+    rng = np.random.default_rng(3)
+    return [
+        Request(
+            prompt="".join(rng.choice(list(VOCABULARY), rng.integers(1, 30))) if i % 3 else "12+3:",
+            key=i,
+            max_tokens=int(rng.integers(1, 24)),
+            temperature=float(rng.choice([0.0, 0.8, 1.0])),
+            stop=((), ("\n",), ("+1", "=4"))[i % 3],
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("cache_tokens", [32768, 150, 1])
+def test_alone_and_in_a_batch_of_64_the_same(cache_tokens):
+    """Law: nothing else in the batch, nor how it is cut by the cache budget, changes a completion."""
+    model = sharp_model()
+    requests = mixed_requests(64)
+    together = TorchSampler(model, cache_tokens=cache_tokens).sample(requests)
+    sampler = TorchSampler(model)
+    for request, completion in zip(requests, together, strict=True):
+        alone = sampler.sample([request])[0]
+        assert (alone.tokens, alone.text, alone.finish) == (
+            completion.tokens,
+            completion.text,
+            completion.finish,
+        )
+        np.testing.assert_allclose(alone.logprobs, completion.logprobs, atol=1e-4)
+    assert {completion.finish for completion in together} >= {"stop", "length"}
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(range(12)))
+def test_order_of_requests_does_not_matter(order):
+    """Law: permuted requests give permuted completions (rows move inside the batch as others leave)."""
+    requests = mixed_requests(12)
+    straight = TorchSampler(sharp_model()).sample(requests)
+    permuted = TorchSampler(sharp_model()).sample([requests[i] for i in order])
+    assert [c.tokens for c in permuted] == [straight[i].tokens for i in order]
+
+
+def test_draws_follow_the_models_distribution():
+    """Oracle: exact softmax; chi-square over 18 tokens, a correct sampler fails once in 10^6 (fixed keys)."""
+    from scipy.stats import chi2
+
+    model = random_tiny_model(1, 32, seed=1)
+    model.module.lm_head.weight.data.mul_(5)
+    count, temperature = 4000, 0.7
+    requests = [Request(prompt="1+2:", key=i, max_tokens=1, temperature=temperature) for i in range(count)]
+    drawn = np.bincount([c.tokens[0] for c in TorchSampler(model).sample(requests)], minlength=17)
+    with torch.no_grad():
+        logits = model.module(torch.tensor([model.encode("1+2:")])).logits[0, -1].double()
+    expected = count * (logits / temperature).softmax(-1).numpy()
+    assert expected.min() > 5
+    assert ((drawn - expected) ** 2 / expected).sum() < chi2.isf(1e-6, 16)
+
+
+def ending_model(layers: int, width: int) -> LanguageModel:
+    """A random tiny model with an end token, which the embedded one does not have."""
+    tokenizer = character_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<eos>"})
+    config = tiny_config(layers, width)
+    config.vocab_size, config.eos_token_id = len(tokenizer), tokenizer.eos_token_id
+    torch.manual_seed(0)
+    return LanguageModel("ending", LlamaForCausalLM(config), tokenizer)
+
+
+def scripted_model(text: str) -> LanguageModel:
+    """A model that says `text` and its end token after a prompt of one token, whatever the prompt."""
+    model = ending_model(1, 32)
+    tokens = [*model.encode(text), model.end]
+
+    def say(_module, _args, kwargs, output):
+        place = kwargs["position_ids"][:, -1].clamp(max=len(tokens) - 1)
+        output.logits[:] = 0
+        output.logits[torch.arange(len(place)), -1, torch.tensor(tokens)[place]] = 50
+        return output
+
+    model.module.register_forward_hook(say, with_kwargs=True)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("stop", "text", "drawn", "finish"),
+    [
+        ((), "12+3=15\n7", 10, "end"),
+        (("\n",), "12+3=15", 8, "stop"),
+        (("=15",), "12+3", 7, "stop"),
+        (("+3=", "\n"), "12", 5, "stop"),
+        (("5\n7", "=16"), "12+3=1", 9, "stop"),
+        (("99",), "12+3=15\n7", 10, "end"),
+        (("1",), "", 1, "stop"),
+    ],
+)
+def test_stop_strings(stop, text, drawn, finish):
+    """Oracle: hand-made; strings of one token and of several, the first to be complete counts."""
+    model = scripted_model("12+3=15\n7")
+    completion = TorchSampler(model).sample([Request(prompt="0", key=0, max_tokens=30, stop=stop)] * 3)[1]
+    assert (completion.text, len(completion.tokens), completion.finish) == (text, drawn, finish)
+
+
+def test_stop_string_inside_one_token_and_across_tokens_of_a_word_vocabulary():
+    """Oracle: hand-made tokens 'ab', 'c\\n', '\\nd', 'x': "c\\nd" and "\\n" cut where they begin."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    from selfstudy.models.language.stopping import GO_ON, LOOK, STOP, Stopping
+
+    words = {"ab": 0, "c\n": 1, "\nd": 2, "x": 3, "<eos>": 4}
+    inner = Tokenizer(models.WordLevel(words))
+    inner.decoder = decoders.Fuse()
+    model = random_tiny_model(1, 32)
+    stopping = Stopping(
+        LanguageModel("w", model.module, PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>"))
+    )
+    assert stopping.table(("\n",))[:4].tolist() == [GO_ON, STOP, STOP, GO_ON]
+    assert stopping.table(("c\n\nd",))[:4].tolist() == [GO_ON, GO_ON, LOOK, GO_ON]
+    assert stopping.in_tail([0, 1, 2], ("c\n\nd",))
+    assert not stopping.in_tail([0, 3, 2], ("c\n\nd",))
+    assert stopping.cut("abc\n\nd", ("\nd", "c\n")) == "ab"
+
+
+def test_context_overflow_ends_with_context():
+    """Oracle: 512 positions; prompt and draws never exceed them, a full prompt draws nothing."""
+    model = scripted_model("1" * 600)
+    prompts = ["1" * length for length in (509, 512, 600)]
+    done = TorchSampler(model).sample(
+        [Request(prompt=p, key=0, max_tokens=30, temperature=0) for p in prompts]
+    )
+    assert [(len(c.tokens), c.finish) for c in done] == [(3, "context"), (0, "context"), (0, "context")]
+
+
+def test_charged_tokens_equal_a_recount():
+    """Oracle: the sum of the completions' own tokens; FLOPs of these and of prompts read once."""
+    model, meter = sharp_model(), Meter()
+    requests = mixed_requests(40)
+    done = TorchSampler(model, meter).sample(requests)
+    drawn = sum(len(c.tokens) for c in done)
+    read = sum(len(p) - 1 for p in {request.prompt for request in requests})
+    assert meter.snapshot()["generated_tokens"] == drawn
+    assert meter.snapshot()["flops"] == pytest.approx(model.flops(drawn + read))
+
+
+def test_budget_is_never_passed():
+    """Law: the sampler stops before the step that the budget does not cover."""
+    meter = Meter(Budget(generated_tokens=50))
+    with pytest.raises(BudgetSpent):
+        TorchSampler(sharp_model(), meter).sample(mixed_requests(20))
+    assert meter.snapshot()["generated_tokens"] <= 50
+
+
+def test_identical_prompts_are_read_once():
+    """Oracle: FLOPs of the first step of 8 siblings: one prompt read, 8 tokens fed."""
+    meter, model = Meter(), sharp_model()
+    TorchSampler(model, meter).sample([Request(prompt="12+34:", key=i, max_tokens=1) for i in range(8)])
+    assert meter.snapshot()["flops"] == model.flops(5) + model.flops(8)
+
+
+def test_refuses_bad_requests():
+    """Each bad request has its own named error, before any work."""
+    sampler = TorchSampler(sharp_model())
+    for bad in (
+        dict(temperature=-1.0),
+        dict(temperature=float("nan")),
+        dict(max_tokens=-1),
+        dict(stop=("",)),
+    ):
+        with pytest.raises(UsageError):
+            sampler.sample([Request(**{"prompt": "1", "key": 0, "max_tokens": 3, **bad})])
+    for prompt in ("", "a+b"):
+        with pytest.raises(DataError):
+            sampler.sample([Request(prompt=prompt, key=0, max_tokens=3)])
+    assert sampler.sample([]) == []
+    assert sampler.sample([Request(prompt="1", key=0, max_tokens=0)]) == [Completion("", (), (), "length")]
+
+
+def test_reused_memory_never_shows(monkeypatch):
+    """Law: whatever the buffers held before (nan too), completions are the same, prompts read in parts."""
+    from selfstudy.models.language import sampling
+    from selfstudy.models.language.cache import Store
+
+    requests = [*mixed_requests(30), Request(prompt="7", key=1, max_tokens=9)]
+    expected = TorchSampler(sharp_model()).sample(requests)
+    monkeypatch.setattr(sampling, "READ_TOKENS", 1)
+    take = Store.take
+    monkeypatch.setattr(Store, "take", lambda *args: take(*args).fill_(float("nan")))
+    for a, b in zip(TorchSampler(sharp_model()).sample(requests), expected, strict=True):
+        assert (a.tokens, a.text, a.finish) == (b.tokens, b.text, b.finish)
+        np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)

@@ -1,0 +1,193 @@
+"""What the pages say beside their examples: messages, generated tables and plots, recipes."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+import selfstudy
+from selfstudy.core.config import from_dict
+from selfstudy.core.index import METHODS, find
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+# Files whose every message to users is explained in own-data.md.
+SPEAKING = (
+    "data/readers.py",
+    "models/language/loading.py",
+    "models/language/model.py",
+    "signals/verifiers.py",
+    "tasks/loading.py",
+    "tasks/own_data.py",
+    "tasks/rows.py",
+)
+
+
+# Messages.
+
+
+def constants(tree: ast.AST) -> list[str]:
+    """Return the fixed texts; implicit joins are joined, what is filled in splits."""
+    nodes = ast.walk(tree)
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def told_messages() -> list[str]:
+    page = (DOCS / "own-data.md").read_text()
+    return re.findall(r"^\| `(.+?)` \|", page.partition("| message |")[2], flags=re.MULTILINE)
+
+
+def test_the_messages_of_the_page_exist() -> None:
+    """Oracle: the fixed texts in the source, so that a message that is reworded is reworded in the page."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "src").rglob("*.py")]
+    source = "\0".join(text for tree in trees for text in constants(tree))
+    assert len(told_messages()) > 30
+    assert [message for message in told_messages() if message not in source] == []
+
+
+@pytest.mark.parametrize("file", SPEAKING)
+def test_every_message_about_data_and_models_is_in_the_page(file: str) -> None:
+    """Oracle: every error for users that these files raise."""
+    missing = []
+    for node in ast.walk(ast.parse((ROOT / "src" / "selfstudy" / file).read_text())):
+        call = node.exc if isinstance(node, ast.Raise) else None
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in (
+            "UsageError",
+            "DataError",
+            "MachineError",
+        ):
+            text = "\0".join(constants(call))
+            if not any(message in text for message in told_messages()):
+                missing.append(text)
+    assert not missing
+
+
+# Generated parts.
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_parts_are_up_to_date(generate: ModuleType) -> None:
+    """Oracle: the generator; `python docs/generate.py` mends it."""
+    written = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "generated").iterdir()}
+    assert written == generate.pages(ROOT)
+
+
+def result(**values: list[float]) -> dict[str, Any]:
+    relation = {"name": "r", "a": "MCTS*", "b": "BoN+PRM", "mean": 0.1, "low": 0.05, "high": 0.15, "n": 2}
+    return {
+        "name": "R1-search",
+        "statement": "S.",
+        "verdict": "holds",
+        "relations": [{**relation, "pairs": "seeds", "verdict": "holds"}],
+        "seeds": [0, 1],
+        "values": values,
+        "minutes": 3.4,
+        "versions": {"torch": "2", "transformers": "5"},
+        "hardware": {"cpu": "C", "cores": 2},
+    }
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """Write a recorded claim of rest-mcts and return the root of its repository."""
+
+    def write(claim: dict[str, Any]) -> Path:
+        folder = tmp_path / "claims" / "results"
+        folder.mkdir(parents=True)
+        (folder / "rest-mcts.json").write_text(json.dumps({"method": "rest-mcts", "claims": [claim]}))
+        return tmp_path
+
+    return write
+
+
+def test_generated_parts_of_recorded_results(generate: ModuleType, records: Callable[..., Path]) -> None:
+    """Oracle: means, bests and tokens of two made-up budgets, by hand."""
+    root = records(
+        result(
+            **{
+                "greedy": [0.0, 0.2],
+                "greedy tokens": [97.0, 97.0],
+                "MCTS*": [0.5, 0.7],
+                "MCTS* tokens": [1000.0, 1200.0],
+                "MCTS* value tokens": [9000.0, 9000.0],
+                "BoN+PRM": [0.4, 0.4],
+                "BoN+PRM tokens": [1100.0, 1100.0],
+                "MCTS*, 6 iterations": [0.1, 0.1],
+                "MCTS*, 6 iterations tokens": [200.0, 200.0],
+                "BoN+PRM, 6 iterations": [0.3, 0.3],
+                "BoN+PRM, 6 iterations tokens": [210.0, 210.0],
+            }
+        )
+    )
+    made = generate.pages(root)
+    assert (
+        "R1-search holds" in made["methods.md"] and "**R1-search: holds.** S." in made["claims-rest-mcts.md"]
+    )
+    assert "+10.0 points (+5.0 to +15.0)" in made["claims-rest-mcts.md"]
+    assert (
+        "| MCTS\\* | 60.0 % |" in made["claims-rest-mcts.md"] and "| 9,000 |" in made["claims-rest-mcts.md"]
+    )
+    assert "| 1,100 | **60.0 %** | 40.0 % |" in made["tokens.md"]
+    assert "| 200 | 10.0 % | **30.0 %** |" in made["tokens.md"]
+    assert "Better than MCTS\\* by the mean, at about 200 tokens: BoN+PRM." in made["tokens.md"]
+    drawn = ElementTree.fromstring(made["tokens.svg"])
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == 4, "a point for each way and budget"
+
+
+def test_generated_parts_without_results(generate: ModuleType, tmp_path: Path) -> None:
+    """Oracle: an empty repository has no figure, and says so."""
+    made = generate.pages(tmp_path)
+    assert made["claims-rest-mcts.md"] == made["tokens.md"] == "Not run here.\n"
+    assert made["quality.md"] == "Not measured here.\n" and "tokens.svg" not in made
+    assert made["methods.md"].count("not run here") == len(METHODS)
+
+
+def test_generated_quality(generate: ModuleType) -> None:
+    """Oracle: a made-up record, one figure of each kind."""
+    quality: dict[str, Any] = {"pass@1": {"12 steps": 0.05}, "greedy": {"12 steps": 0.25}}
+    assert "not measured" in generate.quality_tables(quality)
+    quality["first-error AUC"] = {"12 steps": {"gain": 0.9712, "value": 0.9, "lines": 1234, "errors": 99}}
+    text = generate.quality_tables(quality)
+    assert "| pass@1 | 5.0 % |" in text and "| 12 steps | 0.971 | 0.900 | 1,234 | 99 |" in text
+
+
+# Recipes.
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the method's own fields, and the task made of a few rows with the columns that it names."""
+    monkeypatch.chdir(tmp_path)
+    text = path.read_text()
+    recipe = yaml.safe_load(text)
+    assert set(recipe) == {"method", "paper", "task", "models", "data", "fields", "distributed", "not_yet"}
+    assert recipe["method"] == path.stem and f"selfstudy fit {path.stem} " in text
+    method = from_dict(find(recipe["method"]).load(), recipe["fields"])
+    method.validate()
+    for file in ("math-train.jsonl", "math-test.jsonl"):
+        rows = [{"problem": f"{file} {n}", "answer": str(n), "solution": f"a\nb {n}"} for n in range(20)]
+        Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = selfstudy.task(recipe["task"])
+    assert len(task.test) == 20 and task.verifier == "math" and task.temperature == 0.7
+    solution = task.oracle.solution(task.train[0])
+    assert (solution is not None) == ("solution=" in recipe["task"])
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", model) for model in recipe["models"]["policies"])
+    assert {"training", "generation"} <= set(recipe["distributed"]) and recipe["data"]["evaluation"]
