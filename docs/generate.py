@@ -92,17 +92,35 @@ def quality_tables(quality: dict[str, Any]) -> str:
     if not quality:
         return "Not measured here.\n"
     steps = list(quality.get("greedy", {}))
-    right = [(name, *(percent(quality[name].get(at)) for at in steps)) for name in ("pass@1", "greedy")]
+    right = [
+        (f"{name}, {part} right", *(percent(quality[name][at][part]) for at in steps))
+        for name in ("pass@1", "greedy")
+        for part in ("lines", "answer")
+    ]
     text = table(("chains of", *steps), right, len(steps))
-    measured = quality.get("first-error AUC")
+    measured = quality.get("value model")
     if not measured:
-        return f"{text}\nThe first-error AUC of the value model is not measured here.\n"
+        return f"{text}\nThe value model is not measured here.\n"
     rows = [
-        (at, f"{found['gain']:.3f}", f"{found['value']:.3f}", f"{found['lines']:,}", f"{found['errors']:,}")
+        (
+            at,
+            f"{found['first error']:.3f}",
+            f"{found['lines']:,}",
+            f"{found['errors']:,}",
+            f"{found['finished']:.3f}",
+            f"{found['solved']:,}",
+        )
         for at, found in measured.items()
     ]
-    heads = ("chains of", "AUC of the gain", "AUC of the value", "lines judged", "of them first errors")
-    return text + "\n" + table(heads, rows, 4)
+    heads = (
+        "chains of",
+        "AUC of first errors",
+        "lines judged",
+        "of them first errors",
+        "AUC of finished solutions",
+        "of them right",
+    )
+    return text + "\n" + table(heads, rows, 5)
 
 
 def claims_text(slug: str, claims: list[Claim]) -> str:

@@ -162,11 +162,18 @@ def test_generated_parts_without_results(generate: ModuleType, tmp_path: Path) -
 
 def test_generated_quality(generate: ModuleType) -> None:
     """Oracle: a made-up record, one figure of each kind."""
-    quality: dict[str, Any] = {"pass@1": {"12 steps": 0.05}, "greedy": {"12 steps": 0.25}}
+    quality: dict[str, Any] = {
+        "pass@1": {"12 steps": {"lines": 0.05, "answer": 0.1}},
+        "greedy": {"12 steps": {"lines": 0.25, "answer": 0.3}},
+    }
     assert "not measured" in generate.quality_tables(quality)
-    quality["first-error AUC"] = {"12 steps": {"gain": 0.9712, "value": 0.9, "lines": 1234, "errors": 99}}
+    quality["value model"] = {
+        "12 steps": {"first error": 0.9712, "lines": 1234, "errors": 99, "finished": 0.9, "solved": 7}
+    }
     text = generate.quality_tables(quality)
-    assert "| pass@1 | 5.0 % |" in text and "| 12 steps | 0.971 | 0.900 | 1,234 | 99 |" in text
+    assert (
+        "| pass@1, lines right | 5.0 % |" in text and "| 12 steps | 0.971 | 1,234 | 99 | 0.900 | 7 |" in text
+    )
 
 
 # Recipes.

@@ -63,6 +63,7 @@ class ValueFit:
 @dataclass(frozen=True, slots=True)
 class _Row:
     tokens: list[int]
+    start: int
     places: list[int]
     targets: list[float]
 
@@ -155,8 +156,8 @@ def _rows(model: ValueModel, samples: Sequence[ValueSample], run: Run, name: str
             )
     tokens = model.tokens([(sample.prompt, sample.steps) for sample in samples])
     rows = [
-        _Row(row, ends, list(sample.values))
-        for (row, ends), sample in zip(tokens, samples, strict=True)
+        _Row(row, start, ends, list(sample.values))
+        for (row, start, ends), sample in zip(tokens, samples, strict=True)
         if len(row) <= model.context and not all(map(math.isnan, sample.values))
     ]
     if len(rows) < len(samples):
@@ -175,7 +176,8 @@ def _values(model: ValueModel, rows: Sequence[_Row]) -> tuple[torch.Tensor, torc
     width = max(len(row.places) for row in rows)
     places = pad_right([row.places for row in rows], model.device)
     targets = [[*row.targets, *[math.nan] * (width - len(row.targets))] for row in rows]
-    values = model.net(pad_right([row.tokens for row in rows], model.device), places)
+    starts = torch.tensor([row.start for row in rows], device=model.device)
+    values = model.net(pad_right([row.tokens for row in rows], model.device), starts, places)
     return values, torch.tensor(targets, device=model.device)
 
 

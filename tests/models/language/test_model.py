@@ -26,8 +26,8 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def random_value_model() -> ValueModel:
-    model = ValueModel.from_policy(random_tiny_model(1, 32))
+def random_value_model(likelihood: bool = False) -> ValueModel:
+    model = ValueModel.from_policy(random_tiny_model(1, 32), likelihood=likelihood)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.net.head.weight, std=0.1)
     return model
@@ -159,11 +159,38 @@ def test_values_equal_a_plain_pass_and_do_not_depend_on_the_batch():
     for prompt, steps in PREFIXES:
         ids = torch.tensor([character_tokenizer()(prompt + "".join(f"{s}\n" for s in steps))["input_ids"]])
         with torch.no_grad():
-            hidden = model.net.backbone(ids).last_hidden_state[0, -1]
+            hidden = model.net.decoder(ids).last_hidden_state[0, -1]
             expected.append(float(model.net.head(hidden)))
     np.testing.assert_allclose(model.values(PREFIXES, meter), np.clip(expected, 0, 1), atol=1e-5)
     assert meter.snapshot()["scored_tokens"] == sum(len(p) + sum(len(s) + 1 for s in q) for p, q in PREFIXES)
     assert len(model.values([])) == 0
+
+
+def test_the_value_of_unlikely_steps():
+    """Oracle: by hand from the causal model's own log-probabilities, a token at a time, prompt left out."""
+    model = random_value_model(likelihood=True)
+    model.low, model.high = -9, 9
+    expected = []
+    for prompt, steps in PREFIXES:
+        ids = character_tokenizer()(prompt + "".join(f"{s}\n" for s in steps))["input_ids"]
+        with torch.no_grad():
+            scores = model.reader.module(torch.tensor([ids])).logits[0].log_softmax(-1)
+            ahead, impossible = model.net.head(
+                model.net.decoder(torch.tensor([ids])).last_hidden_state[0, -1]
+            )
+        least = min([float(scores[i - 1, ids[i]]) for i in range(len(prompt), len(ids))], default=0.0)
+        expected.append(float(ahead) + min(-least / 10, 1) * float(impossible))
+    np.testing.assert_allclose(model.values(PREFIXES), expected, atol=1e-5)
+    assert expected[1] != expected[0]
+
+
+def test_an_impossible_token_counts_no_more_than_that():
+    """Oracle: a head that reads nothing else: 1 less for log-probabilities of -10 and below."""
+    net = random_value_model(likelihood=True).net
+    torch.nn.init.zeros_(net.head.weight)
+    net.head.bias.data.copy_(torch.tensor([0.5, -1.0]))
+    found = net.judge(torch.zeros(4, 32), torch.tensor([0.0, -5.0, -10.0, -50.0]))
+    assert found.tolist() == [0.5, 0.0, -0.5, -0.5]
 
 
 def test_a_new_value_model_says_half_and_clamps():
@@ -173,15 +200,16 @@ def test_a_new_value_model_says_half_and_clamps():
     np.testing.assert_array_equal(model.values(PREFIXES), 0.5)
     model.net.head.bias.data.fill_(7)
     np.testing.assert_array_equal(model.values([*PREFIXES, ("1" * 513, ())]), [1, 1, 1, 1, 0])
-    model.net.backbone.embed_tokens.weight.data.zero_()
+    model.net.decoder.embed_tokens.weight.data.zero_()
     assert policy.module.model.embed_tokens.weight.abs().sum() > 0
     with pytest.raises(DataError):
         model.values([("", ())])
 
 
-def test_value_model_saves_loads_and_copies(tmp_path):
+@pytest.mark.parametrize("likelihood", [False, True])
+def test_value_model_saves_loads_and_copies(tmp_path, likelihood):
     """Oracle: bit-equal values after save and load and from a copy; the copy has weights of its own."""
-    model = random_value_model()
+    model = random_value_model(likelihood)
     model.low, model.high = -0.5, 0.9
     model.save(tmp_path)
     loaded, copy = ValueModel.load(tmp_path), model.copy()

@@ -8,7 +8,7 @@ the longest of its beginnings there. It belongs to one module with fixed weights
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,19 @@ def takes_ready_masks(module: PreTrainedModel) -> bool:
     config = module.config
     kinds = getattr(config, "layer_types", None) or ()
     return config.model_type in _READY_MASKS and all(kind == "full_attention" for kind in kinds)
+
+
+class Reading(NamedTuple):
+    """What `PrefixStore.read` gives for rows of L tokens, Q of them new at most."""
+
+    cache: Cache
+    """Keys and values of the whole rows, padded on the right."""
+    last: torch.Tensor
+    """Hidden state at the last token of each row, [B, H]."""
+    hidden: torch.Tensor
+    """Hidden states at the new tokens of each row, [B, Q, H]; without meaning past its end."""
+    begins: np.ndarray
+    """Place of the first new token of each row, [B]."""
 
 
 class PrefixStore:
@@ -59,14 +72,10 @@ class PrefixStore:
         self._lengths: list[int] = []
         self._used = 0
 
-    def read(self, rows: Sequence[Sequence[int]]) -> tuple[Cache, torch.Tensor]:
+    def read(self, rows: Sequence[Sequence[int]]) -> Reading:
         """Read distinct rows of tokens from where the store leaves off.
 
         A row may be empty beside others; its hidden state has no meaning.
-
-        Returns:
-            The keys and values of the whole rows, padded on the right, and the hidden state at the last token
-            of each row, [B, H].
         """
         texts = [np.asarray(row, dtype=np.int32) for row in rows]
         if self._used + self.missing(rows) > self.capacity:
@@ -106,7 +115,7 @@ class PrefixStore:
             self._slots[text.tobytes()] = slots[i, : len(text)]
         self._lengths = sorted({*self._lengths, *map(len, texts)}, reverse=True)
         last = torch.from_numpy(new - 1).to(device)
-        return cache, hidden[torch.arange(len(texts), device=device), last]
+        return Reading(cache, hidden[torch.arange(len(texts), device=device), last], hidden, starts)
 
     def missing(self, rows: Sequence[Sequence[int]]) -> int:
         """Return how many tokens `read` would have to read: at least the last one of a row that has any."""

@@ -255,7 +255,7 @@ class _Batch:
         store = self.sampler._prefixes
         if store is not None:
             self.sampler.meter.charge(flops=self.model.flops(store.missing(prompts)))
-            self.cache.place(start, store.read(prompts)[0], repeats, lengths)
+            self.cache.place(start, store.read(prompts).cache, repeats, lengths)
             return
         padded = pad_right(prompts, self.device)
         self.sampler.meter.charge(flops=self.model.flops(int(lengths.sum())))

@@ -1,7 +1,8 @@
 """A value model: how good a partial solution is, one number for a prompt and the steps so far.
 
-A decoder without its vocabulary layer and a linear head on the last real token's hidden state. The ReST-MCTS*
-authors (Zhang et al., 2024) map the vocabulary logits instead; the hidden state says the same for less.
+A language model and a linear head on the last real token's hidden state. The ReST-MCTS* authors (Zhang et
+al., 2024) map the vocabulary logits instead; the hidden state says the same for less. A head of two rows also
+reads how likely the model itself finds the steps so far: one unlikely token says that a step is wrong.
 """
 
 from __future__ import annotations
@@ -16,43 +17,48 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError
 from selfstudy.core.files import read_json, write_json
-from selfstudy.models.language.model import LanguageModel, context_of, encode_all, no_bars, pretrained
+from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.prefixes import PrefixStore, can_continue
 from selfstudy.models.language.scoring import batches_by_length, pad_right
 
 Prefix = tuple[str, Sequence[str]]
 """A prompt and the steps after it."""
+UNLIKELY = 10.0
+"""A token of probability exp(-10) or less counts as impossible."""
 
 
 class ValueModel:
-    """A backbone, a linear head and a tokenizer.
+    """A language model that reads, and a linear head.
+
+    Args:
+        reader: its weights are the value model's own.
+        head: maps hidden states [H] to the value, or to the value of a likely text and what an impossible
+            token in it adds (two rows).
+        low, high: the range that `values` clamps to.
 
     Attributes:
-        net: the trainable part, an `nn.Module` from tokens [B, L] to values [B, L].
-        low, high: the range that `values` clamps to.
-        context: positions the backbone has, in tokens.
+        net: the trainable part, an `nn.Module`; see `ValueNet`.
+        context: positions the reader has, in tokens.
     """
 
     def __init__(
         self,
-        backbone: PreTrainedModel,
+        reader: LanguageModel,
         head: nn.Linear,
-        tokenizer: PreTrainedTokenizerFast,
         *,
         name: str = "value",
         low: float = 0.0,
         high: float = 1.0,
     ) -> None:
         self.name, self.low, self.high = name, low, high
-        self.net = ValueNet(backbone, head).eval()
-        self.tokenizer = tokenizer
-        self.context = context_of(backbone.config, tokenizer)
-        self._prefixes: PrefixStore | None = None
+        self.reader, self.context = reader, reader.context
+        self.net = ValueNet(reader.module, head).eval()
+        self._memory: _Memory | None = None
 
     def remembering(self) -> ValueModel:
         """Return this model with a memory for the prefixes it reads, so that their extensions are cheap.
@@ -60,18 +66,24 @@ class ValueModel:
         It shares the weights, which must not change while it is in use.
         """
         model = copy.copy(self)
-        if can_continue(self.net.backbone):
-            model._prefixes = PrefixStore(self.net.backbone)
+        if can_continue(self.net.decoder):
+            model._memory = _Memory(self.net)
         return model
 
     @classmethod
-    def from_policy(cls, policy: LanguageModel) -> ValueModel:
-        """Return a model with the policy's own backbone weights and a head that says 0.5 to everything."""
-        backbone = copy.deepcopy(policy.module.base_model)
-        head = nn.Linear(policy.module.config.get_text_config().hidden_size, 1)
+    def from_policy(cls, policy: LanguageModel, *, likelihood: bool = False) -> ValueModel:
+        """Return a model with the policy's own weights and a head that says 0.5 to everything.
+
+        Args:
+            policy: copied.
+            likelihood: let the head also read how likely the steps are; costs the vocabulary's logits for
+                every token of a solution.
+        """
+        head = nn.Linear(policy.module.config.get_text_config().hidden_size, 2 if likelihood else 1)
         nn.init.zeros_(head.weight)
-        nn.init.constant_(head.bias, 0.5)
-        return cls(backbone, head.to(policy.device), policy.tokenizer, name=f"value of {policy.name}")
+        with torch.no_grad():
+            head.bias.copy_(torch.tensor([0.5, 0.0])[: head.out_features])
+        return cls(policy.copy(), head.to(policy.device), name=f"value of {policy.name}")
 
     @cached_property
     def parameters(self) -> int:
@@ -87,29 +99,30 @@ class ValueModel:
         """Return the floating-point operations of a forward pass over `tokens`."""
         return 2.0 * self.parameters * tokens
 
-    def tokens(self, prefixes: Sequence[Prefix]) -> list[tuple[list[int], list[int]]]:
-        """Return (tokens, ends) of each prefix: `ends[i]` is the place of the last token of step i.
+    def tokens(self, prefixes: Sequence[Prefix]) -> list[tuple[list[int], int, list[int]]]:
+        """Return (tokens, start, ends) of each prefix.
 
-        A prompt's tokens, then those of each step and its newline. The same text always gets the same tokens,
-        so a prefix's tokens begin those of every longer one.
+        Its steps begin at token `start`, and `ends[i]` is the place of the last token of step i. A prompt's
+        tokens, then those of each step and its newline: the same text always gets the same tokens, so a
+        prefix's tokens begin those of every longer one.
 
         Raises:
-            DataError: a prefix without tokens.
+            DataError: a prompt without tokens.
         """
         prompts = list(dict.fromkeys(prompt for prompt, _ in prefixes))
         steps = list(dict.fromkeys(step for _, steps in prefixes for step in steps))
-        of_prompt = dict(zip(prompts, encode_all(self.tokenizer, prompts, begins=True), strict=True))
+        of_prompt = dict(zip(prompts, self.reader.encode_all(prompts), strict=True))
         lines = [f"{step}\n" for step in steps]
-        of_step = dict(zip(steps, encode_all(self.tokenizer, lines, begins=False), strict=True))
+        of_step = dict(zip(steps, self.reader.encode_all(lines, begins=False), strict=True))
         out = []
         for prompt, steps_here in prefixes:
             row, ends = list(of_prompt[prompt]), []
+            if not row:
+                raise DataError(f"The prompt {prompt!r} has no tokens, so there is nothing to value.")
             for step in steps_here:
                 row += of_step[step]
                 ends.append(len(row) - 1)
-            if not row:
-                raise DataError("A prefix has neither a prompt nor steps, so there is nothing to value.")
-            out.append((row, ends))
+            out.append((row, len(of_prompt[prompt]), ends))
         return out
 
     def values(self, prefixes: Sequence[Prefix], meter: Meter | None = None) -> np.ndarray:
@@ -122,31 +135,30 @@ class ValueModel:
         A prefix longer than the context cannot be read and gets `low`: no search should go on from it.
         """
         meter = meter or Meter()
-        rows = [tokens for tokens, _ in self.tokens(prefixes)]
+        rows = self.tokens(prefixes)
         out = np.full(len(rows), self.low, dtype=np.float64)
-        fitting = [i for i, row in enumerate(rows) if len(row) <= self.context]
+        fitting = [i for i, (row, _, _) in enumerate(rows) if len(row) <= self.context]
         self.net.eval()
         with torch.inference_mode():
-            for batch in batches_by_length([len(rows[i]) for i in fitting]):
+            for batch in batches_by_length([len(rows[i][0]) for i in fitting]):
                 part = [fitting[i] for i in batch]
-                texts = [rows[i] for i in part]
-                read = self._prefixes.missing(texts) if self._prefixes else sum(map(len, texts))
+                texts, starts = [rows[i][0] for i in part], [rows[i][1] for i in part]
+                read = self._memory.missing(texts) if self._memory else sum(map(len, texts))
                 meter.charge(scored_tokens=read, flops=self.flops(read))
-                if self._prefixes:
-                    values = self.net.head(self._prefixes.read(texts)[1].float())
+                if self._memory:
+                    values = self._memory.values(texts, starts)
                 else:
-                    last = torch.tensor([len(text) - 1 for text in texts], device=self.device)
-                    values = self.net(pad_right(texts, self.device), last[:, None])
-                out[part] = values[:, 0].double().clamp(self.low, self.high).cpu().numpy()
+                    last = torch.tensor([[len(text) - 1] for text in texts], device=self.device)
+                    begin = torch.tensor(starts, device=self.device)
+                    values = self.net(pad_right(texts, self.device), begin, last)[:, 0]
+                out[part] = values.double().clamp(self.low, self.high).cpu().numpy()
         return out
 
     def save(self, folder: Path) -> None:
-        """Write backbone (save_pretrained), head (safetensors), range (JSON) and tokenizer."""
+        """Write reader (as `LanguageModel.save`), head (safetensors) and range (JSON)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with no_bars():
-            self.net.backbone.save_pretrained(folder / "backbone")
-        self.tokenizer.save_pretrained(folder / "backbone")
+        self.reader.save(folder / "reader")
         head = {
             name: weight.detach().cpu().contiguous() for name, weight in self.net.head.state_dict().items()
         }
@@ -163,31 +175,112 @@ class ValueModel:
         """
         folder = Path(folder)
         about = read_json(folder / "value.json")
-        backbone = pretrained(AutoModel, str(folder / "backbone"), local_files_only=True)
-        tokenizer = pretrained(AutoTokenizer, str(folder / "backbone"), local_files_only=True)
+        reader = LanguageModel.load(folder / "reader")
         weights = safetensors.torch.load_file(folder / "head.safetensors")
-        head = nn.Linear(weights["weight"].shape[1], 1)
+        rows, width = weights["weight"].shape
+        head = nn.Linear(width, rows)
         head.load_state_dict(weights)
-        return cls(backbone, head, tokenizer, **about)
+        return cls(reader, head, **about)
 
     def copy(self) -> ValueModel:
         """Return a model with weights of its own; the tokenizer is shared."""
-        net = copy.deepcopy(self.net)
-        return ValueModel(
-            net.backbone, net.head, self.tokenizer, name=self.name, low=self.low, high=self.high
-        )
+        head = copy.deepcopy(self.net.head)
+        return ValueModel(self.reader.copy(), head, name=self.name, low=self.low, high=self.high)
 
 
 class ValueNet(nn.Module):
     """Tokens [B, L], padded on the right, and places [B, P] to the unclamped values there [B, P]."""
 
-    def __init__(self, backbone: PreTrainedModel, head: nn.Linear) -> None:
+    def __init__(self, module: PreTrainedModel, head: nn.Linear) -> None:
         super().__init__()
-        self.backbone: Any = backbone
+        self.module: Any = module
         self.head = head
 
-    def forward(self, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Return the values in float32."""
-        hidden = self.backbone(input_ids=tokens, use_cache=False).last_hidden_state  # [B, L, H]
-        at = hidden.take_along_dim(places[:, :, None], 1).float()  # [B, P, H]
-        return self.head(at)[..., 0]
+    @property
+    def decoder(self) -> Any:
+        """The module without its vocabulary layer."""
+        return self.module.base_model
+
+    def forward(self, tokens: torch.Tensor, starts: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return the values in float32; the steps of a row begin at its place in `starts` [B]."""
+        hidden = self.decoder(input_ids=tokens, use_cache=False).last_hidden_state  # [B, L, H]
+        at = hidden.take_along_dim(places[:, :, None], 1)  # [B, P, H]
+        if not self.reads_likelihood:
+            return self.judge(at)
+        return self.judge(at, self.least_logprobs(hidden, tokens, starts).take_along_dim(places, 1))
+
+    @property
+    def reads_likelihood(self) -> bool:
+        """Whether the head reads how likely the steps are."""
+        return self.head.out_features == 2
+
+    def least_logprobs(
+        self, hidden: torch.Tensor, tokens: torch.Tensor, starts: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the least log p(token | all before it) of the steps up to each place, [B, L]; 0 before."""
+        places = torch.arange(1, tokens.shape[1], device=tokens.device)
+        logprobs = self.logprobs(hidden[:, :-1], tokens[:, 1:])
+        least = logprobs.masked_fill(places < starts[:, None], 0.0).cummin(1).values
+        return nn.functional.pad(least, (1, 0))
+
+    def logprobs(self, before: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return log p(token) given the hidden state [..., H] at the place before it, [...]."""
+        logits = self.module.get_output_embeddings()(before).float()
+        return logits.log_softmax(-1).take_along_dim(tokens[..., None], -1)[..., 0]
+
+    def judge(self, hidden: torch.Tensor, least: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the value of hidden states [..., H] and least log-probabilities [...]."""
+        rows = self.head(hidden.float())
+        if least is None:
+            return rows[..., 0]
+        return rows[..., 0] + rows[..., 1] * (-least / UNLIKELY).clamp(max=1.0)
+
+
+class _Memory:
+    """What a value model has read, so that a longer text costs only what is new in it."""
+
+    def __init__(self, net: ValueNet) -> None:
+        self._net = net
+        self._store = PrefixStore(net.decoder)
+        self._seen: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
+        """By text: the hidden state at its last token and the least log-probability of its steps."""
+
+    def missing(self, texts: Sequence[list[int]]) -> int:
+        """Return how many tokens `values` would have to read."""
+        return self._store.missing([text for text in texts if tuple(text) not in self._seen])
+
+    def values(self, texts: Sequence[list[int]], starts: Sequence[int]) -> torch.Tensor:
+        """Return the unclamped value at the end of each text, whose steps begin at `starts`, [B]."""
+        new = {tuple(text): start for text, start in zip(texts, starts, strict=True)}
+        new = {text: start for text, start in new.items() if text not in self._seen}
+        if new:
+            self._read(list(new), torch.tensor(list(new.values()), device=self._net.head.weight.device))
+        hidden, least = zip(*(self._seen[tuple(text)] for text in texts), strict=True)
+        if not self._net.reads_likelihood:
+            return self._net.judge(torch.stack(hidden))
+        return self._net.judge(torch.stack(hidden), torch.stack(least))
+
+    def _read(self, texts: Sequence[tuple[int, ...]], starts: torch.Tensor) -> None:
+        reading = self._store.read(texts)
+        least = starts.new_zeros(len(texts), dtype=torch.float32)
+        if self._net.reads_likelihood:
+            least = self._least(texts, starts, reading.hidden, reading.begins)
+        self._seen.update(zip(texts, zip(reading.last, least, strict=True), strict=True))
+
+    def _least(
+        self, texts: Sequence[tuple[int, ...]], starts: torch.Tensor, hidden: torch.Tensor, begins: np.ndarray
+    ) -> torch.Tensor:
+        """Go on from the least of what was read before, over the new tokens from `begins` [B] on."""
+        nothing = (torch.zeros_like(hidden[0, 0]), starts.new_zeros((), dtype=torch.float32))
+        known = [
+            self._seen[text[:begin]] if begin else nothing for text, begin in zip(texts, begins, strict=True)
+        ]
+        before = torch.cat([torch.stack([state for state, _ in known])[:, None], hidden[:, :-1]], 1)
+        tokens = pad_right([text[begin:] for text, begin in zip(texts, begins, strict=True)], starts.device)
+        logprobs = self._net.logprobs(before, tokens)
+        offset = torch.arange(tokens.shape[1], device=starts.device)
+        first = torch.from_numpy(begins).to(starts.device)[:, None]
+        lengths = torch.tensor([len(text) for text in texts], device=starts.device)[:, None]
+        counted = (first + offset >= starts[:, None]) & (first + offset < lengths)
+        least = logprobs.masked_fill(~counted, 0.0).amin(1)
+        return torch.minimum(least, torch.stack([least for _, least in known]))
