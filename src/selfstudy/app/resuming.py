@@ -17,7 +17,7 @@ def resume(directory: Path, budget: str | None, console: Console) -> None:
 
     Args:
         directory: what its --out was.
-        budget: larger limits than it had, for a fit or a comparison; None keeps them.
+        budget: larger limits than it had, for a fit; None keeps them.
         console: where to say what happens.
 
     Raises:

@@ -3,7 +3,7 @@
 The base policy is trained on exact solutions of chains of 1 to 12 steps and stopped early, while about one
 step in five is still wrong: there is something to learn and to search for. The value model starts from it
 and learns to tell right lines from wrong ones, half of them the policy's own, with the next-token loss on
-right lines kept beside. Both see only prompts of the training split. It takes about MIN minutes, on one core.
+right lines kept beside. Both see only prompts of the training split. Takes about 16 minutes on one core.
 The files' checksums are written beside them; a machine that rounds differently gets others.
 """
 
