@@ -28,7 +28,7 @@ SMALL = DemoSettings(
     searched=6,
     method=RestMcts(
         rounds=2,
-        search=TreeSearch(iterations=4),
+        search=TreeSearch(iterations=8),
         temperature=1.0,
         policy_tuning=FineTuning(steps=3, batch=8),
         value_tuning=ValueFitting(epochs=1, batch=16),

@@ -160,14 +160,15 @@ def _helped(kind: type) -> Iterator[str]:
 
 
 def check_learns(method: type[Method], settings: Smallest, folder: Path) -> None:
-    """The trained model beats the untrained one on the test problems, beyond chance."""
+    """One sample of the trained model is right more often than one of the untrained, beyond chance.
+
+    Greedy answers of the embedded policy leave less room: a little training on a few problems sharpens first.
+    """
     family, task = settings.family, selfstudy.task(settings.learning_task)
     with listed(method) as slug:
         fitted = fitting.fit(slug, task, family.model, out=folder / "run", fields=settings.learning)
-    gain = read_json(folder / "run" / "summary.json")["gain"]
-    if settings.learns_in == "samples":
-        before, after = (family.sampled(m, task) for m in (selfstudy.model(family.model), fitted.model))
-        gain = paired_bootstrap(after, before).to_json()
+    before, after = (family.sampled(m, task) for m in (selfstudy.model(family.model), fitted.model))
+    gain = paired_bootstrap(after, before).to_json()
     assert gain["mean"] >= LEAST_GAIN and gain["low"] >= 0, f"it gained {gain}"
 
 

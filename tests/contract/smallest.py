@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Reasoning:
     """Chains of two steps; the truth is in answers and reference solutions."""
 
     task = "chain100?steps=2&train=12&validation=0&test=12"
-    learning_task = "chain100?steps=4&train=48&validation=0&test=150"
+    learning_task = "chain100?steps=4&train=96&validation=0&test=500"
     model = "tiny-lm"
     unknown = (("--task", "chain1000"), ("--model", "tiny-ml"))
     """Names that do not exist, by option."""
@@ -90,13 +90,11 @@ class Smallest:
     may_ask: bool = False
     """Whether it may ask for labels with these fields."""
     learning_task: str = Reasoning.learning_task
-    learns_in: Literal["greedy", "samples"] = "greedy"
-    """Which answers get better: the likeliest, as the summary measures, or one sample at temperature 1."""
     family: Reasoning = field(default_factory=Reasoning)
 
 
 _TUNING = {"steps": 4, "batch": 8}
-_LEARNING = {"learning_rate": 3e-4, "steps": 15, "batch": 32}
+_LEARNING = {"learning_rate": 2e-4, "steps": 20, "batch": 32}
 SMALLEST: dict[str, Smallest] = {
     "rest-mcts": Smallest(
         fields={
@@ -140,11 +138,8 @@ SMALLEST: dict[str, Smallest] = {
             "rounds": 1,
             "temperature": 1.0,
             "judge": "likelihood",
-            "preference": {"learning_rate": 5e-5, "steps": 24, "batch": 32},
+            "preference": {"learning_rate": 2e-5, "steps": 30, "batch": 32},
         },
-        learning_task="chain100?steps=8&train=64&validation=0&test=1600",
-        # Judged by its own likelihood a model sharpens: samples move towards what greedy answers say already.
-        learns_in="samples",
         refused=({"samples": 1}, {"temperature": 0.0}, {"judge": "coin"}),
         needs_truth=False,
     ),
