@@ -33,7 +33,7 @@ SEARCHERS = {
     "BoN+PRM": "#cc79a7",
     "self-consistency": "#777777",
 }
-AT = re.compile(r"(?P<name>.+?)(?:, (?P<iterations>\d+) iterations)?")
+AT = re.compile(r"(?P<name>.+?)(?:, (?P<branches>\d+) branches)?")
 Claim = dict[str, Any]
 
 

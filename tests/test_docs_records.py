@@ -130,10 +130,10 @@ def test_generated_parts_of_recorded_results(generate: ModuleType, records: Call
                 "MCTS* value tokens": [9000.0, 9000.0],
                 "BoN+PRM": [0.4, 0.4],
                 "BoN+PRM tokens": [1100.0, 1100.0],
-                "MCTS*, 6 iterations": [0.1, 0.1],
-                "MCTS*, 6 iterations tokens": [200.0, 200.0],
-                "BoN+PRM, 6 iterations": [0.3, 0.3],
-                "BoN+PRM, 6 iterations tokens": [210.0, 210.0],
+                "MCTS*, 4 branches": [0.1, 0.1],
+                "MCTS*, 4 branches tokens": [200.0, 200.0],
+                "BoN+PRM, 4 branches": [0.3, 0.3],
+                "BoN+PRM, 4 branches tokens": [210.0, 210.0],
             }
         )
     )

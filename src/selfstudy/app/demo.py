@@ -32,24 +32,24 @@ from selfstudy.search.solvers import Solver, greedy_solver, tree_solver, voting_
 from selfstudy.tasks.loading import task as task_of
 from selfstudy.tasks.reasoning import ReasoningTask
 
-TUNING = FineTuning(learning_rate=3e-4, steps=20, batch=64)
+TUNING = FineTuning(learning_rate=1e-4, steps=50, batch=64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
     """What the demo runs; the defaults take minutes on two cores, tests take less."""
 
-    task: str = "chain100?steps=4&train=256&validation=0&test=500"
+    task: str = "chain100?steps=12&train=192&validation=0&test=500"
     model: str = "tiny-lm"
     searched: int = 128
     """Test problems that the ways to answer are compared on."""
     method: RestMcts = field(
         default_factory=lambda: RestMcts(
             rounds=2,
-            search=TreeSearch(iterations=12, exploration=0.5, end_gate=0.95),
+            search=TreeSearch(iterations=36, branch=8, exploration=0.1, unvisited=0.0, end_gate=0.95),
             temperature=1.0,
             policy_tuning=TUNING,
-            value_tuning=ValueFitting(learning_rate=3e-4, epochs=2, batch=256),
+            value_tuning=ValueFitting(learning_rate=3e-5, epochs=2, batch=256),
         )
     )
 
