@@ -24,6 +24,7 @@ from selfstudy.core.index import METHODS
 from selfstudy.evaluation.statistics import paired_interval
 
 ROOT = Path(__file__).resolve().parents[1]
+WORDS = "claims/results/mawps-gemma-3-270m.json"
 QUALITY = "src/selfstudy/models/language/weights/quality.json"
 # Contestants of the search claim, with the colour each keeps (the palette of Okabe and Ito).
 SEARCHERS = {
@@ -45,6 +46,8 @@ def pages(root: Path) -> dict[str, str]:
         "methods.md": methods_table(results),
         "quality.md": quality_tables(read_json(quality) if quality.exists() else {}),
     }
+    words = root / WORDS
+    made["mawps.md"] = words_table(read_json(words)) if words.exists() else "Not run here.\n"
     for slug, claims in results.items():
         made[f"fields-{slug}.md"] = fields_table(slug)
         made[f"claims-{slug}.md"] = claims_text(slug, claims)
@@ -121,6 +124,32 @@ def quality_tables(quality: dict[str, Any]) -> str:
         "of them right",
     )
     return text + "\n" + table(heads, rows, 5)
+
+
+def words_table(summary: dict[str, Any]) -> str:
+    """Return the accuracy of a model before and after on real word problems, and of votes of the base."""
+    votes = summary["self_consistency"]
+    entries = {
+        "base": summary["base"],
+        "tuned policy": summary["trained"],
+        f"self-consistency of the base, {votes['samples']} samples": votes,
+    }
+    rows = [
+        (
+            name,
+            percent(found["accuracy"]),
+            f"{percent(found['low'])} to {percent(found['high'])}",
+            f"{found['count']:,}",
+            f"{found['generated_tokens']:,}",
+        )
+        for name, found in entries.items()
+    ]
+    round_, cores = summary["metrics"]["rounds"][0], summary["hardware"]["cores"]
+    return (
+        table(("", "accuracy", "95 % interval", "problems", "generated tokens"), rows, 4)
+        + f"\nOne round on {round_['problems']} problems, of which {round_['solved']} were solved in search; "
+        f"{summary['wall_seconds'] / 60:.0f} minutes on {cores} core{'s' * (cores > 1)}.\n"
+    )
 
 
 def claims_text(slug: str, claims: list[Claim]) -> str:

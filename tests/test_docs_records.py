@@ -160,6 +160,24 @@ def test_generated_parts_without_results(generate: ModuleType, tmp_path: Path) -
     assert made["methods.md"].count("not run here") == len(METHODS)
 
 
+def test_generated_word_problems(generate: ModuleType) -> None:
+    """Oracle: a made-up summary, one figure of each kind."""
+    one = {"accuracy": 0.25, "low": 0.1, "high": 0.5, "count": 64, "generated_tokens": 1234}
+    text = generate.words_table(
+        {
+            "base": one,
+            "trained": {**one, "accuracy": 0.5},
+            "self_consistency": {**one, "samples": 5},
+            "metrics": {"rounds": [{"problems": 24, "solved": 2}]},
+            "hardware": {"cores": 2},
+            "wall_seconds": 600.0,
+        }
+    )
+    assert "| base | 25.0 % | 10.0 % to 50.0 % | 64 | 1,234 |" in text and "| tuned policy | 50.0 %" in text
+    assert "of the base, 5 samples | 25.0 %" in text
+    assert "24 problems, of which 2 were solved in search; 10 minutes on 2 cores." in text
+
+
 def test_generated_quality(generate: ModuleType) -> None:
     """Oracle: a made-up record, one figure of each kind."""
     quality: dict[str, Any] = {
