@@ -21,7 +21,7 @@ from selfstudy.app.rows import percent
 from selfstudy.app.rows import points as difference
 from selfstudy.core.files import read_json
 from selfstudy.core.index import METHODS
-from selfstudy.evaluation.statistics import paired_interval
+from selfstudy.evaluation.statistics import share_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = "claims/results/mawps-gemma-3-270m.json"
@@ -181,7 +181,7 @@ def _figures(values: dict[str, list[float]]) -> str:
     for name, seeds in values.items():
         if name.endswith(" tokens"):
             continue
-        within = paired_interval(seeds)
+        within = share_interval(seeds)
         low, high = (percent(bound) if len(seeds) > 1 else "\u2013" for bound in (within.low, within.high))
         tokens = [_tokens(values, f"{name}{kind} tokens") for kind in ("", " value")]
         rows.append((_plain(name), percent(within.mean), f"{low} to {high}", *tokens))
@@ -208,14 +208,14 @@ def curves(claim: Claim) -> dict[str, list[dict[str, Any]]]:
         parts = AT.fullmatch(full)
         if parts is None or parts["name"] not in found or f"{full} tokens" not in values:
             continue
-        within = paired_interval(values[full])
+        within = share_interval(values[full])
         found[parts["name"]].append(
             {
                 "at": full.removeprefix(parts["name"]),  # one text for all contestants of one budget
                 "tokens": statistics.fmean(values[f"{full} tokens"]),
                 "mean": within.mean,
-                "low": max(0.0, within.low),
-                "high": min(1.0, within.high),
+                "low": within.low,
+                "high": within.high,
             }
         )
     return {name: sorted(points, key=lambda p: p["tokens"]) for name, points in found.items() if points}

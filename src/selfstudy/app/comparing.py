@@ -16,7 +16,7 @@ from selfstudy.core.files import read_json, write_json
 from selfstudy.core.index import find
 from selfstudy.core.machine import hardware, versions
 from selfstudy.core.method import Method
-from selfstudy.evaluation.statistics import paired_interval
+from selfstudy.evaluation.statistics import paired_interval, share_interval
 from selfstudy.evaluation.summary import read_summary
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _result(asked: dict[str, Any], summaries: dict[str, list[dict[str, Any]]]) -
     methods = {
         slug: {
             "accuracies": values,
-            "accuracy": paired_interval(values).to_json(),
+            "accuracy": share_interval(values).to_json(),
             "spent": [each["spent"] for each in summaries[slug]],
             "curves": [each["curve"] for each in summaries[slug]],
         }

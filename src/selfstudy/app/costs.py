@@ -46,10 +46,12 @@ def cost_lines(method: Method, task: Any, model: Any) -> list[str]:
     estimate = getattr(method, "cost", None)
     amounts = dict(estimate(task, model)) if estimate else {}
     if amounts:
-        lines.append(f"expects   {describe(amounts)}")
+        lines.append(f"expects   up to about {describe(amounts)}")
     speed = _timed_step(model)
     if speed is not None:
-        time_text = f", about {_duration(amounts['flops'] / speed.flops)}" if amounts.get("flops") else ""
+        time_text = (
+            f", {_duration(amounts['flops'] / speed.flops)} of arithmetic" if amounts.get("flops") else ""
+        )
         lines.append(
             f"machine   {cores()} cores, {speed.flops / 1e9:.1f} GFLOP/s in a timed first step{time_text}"
         )

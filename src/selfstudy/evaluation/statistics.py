@@ -79,6 +79,18 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> D
     return Difference(mean, mean - half, mean + half, n)
 
 
+def share_interval(shares: Sequence[float]) -> Difference:
+    """Return mean and Student t interval of shares, one a seed, cut to [0, 1]; infinite for one seed.
+
+    >>> share_interval([0.5, 0.9]).high
+    1.0
+    """
+    found = paired_interval(shares)
+    if found.n == 1:
+        return found
+    return Difference(found.mean, max(0.0, found.low), min(1.0, found.high), found.n)
+
+
 def paired_bootstrap(
     a: Sequence[float], b: Sequence[float], *, draws: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> Difference:
