@@ -214,8 +214,8 @@ def curves(claim: Claim) -> dict[str, list[dict[str, Any]]]:
                 "at": full.removeprefix(parts["name"]),  # one text for all contestants of one budget
                 "tokens": statistics.fmean(values[f"{full} tokens"]),
                 "mean": within.mean,
-                "low": within.low,
-                "high": within.high,
+                "low": max(0.0, within.low),
+                "high": min(1.0, within.high),
             }
         )
     return {name: sorted(points, key=lambda p: p["tokens"]) for name, points in found.items() if points}
