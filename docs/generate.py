@@ -240,6 +240,10 @@ def tokens_text(claim: Claim | None) -> str:
         if lost
         else "MCTS\\* has the highest mean at every budget here."
     )
+    greedy = claim["values"].get("greedy")
+    if greedy:
+        tokens = statistics.fmean(claim["values"]["greedy tokens"])
+        told += f" One greedy solution has {percent(statistics.fmean(greedy))} at {tokens:,.0f} tokens."
     names = ", ".join(found)
     return (
         f"![Accuracy against generated tokens per question, for {names}](../generated/tokens.svg)\n\n"

@@ -148,6 +148,7 @@ def test_generated_parts_of_recorded_results(generate: ModuleType, records: Call
     assert "| 1,100 | **60.0 %** | 40.0 % |" in made["tokens.md"]
     assert "| 200 | 10.0 % | **30.0 %** |" in made["tokens.md"]
     assert "Better than MCTS\\* by the mean, at about 200 tokens: BoN+PRM." in made["tokens.md"]
+    assert "One greedy solution has 10.0 % at 97 tokens." in made["tokens.md"]
     drawn = ElementTree.fromstring(made["tokens.svg"])
     assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == 4, "a point for each way and budget"
 

@@ -66,6 +66,19 @@ def test_recovers_a_target_it_can_express(open_run):
     assert all(torch.equal(before[name], weight) for name, weight in state(start).items())
 
 
+def test_micro_batches_give_the_same_weights(open_run):
+    """Law: the size of a micro-batch changes rounding only, also where samples have unequal targets."""
+    fits = [
+        fit_values(
+            model(), digits(20), ValueFitting(epochs=1, batch=6, micro_batch=m), open_run(f"m{m}"), "v"
+        )
+        for m in (None, 1, 4)
+    ]
+    for other in fits[1:]:
+        for name, weight in state(fits[0].model).items():
+            torch.testing.assert_close(state(other.model)[name], weight, rtol=0, atol=2e-4)
+
+
 def test_the_best_epoch_is_kept(open_run):
     """Oracle: the least validation error in the log, recomputed from the returned model's own values."""
     rng = np.random.default_rng(1)  # targets without a pattern: what is learned of them is wrong

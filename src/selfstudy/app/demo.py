@@ -49,7 +49,7 @@ class DemoSettings:
             search=TreeSearch(iterations=36, branch=8, exploration=0.1, unvisited=0.0, end_gate=0.95),
             temperature=1.0,
             policy_tuning=TUNING,
-            value_tuning=ValueFitting(learning_rate=3e-5, epochs=2, batch=256),
+            value_tuning=ValueFitting(learning_rate=3e-5, epochs=2, batch=256, micro_batch=32),
         )
     )
 

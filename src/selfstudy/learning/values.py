@@ -34,6 +34,8 @@ class ValueFitting:
     """Decoupled decay of AdamW."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+    micro_batch: int | None = None
+    """Samples in one forward pass: less memory, the same gradient. None takes the whole batch at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,10 @@ def fit_values(
     for step in run.steps(steps, state=state, desc=name, cost=cost):
         net.train()
         chosen = [training[i] for i in batch_indices(run, name, step, len(training), batch)]
-        values, targets = _values(result, chosen)
-        loss = masked_mse(values, targets) / (~targets.isnan()).sum()
-        loss.backward()
+        loss = _accumulate(result, chosen, settings.micro_batch)
         rate = learning_rate(step, steps, settings.learning_rate)
         norm = update(optimizer, rate, settings.clip)
-        run.log(part=name, step=step, loss=float(loss.detach()), norm=norm, rate=rate)
+        run.log(part=name, step=step, loss=loss, norm=norm, rate=rate)
         if (step + 1) % per_epoch == 0:
             mse, within = _assess(result, validation)
             run.log(part=name, epoch=(step + 1) // per_epoch, mse=mse, within=within)
@@ -169,6 +169,18 @@ def _rows(model: ValueModel, samples: Sequence[ValueSample], run: Run, name: str
             "problems were solved: take easier ones, or search longer."
         )
     return rows
+
+
+def _accumulate(model: ValueModel, rows: Sequence[_Row], micro_batch: int | None) -> float:
+    """Add the gradient of the mean squared error over all targets of `rows`; return its value."""
+    total = sum(not math.isnan(target) for row in rows for target in row.targets)
+    size = micro_batch or len(rows)
+    loss = 0.0
+    for first in range(0, len(rows), size):
+        part = masked_mse(*_values(model, rows[first : first + size])) / total
+        part.backward()
+        loss += float(part.detach())
+    return loss
 
 
 def _values(model: ValueModel, rows: Sequence[_Row]) -> tuple[torch.Tensor, torch.Tensor]:
