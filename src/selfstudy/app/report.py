@@ -50,9 +50,9 @@ def write_report(directory: Path) -> Path:
         _spent(summary),
         _made(config, summary or comparison or {}),
     ]
-    title = config.get("method") or config.get("command") or "Comparison"
+    title = _title(config, summary)
     page = Template((HERE / "report.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"{title} on {config['task']}" if config.get("task") else str(title)),
+        title=escape(title),
         lead=escape(_lead(config, summary or comparison)),
         tiles=_tiles(summary),
         sections="\n".join(filter(None, sections)),
@@ -64,6 +64,18 @@ def write_report(directory: Path) -> Path:
     path = directory / REPORT
     write_text(path, page)
     return path
+
+
+def _title(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
+    """Return what the page is about: the summary's own title, or what was run on which task.
+
+    >>> _title({"command": "demo", "method": {"rounds": 2}, "task": "chain100"}, None)
+    'demo on chain100'
+    """
+    if summary and "title" in summary:
+        return str(summary["title"])
+    name = config.get("command") or config.get("method") or "Comparison"
+    return f"{name} on {config['task']}" if config.get("task") else str(name)
 
 
 def embedded(value: Any) -> str:
