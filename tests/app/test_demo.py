@@ -96,6 +96,8 @@ def test_what_it_leaves_behind(whole: dict[str, Any]) -> None:
     assert isinstance(selfstudy.load(out), LanguageModel) and isinstance(load(out, "value"), ValueModel)
     report = (out / "report.html").read_text()
     assert "<html" in report and len(read_json(out / "samples.json")) == 10
+    assert "A language model teaches itself" in report and "Search trees" in report
+    assert len(read_json(out / "trees.json")[0]["nodes"]) > 1
     assert "accuracy" in whole["said"] and str(out / "report.html") in whole["said"].replace("\n", "")
     config = read_json(out / "run.json")
     assert config == {"command": "demo", **to_dict(SMALL), "seed": 0}

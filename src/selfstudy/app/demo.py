@@ -12,6 +12,7 @@ from typing import Any
 
 from selfstudy.app.evaluating import SHOWN, paired_samples
 from selfstudy.app.saving import save
+from selfstudy.app.trees import write_trees
 from selfstudy.core.config import to_dict
 from selfstudy.core.files import write_json
 from selfstudy.core.machine import set_threads
@@ -96,6 +97,7 @@ def _work(settings: DemoSettings, run: Run) -> dict[str, Any]:
     save(policies[-1], run.directory / "model")
     save(fitted.parts["value"], run.directory / "value")
     write_json(run.directory / "samples.json", paired_samples(before, rounds[-1]))
+    write_trees(run.directory, task)
     return write_summary(
         run,
         {

@@ -143,8 +143,8 @@ def _work(
     plan: Plan, loaded: Loaded, directory: Path, budget: Budget, before: dict[str, Any] | None, visible: bool
 ) -> tuple[Fit, dict[str, Any]]:
     """Fit, evaluate, save: each part once, whatever interrupts."""
-    from selfstudy.app.report import SAMPLES, TREES, write_report
-    from selfstudy.app.trees import trees_of_run
+    from selfstudy.app.report import SAMPLES, write_report
+    from selfstudy.app.trees import write_trees
     from selfstudy.core.machine import set_threads
 
     set_threads()
@@ -157,10 +157,7 @@ def _work(
             save(part, directory / name)
         after = run.stage("after", lambda: evaluation(fitted.model, loaded.task, limit))
         write_json(directory / SAMPLES, paired_samples(before, after))
-        prompts = {problem.id: problem.prompt for problem in getattr(loaded.task, "train", ())}
-        trees = trees_of_run(directory, prompts)
-        if trees:
-            write_json(directory / TREES, trees)
+        write_trees(directory, loaded.task)
         results = {
             "method": plan.slug,
             "task": plan.task,

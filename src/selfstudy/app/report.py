@@ -15,13 +15,14 @@ from typing import Any
 
 from selfstudy.app.charts import charts_of, comparison_chart
 from selfstudy.app.rows import NONE, percent, points, rows
+from selfstudy.app.trees import TREES
 from selfstudy.core.config import flatten
 from selfstudy.core.errors import UsageError
 from selfstudy.core.files import Log, read_json, write_text
 
 HERE = Path(__file__).parent
 REPORT = "report.html"
-TREES, SAMPLES = "trees.json", "samples.json"
+SAMPLES = "samples.json"
 
 
 def write_report(directory: Path) -> Path:

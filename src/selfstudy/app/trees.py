@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfstudy.core.files import read_json
+from selfstudy.core.files import read_json, write_json
 from selfstudy.search.tree import Forest
 
+TREES = "trees.json"
 SOLVED, UNSOLVED = 5, 2  # trees shown of each kind
 
 
@@ -39,25 +40,27 @@ def forest_nodes(forest: Forest, tree: int, correct: Sequence[bool]) -> list[dic
     return nodes
 
 
-def trees_of_run(directory: Path, prompts: dict[str, str]) -> list[dict[str, Any]]:
-    """Return a few trees of the run's last search stage, solved ones first; nothing if it has none.
+def write_trees(directory: Path, task: Any) -> None:
+    """Write a few trees of the run's last search stage to trees.json, solved ones first; none if it has none.
 
     Args:
         directory: the run's.
-        prompts: by problem id, the question; it becomes the tree's title.
+        task: its training problems' prompts become the trees' titles.
     """
+    prompts = {problem.id: problem.prompt for problem in getattr(task, "train", ())}
     stages = sorted(
         directory.glob("stages/search-[0-9]*/stage.json"), key=lambda path: int(path.parent.name[7:])
     )
     if not stages:
-        return []
+        return
     records = read_json(stages[-1]).get("value", [])
     solved = [record for record in records if any(record["correct"])][:SOLVED]
     unsolved = [record for record in records if not any(record["correct"])][:UNSOLVED]
-    return [
+    trees = [
         {
             "title": prompts.get(record["problem"], record["problem"]),
             "nodes": forest_nodes(Forest.from_json(record["tree"]), 0, record["correct"]),
         }
         for record in [*solved, *unsolved]
     ]
+    write_json(directory / TREES, trees)
