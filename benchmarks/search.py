@@ -7,21 +7,23 @@ of different size round differently); otherwise the benchmark fails. "Problems p
 with a verified solution. Both are timed in turn; figures are medians of the repetitions after a warm-up.
 The sampler's ratio is that of benchmarks/sampling.py, measured in the same process.
 
-    python benchmarks/search.py [--repetitions 5] [--threads 2] [--json PATH]
+    python benchmarks/search.py [--repetitions 3] [--threads 2] [--json PATH]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 
-from sampling import batch_of_256, median_times, model_without_end
+from sampling import batch_of_256, model_without_end
 from selfstudy.core.budget import Meter
 from selfstudy.core.machine import hardware, versions
 from selfstudy.core.random import stream_key
@@ -67,7 +69,7 @@ def compare(together: Forest, alone: list[Forest]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -79,19 +81,20 @@ def main() -> None:
     value = shipped_value_model(policy)
     if value is None:
         sys.exit("the first value model of tiny-lm is missing: python -m selfstudy.tasks.build_tiny")
-    together = search(task, policy, value, task.train)
-    alone = [search(task, policy, value, (problem,)) for problem in task.train]
+    search(task, policy, value, task.train)  # warms up
+    passes: dict[str, list[float]] = {"lockstep": [], "one by one": []}
+    for _ in range(options.repetitions):
+        start = time.perf_counter()
+        together = search(task, policy, value, task.train)
+        passes["lockstep"].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        alone = [search(task, policy, value, (problem,)) for problem in task.train]
+        passes["one by one"].append(time.perf_counter() - start)
+    times = {name: statistics.median(seconds) for name, seconds in passes.items()}
     equal = compare(together, alone)
     if equal < TREES - 1:
         sys.exit(f"only {equal} of {TREES} trees are equal in lockstep and alone")
     found = solved(task, together)
-    times = median_times(
-        {
-            "lockstep": lambda: search(task, policy, value, task.train),
-            "one by one": lambda: [search(task, policy, value, (problem,)) for problem in task.train],
-        },
-        options.repetitions,
-    )
     result = {
         "search": {
             **{f"{name}_seconds": seconds for name, seconds in times.items()},
