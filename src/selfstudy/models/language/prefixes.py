@@ -149,27 +149,19 @@ class PrefixStore:
         return np.zeros(0, dtype=np.int64)
 
     def _take(self, count: int) -> np.ndarray:
-        """Return `count` unused slots; the memory grows with what is used, up to the capacity."""
+        """Return `count` unused slots."""
         first, self._used = self._used, self._used + count
-        have = len(self._kept[0][0]) if self._kept else 0
-        if self._used > have:
-            room = max(self._used, have + have // 2) - have
+        if not self._kept or self._used > len(self._kept[0][0]):  # more than the capacity in one reading
+            shape = (max(self.capacity, self._used), *self._shape)
             dtype, device = self.module.dtype, self.module.device
-            more = [
+            # On a processor the pages that nothing was written to take no memory.
+            self._kept = [
                 (
-                    torch.zeros(room, *self._shape, dtype=dtype, device=device),
-                    torch.zeros(room, *self._shape, dtype=dtype, device=device),
+                    torch.empty(shape, dtype=dtype, device=device),
+                    torch.empty(shape, dtype=dtype, device=device),
                 )
                 for _ in range(self._layers)
             ]
-            self._kept = (
-                [
-                    (torch.cat([k, extra_k]), torch.cat([v, extra_v]))
-                    for (k, v), (extra_k, extra_v) in zip(self._kept, more, strict=True)
-                ]
-                if self._kept
-                else more
-            )
         return np.arange(first, first + count)
 
 

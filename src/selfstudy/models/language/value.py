@@ -109,11 +109,12 @@ class ValueModel:
         Raises:
             DataError: a prompt without tokens.
         """
-        prompts = list(dict.fromkeys(prompt for prompt, _ in prefixes))
-        steps = list(dict.fromkeys(step for _, steps in prefixes for step in steps))
-        of_prompt = dict(zip(prompts, self.reader.encode_all(prompts), strict=True))
+        of_prompt, of_step = (self._memory.prompts, self._memory.steps) if self._memory else ({}, {})
+        prompts = list(dict.fromkeys(prompt for prompt, _ in prefixes if prompt not in of_prompt))
+        of_prompt.update(zip(prompts, self.reader.encode_all(prompts), strict=True))
+        steps = list(dict.fromkeys(step for _, steps in prefixes for step in steps if step not in of_step))
         lines = [f"{step}\n" for step in steps]
-        of_step = dict(zip(steps, self.reader.encode_all(lines, begins=False), strict=True))
+        of_step.update(zip(steps, self.reader.encode_all(lines, begins=False), strict=True))
         out = []
         for prompt, steps_here in prefixes:
             row, ends = list(of_prompt[prompt]), []
@@ -244,6 +245,8 @@ class _Memory:
         self._store = PrefixStore(net.decoder)
         self._seen: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
         """By text: the hidden state at its last token and the least log-probability of its steps."""
+        self.prompts: dict[str, list[int]] = {}
+        self.steps: dict[str, list[int]] = {}
 
     def missing(self, texts: Sequence[list[int]]) -> int:
         """Return how many tokens `values` would have to read."""
