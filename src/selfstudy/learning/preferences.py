@@ -21,6 +21,7 @@ from selfstudy.learning.loops import (
     update,
 )
 from selfstudy.learning.losses import dpo_loss
+from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import batches_by_length, completion_logprobs, pair_tokens
 
@@ -140,7 +141,7 @@ def _fitting(model: LanguageModel, pairs: Sequence[Pair], run: Run, name: str) -
 
 def _reference(model: LanguageModel, sequences: Sequences) -> np.ndarray:
     out = np.zeros(len(sequences))
-    with torch.inference_mode():
+    with Inference(model.module):
         for batch in batches_by_length([len(tokens) for tokens, _ in sequences]):
             sums = completion_logprobs(model.module, [sequences[i] for i in batch])
             out[batch] = sums.double().cpu().numpy()

@@ -14,6 +14,7 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.loops import adamw, batch_indices, check_positive, learning_rate, step_count, update
 from selfstudy.learning.losses import masked_mse
+from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.scoring import batches_by_length, pad_right
 from selfstudy.models.language.value import ValueModel
 
@@ -195,9 +196,8 @@ def _values(model: ValueModel, rows: Sequence[_Row]) -> tuple[torch.Tensor, torc
 
 def _assess(model: ValueModel, rows: Sequence[_Row]) -> tuple[float, float]:
     """Return the mean squared error and the share within 0.1 over all targets of `rows`."""
-    model.net.eval()
     errors = []
-    with torch.inference_mode():
+    with Inference(model.net):
         for batch in batches_by_length([len(row.tokens) for row in rows]):
             values, targets = _values(model, [rows[i] for i in batch])
             errors.append((values - targets)[~targets.isnan()].double())

@@ -7,19 +7,14 @@ one, so a step costs what its new tokens cost.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 
 import torch
-from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-ROW_ATTENTION = "selfstudy_row"
 
-
-class _Layer(CacheLayerMixin):
-    """What both layers share. All columns are kept, so masks alone make a layer a sliding one."""
+class Layer(CacheLayerMixin):
+    """What all layers share. All columns are kept, so masks alone make a layer a sliding one."""
 
     is_compileable = False
     is_sliding = False
@@ -27,13 +22,15 @@ class _Layer(CacheLayerMixin):
     supports_early_init = False
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return how many columns a mask has, and where they begin."""
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
+        """Return -1: no limit of its own."""
         return -1
 
 
-class _ReadLayer(_Layer):
+class _ReadLayer(Layer):
     """Keeps the keys and values of one forward pass over whole prompts: [B, heads, L, D]."""
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -49,7 +46,7 @@ class _ReadLayer(_Layer):
         return 0
 
 
-class _GrowLayer(_Layer):
+class _GrowLayer(Layer):
     """Buffers [rows, heads, columns, D]; the first `cache.rows` rows and `cache.length` columns count."""
 
     def __init__(self, cache: RowCache, place: int) -> None:
@@ -58,12 +55,10 @@ class _GrowLayer(_Layer):
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         rows, columns = self._cache.capacity
-        buffers = []
-        for name, like in (("k", key_states), ("v", value_states)):
-            last = (like.shape[3], columns) if self._cache.by_channel else (columns, like.shape[3])
-            buffer = self._cache.store.take((self._place, name), (rows, like.shape[1], *last), like)
-            buffers.append(buffer.transpose(2, 3) if self._cache.by_channel else buffer)
-        self.keys, self.values = buffers
+        self.keys, self.values = (
+            self._cache.store.take((self._place, name), (rows, like.shape[1], columns, like.shape[3]), like)
+            for name, like in (("k", key_states), ("v", value_states))
+        )
         self.is_initialized = True
 
     def place(self, rows: slice, prompts: torch.Tensor, columns: torch.Tensor, read: CacheLayerMixin) -> None:
@@ -77,8 +72,7 @@ class _GrowLayer(_Layer):
         for target, source in ((self.keys, read.keys), (self.values, read.values)):
             # A masked column still enters products, and 0 * nan is nan: padding must be finite.
             target[rows, :, :start] = 0
-            for head in range(target.shape[1]):
-                target[rows, head, start:end] = source[prompts[:, None], head, columns]
+            target[rows, :, start:end] = source[prompts[:, None], :, columns].transpose(1, 2)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
@@ -121,41 +115,48 @@ class Store:
 
 
 class RowCache(Cache):
-    """The cache of a batch that is being continued by one token a step.
+    """The cache of a batch that is being continued by one token a step, for models with masks of their own.
 
     Args:
         store: where the memory comes from.
-        rows: sequences.
-        columns: tokens of the longest sequence when it is finished.
-        length: columns taken by the prompts, which end at the same column.
-        by_channel: lay the columns of a channel side by side, as `row_attention` reads them.
+        repeats: [P] how many rows continue each prompt; they stand side by side, in the prompts' order.
+        lengths: [P] tokens of each prompt; all end at the same column.
+        steps: most tokens that a row adds.
     """
 
-    def __init__(
-        self, store: Store, rows: int, columns: int, length: int, *, by_channel: bool = False
-    ) -> None:
-        self.by_channel = by_channel
+    def __init__(self, store: Store, repeats: torch.Tensor, lengths: torch.Tensor, steps: int) -> None:
         self._rows_of: list[_GrowLayer] = []
         super().__init__(layer_class_to_replicate=self._add)  # type: ignore[arg-type]
-        self.store, self.rows, self.length, self.capacity = store, rows, length, (rows, columns)
+        self.store, self._repeats, self._lengths = store, repeats, lengths
+        self.rows, self.length = int(repeats.sum()), int(lengths.max())
+        self.capacity = (self.rows, self.length + steps)
+        padding = (self.length - lengths).repeat_interleave(repeats)
+        self.seen = (torch.arange(self.capacity[1], device=lengths.device) >= padding[:, None]).long()
 
     def _add(self) -> _GrowLayer:
         self._rows_of.append(_GrowLayer(self, len(self._rows_of)))
         return self._rows_of[-1]
 
-    def place(self, start: int, read: Cache, repeats: torch.Tensor, lengths: torch.Tensor) -> None:
-        """Take over prompts that one forward pass has read.
+    def mask(self) -> torch.Tensor:
+        """Return which columns are real for the next step: int64 [rows, length + 1]."""
+        return self.seen[: self.rows, : self.length + 1]
+
+    def place(self, first: int, read: Cache) -> None:
+        """Take over the prompts from number `first` on that one forward pass has read.
 
         Args:
-            start: first row to write.
-            read: from `reading_cache`; prompts are padded on the right there.
-            repeats: [B] how many rows get each prompt.
-            lengths: [B] real tokens of each prompt.
+            first: number of the first prompt of `read`.
+            read: its layers hold keys and values [B, heads, L, D], padded on the right.
         """
+        source = read.layers[0]
+        assert isinstance(source, CacheLayerMixin) and source.keys is not None
+        part = slice(first, first + len(source.keys))
+        repeats, lengths = self._repeats[part], self._lengths[part]
         width = int(lengths.max())
         # Right padding becomes left padding, filled with the prompt's first token.
         columns = torch.arange(width, device=lengths.device) - (width - lengths)[:, None]
         prompts = torch.repeat_interleave(repeats)
+        start = int(self._repeats[:first].sum())
         rows = slice(start, start + len(prompts))
         while len(self.layers) < len(read.layers):
             self.layers.append(self._add())
@@ -170,6 +171,7 @@ class RowCache(Cache):
     def keep(self, source: torch.Tensor, target: torch.Tensor, rows: int) -> None:
         """Move the rows `source` to the places `target`, then shrink to the first `rows`."""
         if len(source):
+            self.seen[target] = self.seen[source]
             for layer in self._rows_of:
                 layer.move(source, target)
         self.rows = rows
@@ -178,49 +180,3 @@ class RowCache(Cache):
 def reading_cache() -> Cache:
     """Return a cache that keeps the keys and values of one forward pass over prompts."""
     return Cache(layer_class_to_replicate=_ReadLayer)
-
-
-def row_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    **_: object,
-) -> tuple[torch.Tensor, None]:
-    """Attend with one query a row, for processors: two products that read a cache by channel in one sweep.
-
-    The same numbers as torch's kernel up to rounding, at about half of its time, since that works through
-    one head of one row after the other.
-
-    Args:
-        module: not used; part of transformers' interface.
-        query: [B, heads, 1, D].
-        key: [B, key heads, L, D], laid out by channel.
-        value: as `key`.
-        attention_mask: [B, 1, 1, L], added to the scores; None adds nothing.
-        scaling: of the scores; None is 1 / sqrt(D).
-    """
-    count, heads, length, width = key.shape
-    grouped = query.reshape(count * heads, -1, width) * (width**-0.5 if scaling is None else scaling)
-    scores = torch.bmm(grouped, key.transpose(2, 3).flatten(0, 1))  # [B * key heads, group, L]
-    if attention_mask is not None:
-        scores.view(count, -1, length).add_(attention_mask[:, 0])
-    out = torch.bmm(value.transpose(2, 3).flatten(0, 1), scores.softmax(-1).transpose(1, 2))
-    return out.transpose(1, 2).reshape(count, 1, -1, width), None
-
-
-AttentionInterface.register(ROW_ATTENTION, row_attention)
-
-
-@contextlib.contextmanager
-def attend_by_row(module: PreTrainedModel) -> Iterator[None]:
-    """Let `module` use `row_attention` inside the block."""
-    config = module.config
-    before = config._attn_implementation
-    config._attn_implementation = ROW_ATTENTION
-    try:
-        yield
-    finally:
-        config._attn_implementation = before

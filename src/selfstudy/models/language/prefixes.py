@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from selfstudy.models.language.cache import _Layer
+from selfstudy.models.language.cache import Layer
 
 STORE_BYTES = 2**30
 _READY_MASKS = {"llama", "qwen2", "qwen3"}  # their code passes a 4D mask on as it is
@@ -165,7 +165,7 @@ class PrefixStore:
         return np.arange(first, first + count)
 
 
-class _StoreLayer(_Layer):
+class _StoreLayer(Layer):
     """Lays the stored keys and values of each row out, [B, heads, L, D], and adds those of the new tokens."""
 
     def __init__(

@@ -12,18 +12,22 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
 import torch
+from transformers.cache_utils import Cache
 
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.random import uniforms
-from selfstudy.models.language.cache import RowCache, Store, attend_by_row, reading_cache
+from selfstudy.models.language.cache import RowCache, Store, reading_cache
+from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.prefixes import PrefixStore, can_continue, takes_ready_masks
 from selfstudy.models.language.scoring import pad_right
+from selfstudy.models.language.shared_cache import SharedCache, attend_shared
 from selfstudy.models.language.stopping import END, GO_ON, LOOK, STOP, Stopping
 
 READ_TOKENS = 4096  # tokens of prompts in one forward pass, padding included: larger only takes memory
@@ -94,12 +98,12 @@ class TorchSampler:
         self.cache_tokens = cache_tokens
         self._stopping = Stopping(model)
         self._store = Store()
-        # Models whose code passes a ready mask on also take an attention function of ours.
-        self._ready_masks = takes_ready_masks(model.module)
+        self._inference = Inference(model.module)
         self._prefixes = (
             PrefixStore(model.module.base_model) if remember and can_continue(model.module) else None
         )
-        self._by_row = self._ready_masks and model.device.type == "cpu"
+        # Models whose code passes a ready mask on also take an attention function of ours.
+        self._shares = takes_ready_masks(model.module) and model.device.type == "cpu"
 
     def sample(self, requests: Sequence[Request]) -> list[Completion]:
         """Return one completion for each request, in their order.
@@ -126,8 +130,7 @@ class TorchSampler:
             else:
                 done[i] = Completion("", (), (), "length" if request.max_tokens == 0 else "context")
         rows.sort(key=lambda row: (len(row.prompt), row.request.prompt))
-        self.model.module.eval()
-        with torch.inference_mode():
+        with self._inference:
             for batch in self._batches(rows):
                 for row, completion in zip(batch, _Batch(self, batch).finish(), strict=True):
                     done[row.place] = completion
@@ -168,18 +171,15 @@ class _Batch:
         self.device = self.model.device
         count, steps = len(rows), max(row.limit for row in rows)
         # The last token of a prompt is fed by the first step, together with all rows that share the prompt.
-        self.read_length = max(len(row.prompt) for row in rows) - 1
-        self.cache = RowCache(
+        shared = [(tokens, len(list(same))) for tokens, same in groupby(row.prompt[:-1] for row in rows)]
+        self.prompts = [tokens for tokens, _ in shared]
+        self.cache = (SharedCache if sampler._shares else RowCache)(
             sampler._store,
-            count,
-            self.read_length + steps,
-            self.read_length,
-            by_channel=sampler._by_row,
+            torch.tensor([repeats for _, repeats in shared], device=self.device),
+            torch.tensor([len(tokens) for tokens in self.prompts], device=self.device),
+            steps,
         )
-        lengths = torch.tensor([len(row.prompt) - 1 for row in rows], device=self.device)
-        self.position = lengths.clone()
-        self.padding = self.read_length - lengths  # [B] columns left of a prompt
-        self.padded = bool((self.padding > 0).any())
+        self.position = torch.tensor([len(row.prompt) - 1 for row in rows], device=self.device)
         self.last = torch.tensor([row.prompt[-1] for row in rows], device=self.device)
         self.limit = torch.tensor([row.limit for row in rows], device=self.device)
         self.slot = torch.arange(count, device=self.device)
@@ -189,16 +189,6 @@ class _Batch:
         self.endings = [""] * count
         self._draws(steps)
         self._tables()
-        if self.padded:
-            columns = torch.arange(self.read_length + steps, device=self.device)
-            seen = columns >= self.padding[:, None]
-            if sampler._ready_masks:
-                dtype = self.model.module.dtype
-                # The lowest finite number rather than -inf, so that no row can become nan.
-                mask = torch.zeros(seen.shape, dtype=dtype, device=self.device)
-                self.mask = mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None, None]
-            else:
-                self.mask = seen.long()
 
     def _draws(self, steps: int) -> None:
         keys = np.array([row.request.key & (2**64 - 1) for row in self.rows], dtype=np.uint64)
@@ -221,7 +211,7 @@ class _Batch:
         """Draw until every sequence has ended."""
         self._read()
         step = 0
-        with attend_by_row(self.model.module) if self.sampler._by_row else contextlib.nullcontext():
+        with attend_shared(self.model.module) if self.sampler._shares else contextlib.nullcontext():
             while self.cache.rows:
                 self._step(step)
                 step += 1
@@ -229,50 +219,37 @@ class _Batch:
 
     def _read(self) -> None:
         """Read each distinct prompt but its last token, shorter ones first, into the cache."""
-        groups: list[tuple[list[int], int]] = []  # tokens to read, rows that share them
-        for row in self.rows:
-            if groups and groups[-1][0] == row.prompt[:-1]:
-                groups[-1] = (groups[-1][0], groups[-1][1] + 1)
-            else:
-                groups.append((row.prompt[:-1], 1))
-        start = first = 0
-        while first < len(groups):
+        prompts, first = self.prompts, 0
+        while first < len(prompts):
             last = first + 1
             # A prompt of one token has nothing to read, but its row must be filled: it joins the next ones.
-            while last < len(groups) and (
-                not groups[last - 1][0] or (last + 1 - first) * len(groups[last][0]) <= READ_TOKENS
+            while last < len(prompts) and (
+                not prompts[last - 1] or (last + 1 - first) * len(prompts[last]) <= READ_TOKENS
             ):
                 last += 1
-            part = groups[first:last]
-            repeats = torch.tensor([count for _, count in part], device=self.device)
-            if len(part[-1][0]):
-                self._read_part([tokens for tokens, _ in part], start, repeats)
-            start += int(repeats.sum())
+            if prompts[last - 1]:
+                self.cache.place(first, self._read_part(prompts[first:last]))
             first = last
 
-    def _read_part(self, prompts: list[list[int]], start: int, repeats: torch.Tensor) -> None:
-        lengths = torch.tensor([len(tokens) for tokens in prompts], device=self.device)
+    def _read_part(self, prompts: list[list[int]]) -> Cache:
         store = self.sampler._prefixes
         if store is not None:
             self.sampler.meter.charge(flops=self.model.flops(store.missing(prompts)))
-            self.cache.place(start, store.read(prompts).cache, repeats, lengths)
-            return
-        padded = pad_right(prompts, self.device)
-        self.sampler.meter.charge(flops=self.model.flops(int(lengths.sum())))
+            return store.read(prompts).cache
+        self.sampler.meter.charge(flops=self.model.flops(sum(map(len, prompts))))
         read = reading_cache()
         # Padded on the right, a causal model needs no mask: no real token looks at the padding.
-        self.model.module.base_model(input_ids=padded, past_key_values=read, use_cache=True)
-        self.cache.place(start, read, repeats, lengths)
+        self.model.module.base_model(
+            input_ids=pad_right(prompts, self.device), past_key_values=read, use_cache=True
+        )
+        return read
 
     def _step(self, step: int) -> None:
         rows = self.cache.rows
         self.sampler.meter.charge(generated_tokens=rows, flops=self.model.flops(rows))
-        mask = None
-        if self.padded:
-            mask = self.mask[:rows, ..., : self.cache.length + 1]
         logits = self.model.module(
             input_ids=self.last[:rows, None],
-            attention_mask=mask,
+            attention_mask=self.cache.mask(),
             position_ids=self.position[:rows, None],
             past_key_values=self.cache,
             use_cache=True,
@@ -327,7 +304,7 @@ class _Batch:
         source = (~over[left:]).nonzero()[:, 0] + left
         if len(source):
             states = [self.last, self.position, self.limit, self.slot, self.stops]
-            states += [self.temperature, self.greedy, *([self.mask] if self.padded else [])]
+            states += [self.temperature, self.greedy]
             for state in states:
                 state[target] = state[source]
         self.cache.keep(source, target, left)

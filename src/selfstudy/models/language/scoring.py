@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError
+from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
 
 BATCH_TOKENS = 8192  # tokens of one forward pass, padding included
@@ -106,8 +107,7 @@ def sequence_logprobs(
             )
     meter = meter or Meter()
     out = np.zeros(len(pairs))
-    model.module.eval()
-    with torch.inference_mode():
+    with Inference(model.module):
         for batch in batches_by_length([len(tokens) for tokens, _ in sequences]):
             part = [sequences[i] for i in batch]
             read = sum(len(tokens) for tokens, _ in part)

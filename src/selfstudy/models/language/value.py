@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError
 from selfstudy.core.files import read_json, write_json
+from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.prefixes import PrefixStore, can_continue
 from selfstudy.models.language.scoring import batches_by_length, pad_right
@@ -139,8 +140,7 @@ class ValueModel:
         rows = self.tokens(prefixes)
         out = np.full(len(rows), self.low, dtype=np.float64)
         fitting = [i for i, (row, _, _) in enumerate(rows) if len(row) <= self.context]
-        self.net.eval()
-        with torch.inference_mode():
+        with Inference(self.net):
             for batch in batches_by_length([len(rows[i][0]) for i in fitting]):
                 part = [fitting[i] for i in batch]
                 texts, starts = [rows[i][0] for i in part], [rows[i][1] for i in part]

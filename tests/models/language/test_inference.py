@@ -1,0 +1,44 @@
+"""Passes without gradients give what torch's own linear layers give, and leave no trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from selfstudy.models.language.inference import FEW_ROWS, Inference
+
+
+@pytest.mark.parametrize("rows", [1, FEW_ROWS, 5 * FEW_ROWS])
+@pytest.mark.parametrize("bias", [True, False])
+def test_equals_float64(rows, bias):
+    """oneDNN's products are as close to exact ones as float32 is, in two and three dimensions."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(96, 40, bias=bias), nn.Dropout(0.5))
+    for shape in ((rows, 96), (rows, 1, 96)):
+        x = torch.randn(shape)
+        with Inference(module):
+            got = module(x)
+        assert got.is_inference() and not got.requires_grad
+        torch.testing.assert_close(got.double(), module[0].double()(x.double()), atol=1e-5, rtol=1e-5)
+        module.float()
+
+
+def test_leaves_layers_that_learn_behind():
+    """After the block, also one left by an error, and when entered again, layers are torch's own."""
+    module = nn.Linear(64, 64)
+    block = Inference(module)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), block:
+            assert type(module) is not nn.Linear
+            raise ZeroDivisionError
+        assert type(module) is nn.Linear and not torch.is_inference_mode_enabled()
+    module(torch.randn(100, 64)).sum().backward()
+    assert module.weight.grad is not None
+
+
+def test_other_precisions_stay_as_they_are():
+    """A layer in bfloat16 has a fast product of its own."""
+    module = nn.Linear(64, 64, dtype=torch.bfloat16)
+    with Inference(module):
+        assert type(module) is nn.Linear
