@@ -15,7 +15,7 @@ import selfstudy
 from selfstudy.core.budget import Meter
 from selfstudy.core.index import METHODS
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.search.solvers import sample_solutions, voting_solver
+from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_solver
 from selfstudy.signals.verifiers import verifier
 from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, draw, fill_splits
 from selfstudy.tasks.reasoning import Item, ReasoningTask
@@ -25,7 +25,7 @@ class Reasoning:
     """Chains of two steps; the truth is in answers and reference solutions."""
 
     task = "chain100?steps=2&train=12&validation=0&test=12"
-    learning_task = "chain100?steps=4&train=96&validation=0&test=500"
+    learning_task = "chain100?steps=12&train=96&validation=0&test=500"
     model = "tiny-lm"
     unknown = (("--task", "chain1000"), ("--model", "tiny-ml"))
     """Names that do not exist, by option."""
@@ -56,9 +56,12 @@ class Reasoning:
         model.module.config.max_position_embeddings = 4
         return LanguageModel("short", model.module, model.tokenizer)
 
-    def sampled(self, model: LanguageModel, task: ReasoningTask) -> list[bool]:
-        """Which test problems one sample of the model solves."""
-        solver = voting_solver(model, task, samples=1, vote="majority", seed=0, temperature=1.0)
+    def answered(self, model: LanguageModel, task: ReasoningTask, temperature: float) -> list[bool]:
+        """Which test problems the model solves, greedily at temperature 0, else in one sample."""
+        if temperature:
+            solver = voting_solver(model, task, samples=1, vote="majority", seed=0, temperature=temperature)
+        else:
+            solver = greedy_solver(model, task)
         return list(task.evaluate(solver).correct)
 
     def predict(self, part: Any, task: ReasoningTask) -> Any:
@@ -90,11 +93,13 @@ class Smallest:
     may_ask: bool = False
     """Whether it may ask for labels with these fields."""
     learning_task: str = Reasoning.learning_task
+    learning_temperature: float = 0.0
+    """At which it is compared with its untrained model there."""
     family: Reasoning = field(default_factory=Reasoning)
 
 
 _TUNING = {"steps": 4, "batch": 8}
-_LEARNING = {"learning_rate": 2e-4, "steps": 20, "batch": 32}
+_LEARNING = {"learning_rate": 1e-4, "steps": 40, "batch": 32}
 SMALLEST: dict[str, Smallest] = {
     "rest-mcts": Smallest(
         fields={
@@ -107,11 +112,10 @@ SMALLEST: dict[str, Smallest] = {
         },
         learning={
             "rounds": 1,
-            "first_value": "search",
             "temperature": 1.0,
-            "search": {"iterations": 8},
+            "search": {"iterations": 24, "branch": 8, "exploration": 0.1, "unvisited": 0.0},
             "policy_tuning": _LEARNING,
-            "value_tuning": {"epochs": 1},
+            "value_tuning": {"learning_rate": 3e-5, "epochs": 1, "batch": 64},
         },
         refused=(
             {"rounds": 0},
@@ -124,7 +128,7 @@ SMALLEST: dict[str, Smallest] = {
     ),
     "rest-em": Smallest(
         fields={"rounds": 2, "samples": 2, "batch": 5, "tuning": _TUNING},
-        learning={"rounds": 1, "samples": 4, "temperature": 1.0, "tuning": _LEARNING},
+        learning={"rounds": 1, "samples": 16, "temperature": 1.0, "tuning": _LEARNING},
         refused=({"samples": 0}, {"temperature": -1.0}, {"restart": "never"}, {"tuning": {"steps": "x"}}),
     ),
     "self-rewarding": Smallest(
@@ -140,6 +144,8 @@ SMALLEST: dict[str, Smallest] = {
             "judge": "likelihood",
             "preference": {"learning_rate": 2e-5, "steps": 30, "batch": 32},
         },
+        learning_task="chain100?steps=4&train=96&validation=0&test=500",
+        learning_temperature=1.0,  # its own judgement moves greedy answers too little to be seen in seconds
         refused=({"samples": 1}, {"temperature": 0.0}, {"judge": "coin"}),
         needs_truth=False,
     ),
