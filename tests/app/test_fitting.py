@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import selfstudy
+from selfstudy.app.saving import load
+from selfstudy.core.checkpoint import write_sums
 from selfstudy.core.errors import MachineError, UsageError
 from selfstudy.core.index import METHODS
 from selfstudy.evaluation.statistics import paired_interval, wilson
@@ -123,8 +125,27 @@ def test_a_foreign_class_is_not_loaded(command) -> None:
     """Oracle: only modules of the package are imported from a run's files."""
     command(*FIT)
     Path("out/model/kind.json").write_text('"os:system"')
+    Path("out/model/checksums.json").unlink()
+    write_sums(Path("out/model"))
     with pytest.raises(MachineError, match="not one of ours"):
         selfstudy.load("out")
+
+
+@pytest.mark.parametrize("part", ["model", "other"])
+def test_a_damaged_result_is_named_and_written_again(command, part: str) -> None:
+    """Oracle: the file that was cut, and the bytes that were there before; nothing is trained again."""
+    command(*FIT)
+    before, spent = contents(), read("out/summary.json")["spent"]
+    file = next(
+        path for path in Path(f"out/{part}").iterdir() if path.name not in ("kind.json", "checksums.json")
+    )
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(MachineError, match=rf"{file} has been truncated or edited.*selfstudy resume out"):
+        load("out", part)
+    said = command("resume", "out")
+    assert said.code == 0, said.err
+    assert file.read_bytes() == before[str(Path.cwd() / file)]
+    assert read("out/summary.json")["spent"]["generated_tokens"] == spent["generated_tokens"]
 
 
 def test_compare_pairs_by_seed(command) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from selfstudy.app.rows import rows
 
 Line = dict[str, Any]
+MOST_TICKS = 20  # up to here every whole number of an axis is marked
 MOST_POINTS = 1000  # a curve of more is thinned evenly; a screen shows no more
 
 
@@ -32,7 +33,9 @@ def _logged(metrics: list[Line], key: str, by: str, title: str) -> dict[str, Any
             name = "/".join(filter(None, (stage, "" if part in stage else part)))
             series.setdefault(name or key, []).append((line[by], line[key]))
     traces = [_line(name, points) for name, points in series.items()]
-    return {"id": f"chart-{key}", "title": title, "x": by, "y": key, "traces": traces}
+    few = all(x <= MOST_TICKS for points in series.values() for x, _ in points)
+    whole = {"xaxis": {"dtick": 1}} if few else {}
+    return {"id": f"chart-{key}", "title": title, "x": by, "y": key, "traces": traces, **whole}
 
 
 def _rounds(metrics: list[Line], summary: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selfstudy.app.evaluating import SHOWN, paired_samples
-from selfstudy.app.saving import save
+from selfstudy.app.saving import save, whole
 from selfstudy.app.trees import write_trees
 from selfstudy.core.config import to_dict
 from selfstudy.core.files import write_json
@@ -64,7 +64,8 @@ def demo(directory: Path, *, seed: int = 0, settings: DemoSettings | None = None
     set_threads()
     config = {"command": "demo", **to_dict(settings)}
     with Run(directory, config, seed=seed, progress=Progress()) as run:
-        summary = read_summary(directory) or _work(settings, run)
+        done = read_summary(directory) if whole(directory) else None
+        summary = done or _work(settings, run)
     write_report(directory)
     console = Output()
     print_summary(summary, console)

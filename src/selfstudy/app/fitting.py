@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfstudy.app.evaluating import evaluation, paired_samples
-from selfstudy.app.saving import read_fit, save
+from selfstudy.app.saving import read_fit, save, whole
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.config import difference, from_dict, to_dict
 from selfstudy.core.errors import UsageError
@@ -244,7 +244,7 @@ def _finished(directory: Path, plan: Plan) -> bool:
             f"The directory {directory} holds a run with another configuration: {changes}. "
             "Nothing was changed. Give another --out, or the settings it was started with."
         )
-    return read_summary(directory) is not None
+    return whole(directory)
 
 
 def _load(plan: Plan, loaded: Loaded | None) -> Loaded:

@@ -7,7 +7,10 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
   // Curves.
-  const PALETTE = ["#2f72d6", "#e08a1e", "#2a9d6f", "#b65bc4", "#d1495b", "#4fb3c8", "#8a8f2c", "#8d6e63"];
+  const PALETTE = [
+    "#2f72d6", "#e08a1e", "#2a9d6f", "#b65bc4", "#d1495b", "#4fb3c8", "#8a8f2c", "#8d6e63",
+    "#7a86d8", "#c2a23a", "#6c757d", "#e377a9",
+  ];
   const charts = () => {
     for (const chart of data.charts || []) {
       const box = document.getElementById(chart.id);

@@ -116,6 +116,11 @@ def test_loading_errors_are_named(tmp_path, monkeypatch):
     model.module.save_pretrained(tmp_path / "bare")
     with pytest.raises(UsageError, match="tokenizer"):
         language_model(str(tmp_path / "bare"))
+    model.save(tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+    with pytest.raises(UsageError, match="cut"):
+        language_model(str(tmp_path / "cut"))
     monkeypatch.setattr(loading, "WEIGHTS", tmp_path / "none")
     with pytest.raises(MachineError, match="build_tiny"):
         language_model("tiny-lm")

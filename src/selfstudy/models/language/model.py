@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -137,10 +138,10 @@ def pretrained(kind: Any, source: str, **options: Any) -> Any:
     try:
         with no_bars():
             loaded = kind.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except (OSError, ValueError, KeyError, TypeError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UsageError(
-            f"No {part} could be loaded from {source!r}: {reason} Give a folder in the layout of "
+            f"No {part} could be loaded from {source!r}: {reason}. Give a folder in the layout of "
             "save_pretrained (config.json, weights, tokenizer.json), the id of such a model on the Hugging "
             "Face hub, a .gguf file, 'tiny-lm' or 'gemma-3-270m'."
         ) from error
