@@ -7,6 +7,7 @@ question, 70/10/20 %, so that more rows never move a question from one split to 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from selfstudy.core.errors import DataError, UsageError, nearest
@@ -61,19 +62,7 @@ def table(
         UsageError: fields that cannot be right.
     """
     given = {key: value for key, value in locals().items() if key not in ("kind", "path")}
-    for field, value in (
-        ("max_steps", max_steps),
-        ("step_tokens", step_tokens),
-        ("solution_tokens", solution_tokens),
-    ):
-        if value < 1:
-            raise UsageError(f"{field}={value} must be 1 or more.")
-    if temperature < 0:
-        raise UsageError(f"temperature={temperature} must be 0 or more.")
-    if not path:
-        raise UsageError(f"{kind}: needs a path, as in {kind}:problems?prompt=question&answer=answer.")
-    if kind != "hf" and (config or split != "train"):
-        raise UsageError(f"The fields config and split are for hf: tasks, not for {kind}:.")
+    _check(kind, path, given)
     judge = verifier_named(verifier)
     rows, test_rows = _hub(path, config, split, test) if kind == "hf" else _files(kind, path, test)
     wanted = [column for column in (prompt, answer, solution) if column]
@@ -97,6 +86,18 @@ def table(
         temperature=temperature,
         dropped=gathered.dropped,
     )
+
+
+def _check(kind: str, path: str, given: dict[str, Any]) -> None:
+    for field in ("max_steps", "step_tokens", "solution_tokens"):
+        if given[field] < 1:
+            raise UsageError(f"{field}={given[field]} must be 1 or more.")
+    if given["temperature"] < 0:
+        raise UsageError(f"temperature={given['temperature']} must be 0 or more.")
+    if not path:
+        raise UsageError(f"{kind}: needs a path, as in {kind}:problems?prompt=question&answer=answer.")
+    if kind != "hf" and (given["config"] or given["split"] != "train"):
+        raise UsageError(f"The fields config and split are for hf: tasks, not for {kind}:.")
 
 
 def _files(kind: str, path: str, test: str) -> tuple[list[Row], list[Row] | None]:
@@ -127,7 +128,7 @@ def _preamble(path: str) -> str:
     return text + "\n\n" if text else ""
 
 
-def _name(kind: str, path: str, given: dict[str, object]) -> str:
+def _name(kind: str, path: str, given: dict[str, Any]) -> str:
     defaults = table.__kwdefaults__ or {}
     fields = [
         f"{field}={quote(str(value), safe='/:.,')}"
