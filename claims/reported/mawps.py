@@ -6,7 +6,7 @@ and self-consistency over samples of the base answer the same held-out problems 
 is reported, not judged: with so few problems the intervals are wide. Needs the extra `gemma`, and
 SELFSTUDY_DATA with MAWPS in it.
 
-    python benchmarks/mawps.py [--out runs/mawps] [--json claims/results/mawps-gemma-3-270m.json]
+    python claims/reported/mawps.py [--out runs/mawps] [--json claims/results/mawps-gemma-3-270m.json]
 """
 
 from __future__ import annotations
