@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selfstudy.app.evaluating import SHOWN, paired_samples
-from selfstudy.app.saving import save, whole
+from selfstudy.app.saving import finished, save
 from selfstudy.app.trees import write_trees
 from selfstudy.core.config import to_dict
 from selfstudy.core.files import write_json
@@ -19,7 +19,7 @@ from selfstudy.core.machine import set_threads
 from selfstudy.core.progress import Progress
 from selfstudy.core.run import Run
 from selfstudy.evaluation.statistics import paired_bootstrap
-from selfstudy.evaluation.summary import entry, read_summary, write_summary
+from selfstudy.evaluation.summary import entry, write_summary
 from selfstudy.learning.fine_tuning import FineTuning
 from selfstudy.learning.values import ValueFitting
 from selfstudy.methods.reasoning.rest_em import RestEm
@@ -64,8 +64,7 @@ def demo(directory: Path, *, seed: int = 0, settings: DemoSettings | None = None
     set_threads()
     config = {"command": "demo", **to_dict(settings)}
     with Run(directory, config, seed=seed, progress=Progress()) as run:
-        done = read_summary(directory) if whole(directory) else None
-        summary = done or _work(settings, run)
+        summary = finished(directory) or _work(settings, run)
     write_report(directory)
     console = Output()
     print_summary(summary, console)

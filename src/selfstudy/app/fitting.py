@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfstudy.app.evaluating import evaluation, paired_samples
-from selfstudy.app.saving import read_fit, save, whole
+from selfstudy.app.saving import finished, read_fit, save
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.config import difference, from_dict, to_dict
 from selfstudy.core.errors import UsageError
@@ -18,7 +18,7 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.progress import Progress
 from selfstudy.core.run import Run
 from selfstudy.evaluation.statistics import paired_bootstrap
-from selfstudy.evaluation.summary import read_summary, write_summary
+from selfstudy.evaluation.summary import write_summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,13 +118,14 @@ def fit_plan(
     """Do what `plan` says; see `fit`. `before` is an evaluation of the untrained model, if there is one."""
     plan.method.validate()
     directory = Path(out) if out else free_directory(f"{plan.slug}-{plan.task}")
-    if _finished(directory, plan):
+    done = _finished(directory, plan)
+    if done:
         if console:
             from selfstudy.app.tables import print_summary
 
             console.print(f"The run in {directory} is finished.", highlight=False)
-            print_summary(read_summary(directory) or {}, console)
-        return read_fit(directory)
+            print_summary(done, console)
+        return read_fit(directory, done)
     loaded = _load(plan, loaded)
     if console or dry_run:
         _announce(plan, loaded, directory, budget, console)
@@ -234,17 +235,17 @@ def free_directory(name: str) -> Path:
     return next(path for path in paths if not path.exists())
 
 
-def _finished(directory: Path, plan: Plan) -> bool:
-    """Tell whether the directory holds this very fit, done; refuse another one before anything is loaded."""
+def _finished(directory: Path, plan: Plan) -> dict[str, Any] | None:
+    """Return the summary of this very fit, if it is done; refuse another one before anything is loaded."""
     if not (directory / "run.json").exists():
-        return False
+        return None
     changes = difference(read_json(directory / "run.json"), plan.config())
     if changes:
         raise UsageError(
             f"The directory {directory} holds a run with another configuration: {changes}. "
             "Nothing was changed. Give another --out, or the settings it was started with."
         )
-    return whole(directory)
+    return finished(directory)
 
 
 def _load(plan: Plan, loaded: Loaded | None) -> Loaded:

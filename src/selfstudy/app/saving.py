@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
-from selfstudy.core.checkpoint import check_sums, write_sums
+from selfstudy.core.checkpoint import check_sums, find_class, name_class, write_sums
 from selfstudy.core.errors import MachineError, UsageError
 from selfstudy.core.files import read_json, write_json, write_whole
 from selfstudy.core.method import Fit
@@ -21,7 +20,7 @@ def save(part: Any, folder: Path) -> None:
     def write(temporary: Path) -> None:
         temporary.mkdir(parents=True)
         part.save(temporary)
-        write_json(temporary / KIND, f"{type(part).__module__}:{type(part).__qualname__}")
+        write_json(temporary / KIND, name_class(type(part)))
         write_sums(temporary)
 
     write_whole(folder, write)
@@ -38,27 +37,27 @@ def load(directory: str | Path, part: str = "model") -> Any:
     if not (folder / KIND).exists():
         raise UsageError(f"{folder} holds no saved model. Has the run finished? selfstudy resume {directory}")
     check_sums(folder, f"selfstudy resume {directory} writes it again.")
-    module, _, name = str(read_json(folder / KIND)).partition(":")
-    if not module.startswith("selfstudy."):
-        raise MachineError(f"{folder / KIND} names {module}:{name}, which is not one of ours.")
-    return getattr(importlib.import_module(module), name).load(folder)
+    return _read(folder)
 
 
-def whole(directory: Path) -> bool:
-    """Tell whether the run in `directory` is finished, and what it saved is there as it was written."""
+def finished(directory: Path) -> dict[str, Any] | None:
+    """Return the summary of a finished run, if what it saved is there as it was written."""
     summary = read_summary(directory)
     if summary is None:
-        return False
+        return None
     try:
-        for name in summary.get("saved", []):
+        for name in summary["saved"]:
             check_sums(directory / name)
     except MachineError:
-        return False
-    return True
+        return None
+    return summary
 
 
-def read_fit(directory: Path) -> Fit:
-    """Return what the finished run in `directory` gave."""
-    summary = read_summary(directory) or {}
-    parts = {name: load(directory, name) for name in summary.get("saved", []) if name != "model"}
-    return Fit(model=load(directory), parts=parts, metrics=summary.get("metrics", {}))
+def read_fit(directory: Path, summary: dict[str, Any]) -> Fit:
+    """Return what the run in `directory` gave that is `finished` with this summary."""
+    parts = {name: _read(directory / name) for name in summary["saved"]}
+    return Fit(model=parts.pop("model"), parts=parts, metrics=summary["metrics"])
+
+
+def _read(folder: Path) -> Any:
+    return find_class(read_json(folder / KIND), folder / KIND).load(folder)

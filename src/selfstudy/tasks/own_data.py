@@ -65,19 +65,17 @@ def table(
     _check(kind, path, given)
     judge = verifier_named(verifier)
     rows, test_rows = _hub(path, config, split, test) if kind == "hf" else _files(kind, path, test)
-    wanted = [column for column in (prompt, answer, solution) if column]
+    need_columns(path, rows, [column for column in (prompt, answer, solution) if column])
     read = columns(prompt, answer, solution)
-    need_columns(path, rows, wanted)
     held_out = None
     if test_rows is not None:
         need_columns(test or "test", test_rows, [prompt, answer])
-        held_out = gather(test or "test", test_rows, read, judge)
-    taken = [item.prompt for item in held_out.items] if held_out else ()
-    gathered = gather(path, rows, read, judge, taken=taken)
+        held_out = gather(test or "test", test_rows, read, judge).items
+    gathered = gather(path, rows, read, judge, taken=[item.prompt for item in held_out or ()])
     forms = {"chain": CHAIN_FORM, "countdown": COUNTDOWN_FORM}
     return ReasoningTask(
         _name(kind, path, given),
-        split_items(path, gathered.items, held_out.items if held_out else None),
+        split_items(path, gathered.items, held_out),
         form=forms.get(verifier) or text_form(preamble=_preamble(preamble), instruction=instruction),
         verifier=judge,
         max_steps=max_steps,

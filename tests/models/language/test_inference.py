@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from selfstudy.models.language.inference import FEW_ROWS, Inference
+from selfstudy.models.language.inference import LITTLE, Inference
 
 
-@pytest.mark.parametrize("rows", [1, FEW_ROWS, 5 * FEW_ROWS])
+@pytest.mark.parametrize("rows", [1, LITTLE // (96 * 40), LITTLE // (96 * 40) + 1])
 @pytest.mark.parametrize("bias", [True, False])
 def test_equals_float64(rows, bias):
     """oneDNN's products are as close to exact ones as float32 is, in two and three dimensions."""

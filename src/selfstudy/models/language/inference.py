@@ -11,12 +11,12 @@ from types import TracebackType
 import torch
 from torch import nn
 
-FEW_ROWS = 32  # below, the longer way to oneDNN costs more than it gains
+LITTLE = 2**20  # multiplications; below, the longer way to oneDNN costs more than it gains
 
 
 class _OneDnnLinear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if input.numel() < FEW_ROWS * self.in_features:
+        if input.numel() * self.out_features < LITTLE:
             return super().forward(input)
         product = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
         assert isinstance(product, torch.Tensor)

@@ -81,7 +81,7 @@ class SharedCache(Cache):
 
     def keep(self, source: torch.Tensor, target: torch.Tensor, rows: int) -> None:
         """Move the rows `source` to the places `target`, then shrink to the first `rows`."""
-        for layer in self.layers:
+        for layer in self.layers if len(source) else ():
             assert isinstance(layer, _SharedLayer)
             layer.move(source, target)
         self.rows, self.whole = rows, False
