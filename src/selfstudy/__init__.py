@@ -41,9 +41,9 @@ def model(spec: str) -> Any:
     Raises:
         UsageError: there is no such model.
     """
-    from selfstudy.models.language.loading import language_model
+    from selfstudy.models.loading import model as load_model
 
-    return language_model(spec)
+    return load_model(spec)
 
 
 def fit(

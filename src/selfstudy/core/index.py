@@ -25,6 +25,10 @@ class Entry:
     gives: str
     target: str
     """`module:Class`"""
+    model: str = "tiny-lm"
+    """What it starts from unless told."""
+    task: str = ""
+    """What it works on unless told; the user's own problems where empty."""
 
     def load(self) -> type[Method]:
         """Import the method's class."""
@@ -64,6 +68,67 @@ METHODS: dict[str, Entry] = {
             needs="a causal LM, prompts",
             gives="a better policy",
             target="selfstudy.methods.reasoning.self_rewarding:SelfRewarding",
+        ),
+        Entry(
+            slug="icl-gd",
+            title="Transformers Learn In-Context by Gradient Descent",
+            authors="von Oswald, Niklasson, Randazzo, Sacramento, Mordvintsev, Zhmoginov, Vladymyrov",
+            year=2022,
+            family="mechanisms",
+            needs="a linear self-attention model, regression in context",
+            gives="a trained model, and how close it is to gradient descent",
+            target="selfstudy.methods.mechanisms.icl_gd:IclGd",
+            model="linear-attention",
+            task="in-context-regression",
+        ),
+        Entry(
+            slug="one-step-gd",
+            title="One Step of Gradient Descent is Provably the Optimal In-Context Learner with One Layer of "
+            "Linear Self-Attention",
+            authors="Mahankali, Hashimoto, Ma",
+            year=2023,
+            family="mechanisms",
+            needs="a layer of linear self-attention, regression in context",
+            gives="a trained layer, and how close it is to the best possible one",
+            target="selfstudy.methods.mechanisms.one_step_gd:OneStepGd",
+            model="bilinear-attention",
+            task="in-context-regression?inputs=gaussian&dimensions=5&context=20",
+        ),
+        Entry(
+            slug="gpicl",
+            title="General-Purpose In-Context Learning by Meta-Learning Transformers",
+            authors="Kirsch, Harrison, Sohl-Dickstein, Metz",
+            year=2022,
+            family="mechanisms",
+            needs="a sequence model, labelled images",
+            gives="a classifier that learns from examples in its context",
+            target="selfstudy.methods.mechanisms.gpicl:Gpicl",
+            model="sequence-transformer",
+            task="projected-images",
+        ),
+        Entry(
+            slug="scan-and-snap",
+            title="Scan and Snap: Understanding Training Dynamics and Token Composition in 1-layer Transformer",
+            authors="Tian, Wang, Chen, Du",
+            year=2023,
+            family="mechanisms",
+            needs="a layer of attention with its decoder, sequences of tokens",
+            gives="a trained layer, and which tokens it came to attend to",
+            target="selfstudy.methods.mechanisms.scan_and_snap:ScanAndSnap",
+            model="attention-decoder",
+            task="cooccurrence",
+        ),
+        Entry(
+            slug="self-sorting",
+            title="Classical Sorting Algorithms as a Model of Morphogenesis",
+            authors="Zhang, Goldstein, Levin",
+            year=2024,
+            family="mechanisms",
+            needs="a sorting algorithm, arrays with damaged cells",
+            gives="cells that sort themselves, and what they can do that the algorithm cannot",
+            target="selfstudy.methods.mechanisms.self_sorting:SelfSorting",
+            model="top-down-bubble",
+            task="arrays",
         ),
     )
 }

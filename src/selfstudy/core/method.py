@@ -16,11 +16,13 @@ class Fit:
         model: the trained model; has `save(folder)`.
         parts: further trained models by name, such as the value model of a tree search.
         metrics: figures by name that belong in the summary.
+        pictures: for the report, as made by `selfstudy.evaluation.pictures`.
     """
 
     model: Any
     parts: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    pictures: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Models that learn from examples in their context, and the predictors that they are held to."""

@@ -1,0 +1,33 @@
+"""Models by name: the small ones of the laboratories, and language models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfstudy.core.specs import make
+
+# Name -> "module:class or function"; its keyword-only parameters are the fields of the specification.
+NAMES = {
+    "linear-attention": "selfstudy.models.in_context.linear_attention:LinearSelfAttention",
+    "bilinear-attention": "selfstudy.models.in_context.linear_attention:BilinearAttention",
+    "sequence-transformer": "selfstudy.models.in_context.sequences:SequenceTransformer",
+    "sequence-lstm": "selfstudy.models.in_context.sequences:SequenceLstm",
+    "attention-decoder": "selfstudy.models.attention_decoder:AttentionDecoder",
+    "top-down-bubble": "selfstudy.models.sorting.top_down:bubble",
+    "top-down-insertion": "selfstudy.models.sorting.top_down:insertion",
+    "top-down-selection": "selfstudy.models.sorting.top_down:selection",
+}
+
+
+def model(spec: str) -> Any:
+    """Return the model that `spec` names: one of `NAMES` with its fields, else a language model.
+
+    Raises:
+        UsageError: no model of that name, or an unknown field.
+    """
+    name, _, query = spec.partition("?")
+    if name in NAMES:
+        return make("model", name, query, NAMES[name])
+    from selfstudy.models.language.loading import language_model
+
+    return language_model(spec)

@@ -1,0 +1,1 @@
+"""Algorithms that sort arrays: cells that act for themselves, and the classical ones."""
