@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from selfstudy.core.run import Run
-from selfstudy.evaluation.claims import Claim, Values
+from selfstudy.evaluation.claims import Claim, Relation, Values
 from selfstudy.learning.fine_tuning import FineTuning
 from selfstudy.learning.preferences import Preference
 from selfstudy.learning.values import ValueFitting
@@ -125,8 +125,8 @@ CLAIMS = [
         seeds=range(5),
         measure=search_seed,
         relations=[
-            ("over Best-of-N with the value model", "MCTS*", "BoN+PRM"),
-            ("over self-consistency", "MCTS*", "self-consistency"),
+            Relation("over Best-of-N with the value model", "MCTS*", "BoN+PRM"),
+            Relation("over self-consistency", "MCTS*", "self-consistency"),
         ],
     ),
     Claim(
@@ -135,6 +135,6 @@ CLAIMS = [
         "better policy than ReST-EM.",
         seeds=range(5),
         measure=training_seed,
-        relations=[("over ReST-EM", "ReST-MCTS*", "ReST-EM")],
+        relations=[Relation("over ReST-EM", "ReST-MCTS*", "ReST-EM")],
     ),
 ]

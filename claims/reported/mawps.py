@@ -19,7 +19,7 @@ from selfstudy.core.files import read_json, write_json
 from selfstudy.core.machine import set_threads
 from selfstudy.core.progress import Progress
 from selfstudy.core.run import Run
-from selfstudy.evaluation.summary import entry
+from selfstudy.evaluation.scores import ACCURACY
 from selfstudy.search.solvers import voting_solver
 
 TRAIN, TEST, SAMPLES, SEED = 24, 64, 5, 0
@@ -58,7 +58,7 @@ def main() -> None:
     summary = read_json(options.out / "fit" / "summary.json")
     summary["self_consistency"] = {
         "samples": SAMPLES,
-        **entry(
+        **ACCURACY.row(
             score["correct"], generated_tokens=score["generated_tokens"], scored_tokens=score["scored_tokens"]
         ),
     }

@@ -36,7 +36,7 @@ def task(spec: str) -> Any:
 
 
 def model(spec: str) -> Any:
-    """Return the model named by `spec`: "tiny-lm", a hub id, a local folder or a GGUF file.
+    """Return the model named by `spec`: "tiny-lm", a hub id, a local folder, a GGUF file or a small model.
 
     Raises:
         UsageError: there is no such model.
@@ -49,8 +49,8 @@ def model(spec: str) -> Any:
 def fit(
     method: str,
     *,
-    task: Any,
-    model: Any,
+    task: Any = None,
+    model: Any = None,
     out: str | Path | None = None,
     seed: int = 0,
     budget: str | dict[str, float] | None = None,
@@ -64,8 +64,8 @@ def fit(
 
     Args:
         method: its name in the index, such as "rest-mcts".
-        task: a name as for `task`, or a task.
-        model: a name as for `model`, or a model.
+        task: a name as for `task`, or a task; None is the method's own, if it has one.
+        model: a name as for `model`, or a model; None is the method's own.
         out: the run's directory; None makes runs/METHOD-TASK-N.
         seed: the root of all random draws.
         budget: upper limits, such as "tokens=2e6" or {"generated_tokens": 2e6}; None is unlimited.

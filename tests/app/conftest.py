@@ -18,6 +18,7 @@ from selfstudy.core.errors import UsageError
 from selfstudy.core.index import METHODS, Entry
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
+from selfstudy.evaluation.scores import ACCURACY
 
 
 class Skill:
@@ -42,6 +43,7 @@ class Exam:
 
     name = "exam"
     train = validation = test = ()
+    metric = ACCURACY
 
     def metered(self, meter: Any) -> Exam:
         self.meter = meter
@@ -51,7 +53,7 @@ class Exam:
         count = limit or 100
         right = round(model.share * count)
         correct = (True,) * right + (False,) * (count - right)
-        return SimpleNamespace(correct=correct, generated_tokens=10 * count, scored_tokens=0)
+        return SimpleNamespace(values=correct, generated_tokens=10 * count, scored_tokens=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,8 @@ def test_version(command) -> None:
     ("arguments", "code", "words"),
     [
         (("fitt",), 2, "Did you mean 'fit'?"),
-        (("fit",), 2, "required: method, --task"),
+        (("fit",), 2, "required: method"),
+        (("fit", "cram"), 2, "needs problems to work on"),
         (("methods", "--familly", "x"), 2, "--familly"),
         (("methods", "--family", "reasonin"), 2, "Did you mean 'reasoning'?"),
         (("show", "rest-mtcs"), 2, "Did you mean 'rest-mcts'?"),

@@ -167,8 +167,8 @@ def test_compare_pairs_by_seed(command) -> None:
     assert said.code == 0, said.err
     result = read("c/result.json")
     cram, idle = [round(0.6 + 0.002 * seed, 2) for seed in range(3)], [0.4 + 0.01 * seed for seed in range(3)]
-    assert result["results"]["cram"]["accuracies"] == pytest.approx(cram)
-    assert result["results"]["idle"]["accuracies"] == pytest.approx(idle)
+    assert result["results"]["cram"]["figures"] == pytest.approx(cram)
+    assert result["results"]["idle"]["figures"] == pytest.approx(idle)
     expected = paired_interval([a - b for a, b in zip(cram, idle, strict=True)])
     (pair,) = result["differences"]
     assert (pair["mean"], pair["low"], pair["high"]) == pytest.approx(
@@ -188,10 +188,10 @@ def test_claims_are_run_and_recorded(command, monkeypatch: pytest.MonkeyPatch) -
     """Oracle: a made-up claim that holds, one that fails, and the status shown afterwards."""
     Path("src/selfstudy").mkdir(parents=True)
     Path("claims").mkdir()
-    text = "from selfstudy.evaluation.claims import Claim\n"
+    text = "from selfstudy.evaluation.claims import Claim, Relation\n"
     text += "seen = lambda seed, run: {'a': %s + seed / 100, 'b': 0.5}\n"
     text += "CLAIMS = [Claim(name='R1', statement='a beats b', seeds=range(3), measure=seen, "
-    text += "relations=[('r', 'a', 'b')])]\n"
+    text += "relations=[Relation('r', 'a', 'b')])]\n"
     Path("claims/cram.py").write_text(text % 0.6)
     Path("claims/idle.py").write_text(text % 0.4)
     few = command("claim", "cram", "--seeds", "2")

@@ -12,7 +12,7 @@ import pytest
 
 from selfstudy.app.report import write_report
 from selfstudy.app.trees import forest_nodes
-from selfstudy.evaluation.summary import entry
+from selfstudy.evaluation.scores import ACCURACY
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&<!--\u2028"
 
@@ -51,9 +51,9 @@ def run(tmp_path: Path) -> Path:
             "fields": {"search": {"branch": 3}},
         },
         "summary.json": {
-            "base": entry([True] * 38 + [False] * 62),
-            "trained": entry([True] * 61 + [False] * 39, generated_tokens=4200),
-            "searchers": {HOSTILE: entry([True] * 77 + [False] * 23, generated_tokens=100_000)},
+            "base": ACCURACY.row([True] * 38 + [False] * 62),
+            "trained": ACCURACY.row([True] * 61 + [False] * 39, generated_tokens=4200),
+            "searchers": {HOSTILE: ACCURACY.row([True] * 77 + [False] * 23, generated_tokens=100_000)},
             "gain": {"mean": 0.23, "low": 0.1, "high": 0.36, "n": 100},
             "spent": {"generated_tokens": 123456},
             "budget": {"generated_tokens": 200000},

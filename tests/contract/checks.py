@@ -29,12 +29,10 @@ from selfstudy.core.index import METHODS, Entry
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.statistics import paired_bootstrap
-from selfstudy.models.language.sampling import Completion, TorchSampler
 
 from .sessions import session
 from .smallest import Smallest
 
-LEAST_GAIN = 0.02
 GUEST = "guest"
 
 
@@ -165,11 +163,11 @@ def check_learns(method: type[Method], settings: Smallest, folder: Path) -> None
     with listed(method) as slug:
         fitted = fitting.fit(slug, task, family.model, out=folder / "run", fields=settings.learning)
     before, after = (
-        family.answered(model, task, settings.learning_temperature)
+        family.figures(model, task, settings.learning_temperature)
         for model in (selfstudy.model(family.model), fitted.model)
     )
     gain = paired_bootstrap(after, before).to_json()
-    assert gain["mean"] >= LEAST_GAIN and gain["low"] >= 0, f"it gained {gain}"
+    assert gain["mean"] >= family.least_gain and gain["low"] >= 0, f"it gained {gain}"
 
 
 def check_deterministic(method: type[Method], settings: Smallest, folder: Path) -> None:
@@ -205,40 +203,23 @@ def check_resumes(method: type[Method], settings: Smallest, folder: Path, trials
 
 
 def check_budget(method: type[Method], settings: Smallest, folder: Path) -> None:
-    """Every token drawn is on the meter and in the records, and no limit is ever passed."""
-    with counted() as drawn:
+    """Everything drawn is on the meter and tokens are in the records, and no limit is ever passed."""
+    family = settings.family
+    with family.counted() as drawn:
         _, spent = fit_alone(method, settings, folder / "free")
-    assert spent["generated_tokens"] == sum(drawn), "the meter missed some tokens"
+    assert spent[family.work] == sum(drawn), f"the meter missed some {family.work}"
     assert spent["generated_tokens"] == recount(folder / "free"), "the records do not add up to the meter"
-    for unit, share in (("generated_tokens", 0.6), ("generated_tokens", 0.01), ("samples", 0.6)):
+    for unit, share in family.units:
         limit = max(1, int(share * spent[unit]))
         if not spent[unit]:
             continue
-        with counted() as drawn, contextlib.suppress(BudgetSpent):
+        with family.counted() as drawn, contextlib.suppress(BudgetSpent):
             _, cut = fit_alone(
                 method, settings, folder / f"{unit}-{share}", budget=Budget(**{unit: float(limit)})
             )
             assert cut[unit] <= limit, f"{cut[unit]} {unit} were spent of {limit}"
-        if unit == "generated_tokens":
-            assert sum(drawn) <= limit, f"{sum(drawn)} tokens were drawn of {limit}"
-
-
-@contextlib.contextmanager
-def counted() -> Iterator[list[int]]:
-    """Collect the lengths of all completions that are drawn inside the block, whoever meters them."""
-    lengths: list[int] = []
-    sample = TorchSampler.sample
-
-    def counting(self: TorchSampler, requests: Any) -> list[Completion]:
-        completions = sample(self, requests)
-        lengths.extend(len(completion.tokens) for completion in completions)
-        return completions
-
-    TorchSampler.sample = counting  # type: ignore[method-assign]
-    try:
-        yield lengths
-    finally:
-        TorchSampler.sample = sample  # type: ignore[method-assign]
+        if unit == family.work:
+            assert sum(drawn) <= limit, f"{sum(drawn)} {unit} were drawn of {limit}"
 
 
 def recount(directory: Path) -> int:
@@ -296,11 +277,10 @@ def check_refuses(method: type[Method], settings: Smallest, folder: Path) -> Non
             )
             assert "problem" in message, message
             require_whole(folder / "unsolvable")
-        message = _refusal(
-            DataError, slug, family.task, family.too_short(), out=folder / "short", fields=settings.fields
-        )
-        assert "context" in message, message
-        require_whole(folder / "short")
+        model, kind, word = family.misfit()
+        message = _refusal(kind, slug, family.task, model, out=folder / "misfit", fields=settings.fields)
+        assert word in message, message
+        require_whole(folder / "misfit")
 
 
 def _refusal(kind: type[Exception], *arguments: Any, **options: Any) -> str:

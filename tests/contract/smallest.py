@@ -1,11 +1,14 @@
 """The smallest settings of every method, and what the contracts need to know of its family.
 
-A new method is held to the contracts by a line in `SMALLEST`; a new family by an object like `Reasoning`.
+A new method is held to the contracts by a line in `SMALLEST`; a new family by an object like `Reasoning` or
+`Laboratory`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +16,10 @@ import numpy as np
 
 import selfstudy
 from selfstudy.core.budget import Meter
+from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.index import METHODS
 from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.sampling import Completion, TorchSampler
 from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_solver
 from selfstudy.signals.verifiers import verifier
 from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, draw, fill_splits
@@ -29,6 +34,12 @@ class Reasoning:
     model = "tiny-lm"
     unknown = (("--task", "chain1000"), ("--model", "tiny-ml"))
     """Names that do not exist, by option."""
+    least_gain = 0.02
+    """Points of accuracy that count as learning."""
+    units = (("generated_tokens", 0.6), ("generated_tokens", 0.01), ("samples", 0.6))
+    """Limits to try: budget unit, share of what a free run spends."""
+    work = "generated_tokens"
+    """The unit that `counted` counts and the records tell."""
 
     def with_wrong_truth(self, *splits: str) -> ReasoningTask:
         """The task with every answer and every solution of `splits` replaced by a wrong one."""
@@ -50,13 +61,30 @@ class Reasoning:
             solution_tokens=3 * LINE_CHARACTERS,
         )
 
-    def too_short(self) -> LanguageModel:
-        """The model with room for four tokens."""
+    def misfit(self) -> tuple[LanguageModel, type[Exception], str]:
+        """The model with room for four tokens; what must be raised, and a word of the message."""
         model = selfstudy.model(self.model).copy()
         model.module.config.max_position_embeddings = 4
-        return LanguageModel("short", model.module, model.tokenizer)
+        return LanguageModel("short", model.module, model.tokenizer), DataError, "context"
 
-    def answered(self, model: LanguageModel, task: ReasoningTask, temperature: float) -> list[bool]:
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[list[float]]:
+        """Collect the lengths of all completions that are drawn inside the block, whoever meters them."""
+        lengths: list[float] = []
+        sample = TorchSampler.sample
+
+        def counting(self: TorchSampler, requests: Any) -> list[Completion]:
+            completions = sample(self, requests)
+            lengths.extend(len(completion.tokens) for completion in completions)
+            return completions
+
+        TorchSampler.sample = counting  # type: ignore[method-assign]
+        try:
+            yield lengths
+        finally:
+            TorchSampler.sample = sample  # type: ignore[method-assign]
+
+    def figures(self, model: LanguageModel, task: ReasoningTask, temperature: float) -> list[bool]:
         """Which test problems the model solves, greedily at temperature 0, else in one sample."""
         if temperature:
             solver = voting_solver(model, task, samples=1, vote="majority", seed=0, temperature=temperature)
@@ -72,6 +100,72 @@ class Reasoning:
             )
         prefixes = [(problem.prompt, steps) for problem in task.test for steps in ((), ("11+1=12",))]
         return part.values(prefixes).tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laboratory:
+    """A task that draws its inputs, and a small model.
+
+    Attributes:
+        task, model: specifications.
+        drawn: (class, a method of it, how many samples a call of it draws): where every training sample
+            comes from, so that samples can be counted apart from the meter.
+        misfitting: specification of a model that does not fit the task, and a word of the message.
+        unknown: names that do not exist, by option.
+        least_gain: in units of the task's metric; `units` and `work` as in `Reasoning`.
+    """
+
+    task: str
+    model: str
+    drawn: tuple[type, str, Callable[..., float]]
+    misfitting: tuple[str, str]
+    unknown: Sequence[tuple[str, str]]
+    least_gain: float
+    units: Sequence[tuple[str, float]] = (("samples", 0.6), ("samples", 0.2))
+    work: str = "samples"
+
+    def with_wrong_truth(self, *splits: str) -> Any:
+        """The task with every figure of an evaluation on `splits` replaced by a wrong one."""
+        task = copy.copy(selfstudy.task(self.task))
+        measure = task.measure
+
+        def wrong(model: Any, split: str, count: int) -> Any:
+            values = np.asarray(measure(model, split, count), dtype=float)
+            return 1 - values if split in splits else values
+
+        task.measure = wrong
+        return task
+
+    def misfit(self) -> tuple[Any, type[Exception], str]:
+        """A model that does not fit the task; what must be raised, and a word of the message."""
+        spec, word = self.misfitting
+        return selfstudy.model(spec), UsageError, word
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[list[float]]:
+        """Collect how many training samples are drawn inside the block, whoever meters them."""
+        kind, name, size = self.drawn
+        counts: list[float] = []
+        draw = getattr(kind, name)
+
+        def counting(*arguments: Any, **options: Any) -> Any:
+            counts.append(size(*arguments, **options))
+            return draw(*arguments, **options)
+
+        setattr(kind, name, counting)
+        try:
+            yield counts
+        finally:
+            setattr(kind, name, draw)
+
+    def figures(self, model: Any, task: Any, temperature: float) -> list[float]:
+        """The figure of each test item, turned so that more is better."""
+        values = task.evaluate(model).values
+        return [-value for value in values] if task.metric.lower_is_better else list(values)
+
+    def predict(self, part: Any, task: Any) -> Any:
+        """What a trained part does on the test items."""
+        return task.evaluate(part).values
 
 
 def _wrong(answer: str) -> str:
@@ -95,7 +189,7 @@ class Smallest:
     learning_task: str = Reasoning.learning_task
     learning_temperature: float = 0.0
     """At which it is compared with its untrained model there."""
-    family: Reasoning = field(default_factory=Reasoning)
+    family: Reasoning | Laboratory = field(default_factory=Reasoning)
 
 
 _TUNING = {"steps": 4, "batch": 8}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from selfstudy.core.errors import UsageError
 from selfstudy.core.run import Run
 from selfstudy.evaluation import claims
-from selfstudy.evaluation.claims import Claim, judge, run_claim, together, verdict
+from selfstudy.evaluation.claims import Claim, Relation, judge, run_claim, together, verdict
 from selfstudy.evaluation.statistics import Difference, paired_interval
 
 
@@ -27,6 +28,27 @@ from selfstudy.evaluation.statistics import Difference, paired_interval
 def test_verdict(low: float, mean: float, high: float, expected: str) -> None:
     """Oracle: the rule in words, case by case."""
     assert verdict(Difference(mean, low, high, 5)) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-0.1, 0.2, "holds"), (0.0, 0.2, "holds"), (0.1, 0.2, "fails"), (-0.2, -0.1, "fails")],
+)
+def test_verdict_on_no_difference(low: float, high: float, expected: str) -> None:
+    """Oracle: whether 0 is in the interval; an infinite one tells nothing."""
+    assert verdict(Difference((low + high) / 2, low, high, 5), "level") == expected
+    assert verdict(Difference(0.0, -math.inf, math.inf, 1), "level") == "unclear"
+
+
+def test_a_figure_is_held_to_a_number() -> None:
+    """Oracle: Student's interval of three figures by hand: mean 0.995, standard error 0.001 / sqrt(3)."""
+    measured = [{"cosine": value} for value in (0.994, 0.995, 0.996)]
+    found = judge(Relation("close", "cosine", 0.99), measured)
+    assert found["verdict"] == "holds" and found["b"] == 0.99 and found["n"] == 3
+    assert found["mean"] == pytest.approx(0.005) and found["low"] == pytest.approx(
+        0.005 - 4.302653 * 0.001 / math.sqrt(3), rel=1e-5
+    )
+    assert judge(Relation("too much", "cosine", 0.9955), measured)["verdict"] == "fails"
 
 
 def test_all_relations_must_hold() -> None:
@@ -53,7 +75,7 @@ def claim(calls: list[int], stop_at: int | None = None) -> Claim:
         statement="New beats old.",
         seeds=range(4),
         measure=measure,
-        relations=[("r", "new", "old")],
+        relations=[Relation("r", "new", "old")],
     )
 
 
@@ -86,14 +108,14 @@ def test_fewer_seeds_are_not_complete(tmp_path: Path) -> None:
     """Oracle: the documented flag; a single seed with results by item is judged by items."""
     result = run_claim(claim([]), tmp_path, seeds=[1, 2])
     assert not result["complete"] and result["relations"][0]["n"] == 2
-    one = judge(("r", "a", "b"), [{"a": [True] * 30 + [False] * 10, "b": [False] * 40}])
+    one = judge(Relation("r", "a", "b"), [{"a": [True] * 30 + [False] * 10, "b": [False] * 40}])
     assert one["pairs"] == "items" and one["n"] == 40 and one["verdict"] == "holds"
 
 
 def test_a_relation_of_something_unmeasured_is_refused() -> None:
     """Oracle: the message names the nearest contestant."""
     with pytest.raises(UsageError, match="Did you mean 'mcts'"):
-        judge(("r", "mtcs", "bon"), [{"mcts": 1.0, "bon": 0.5}])
+        judge(Relation("r", "mtcs", "bon"), [{"mcts": 1.0, "bon": 0.5}])
 
 
 def test_claims_are_found_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

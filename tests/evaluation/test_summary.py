@@ -8,7 +8,8 @@ from selfstudy.core.budget import Budget
 from selfstudy.core.machine import cores
 from selfstudy.core.run import Run
 from selfstudy.evaluation.statistics import wilson
-from selfstudy.evaluation.summary import entry, read_summary, write_summary
+from selfstudy.evaluation.scores import ACCURACY
+from selfstudy.evaluation.summary import read_summary, write_summary
 
 
 def test_the_summary_records_the_run(tmp_path: Path) -> None:
@@ -16,7 +17,7 @@ def test_the_summary_records_the_run(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", {"method": "m"}, seed=7, budget=Budget(generated_tokens=100))
     assert read_summary(run.directory) is None
     run.meter.charge(generated_tokens=40, flops=1e9)
-    summary = write_summary(run, {"base": entry([True, False], generated_tokens=12)})
+    summary = write_summary(run, {"base": ACCURACY.row([True, False], generated_tokens=12)})
     run.close()
     assert read_summary(tmp_path / "run") == summary
     assert summary["seed"] == 7 and summary["budget"] == {"generated_tokens": 100}
@@ -29,7 +30,6 @@ def test_the_summary_records_the_run(tmp_path: Path) -> None:
         "low": low,
         "high": high,
         "generated_tokens": 12,
-        "scored_tokens": 0,
     }
     assert summary["base"] == expected
     assert {"python", "torch", "transformers", "selfstudy"} <= set(summary["versions"])

@@ -35,7 +35,7 @@ def write(path, rows, kind):
     [
         ("chain10", "Did you mean 'chain100'"),
         ("countdwn-4", "Did you mean 'countdown'"),
-        ("zzz", "Known: chain100"),
+        ("zzz", "Known: arrays, chain100"),
         ("chain100?stesp=3", "Did you mean 'steps'"),
         ("chain100?train=many", "whole number"),
         ("chain100?train", "needs a value"),

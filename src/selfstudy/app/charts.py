@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from selfstudy.app.rows import rows
+from selfstudy.app.rows import metric_of, rows
+from selfstudy.evaluation.pictures import line
+from selfstudy.evaluation.scores import Metric
 
 Line = dict[str, Any]
 MOST_TICKS = 20  # up to here every whole number of an axis is marked
@@ -26,12 +28,12 @@ def charts_of(metrics: list[Line], summary: dict[str, Any]) -> list[dict[str, An
 def _logged(metrics: list[Line], key: str, by: str, title: str) -> dict[str, Any]:
     """One trace of the figure `key` for each stage and part that logged it with the counter `by`."""
     series: dict[str, list[tuple[float, float]]] = {}
-    for line in metrics:
-        if isinstance(line.get(key), int | float) and by in line:
-            stage = str(line.get("stage", ""))
-            part = str(line.get("part", ""))
+    for logged in metrics:
+        if isinstance(logged.get(key), int | float) and by in logged:
+            stage = str(logged.get("stage", ""))
+            part = str(logged.get("part", ""))
             name = "/".join(filter(None, (stage, "" if part in stage else part)))
-            series.setdefault(name or key, []).append((line[by], line[key]))
+            series.setdefault(name or key, []).append((logged[by], logged[key]))
     traces = [_line(name, points) for name, points in series.items()]
     few = all(x <= MOST_TICKS for points in series.values() for x, _ in points)
     whole = {"xaxis": {"dtick": 1}} if few else {}
@@ -39,30 +41,32 @@ def _logged(metrics: list[Line], key: str, by: str, title: str) -> dict[str, Any
 
 
 def _rounds(metrics: list[Line], summary: dict[str, Any]) -> dict[str, Any]:
+    metric = metric_of(summary)
     series: dict[str, list[tuple[float, float]]] = {}
-    for line in metrics:
-        if "accuracy" in line and "round" in line:
-            name = str(line.get("name") or line.get("method") or line.get("split") or "accuracy")
-            series.setdefault(name, []).append((line["round"], line["accuracy"]))
-    listed = [row for row in summary.get("rounds") or [] if isinstance(row, dict) and "accuracy" in row]
+    for logged in metrics:
+        if metric.name in logged and "round" in logged:
+            name = str(logged.get("name") or logged.get("method") or logged.get("split") or metric.name)
+            series.setdefault(name, []).append((logged["round"], logged[metric.name]))
+    listed = [row for row in summary.get("rounds") or [] if isinstance(row, dict) and metric.name in row]
     if not series and listed:
         base = [summary["base"]] if summary.get("base") else []
         first = 0 if base else 1
-        series["accuracy"] = [(first + i, row["accuracy"]) for i, row in enumerate([*base, *listed])]
+        series[metric.name] = [(first + i, row[metric.name]) for i, row in enumerate([*base, *listed])]
     traces = [{**_line(name, points), "mode": "lines+markers"} for name, points in series.items()]
-    more = {"xaxis": {"dtick": 1}, "yaxis": {"tickformat": ".0%"}}
+    more = {"xaxis": {"dtick": 1}, "yaxis": _axis(metric)}
     return {
         "id": "chart-rounds",
-        "title": "Accuracy by round",
+        "title": f"{_title(metric)} by round",
         "x": "round",
-        "y": "accuracy",
+        "y": metric.name,
         "traces": traces,
         **more,
     }
 
 
 def _tokens(summary: dict[str, Any]) -> dict[str, Any]:
-    """Accuracy against tokens written per problem: searchers measured at several budgets become lines."""
+    """The figure against tokens written per problem: searchers measured at several budgets become lines."""
+    metric = metric_of(summary)
     traces = []
     searchers = summary.get("searchers") or {}
     named = (
@@ -74,25 +78,26 @@ def _tokens(summary: dict[str, Any]) -> dict[str, Any]:
         groups = [*((name, [row]) for name, row in others), *groups]
     for name, found in groups:
         measured = [
-            row for row in found if row.get("count") and row.get("generated_tokens") and "accuracy" in row
+            row for row in found if row.get("count") and row.get("generated_tokens") and metric.name in row
         ]
         measured.sort(key=lambda row: row["generated_tokens"] / row["count"])
         if measured:
-            traces.append(_with_intervals(name, measured))
-    more = {"xaxis": {"rangemode": "tozero"}, "yaxis": {"tickformat": ".0%", "rangemode": "tozero"}}
+            traces.append(_with_intervals(name, measured, metric))
+    more = {"xaxis": {"rangemode": "tozero"}, "yaxis": {**_axis(metric), "rangemode": "tozero"}}
     x = "tokens written per problem"
     return {
         "id": "chart-tokens",
-        "title": "Accuracy against tokens",
+        "title": f"{_title(metric)} against tokens",
         "x": x,
-        "y": "accuracy",
+        "y": metric.name,
         "traces": traces,
         **more,
     }
 
 
 def comparison_chart(result: dict[str, Any]) -> dict[str, Any]:
-    """Return accuracy against what was spent, a line for each method and seed."""
+    """Return the figure against what was spent, a line for each method and seed."""
+    metric = metric_of(result)
     unit = next(iter(result["budget"])).replace("_", " ")
     traces = []
     for index, (slug, found) in enumerate(result["results"].items()):
@@ -103,18 +108,26 @@ def comparison_chart(result: dict[str, Any]) -> dict[str, Any]:
                 "line": {"color": PALETTE[index % len(PALETTE)]},
             }
             traces.append({**_line(slug, curve), "mode": "lines+markers", **shared})
-    more = {"yaxis": {"tickformat": ".0%"}}
-    title = f"Accuracy against {unit}"
-    return {"id": "chart-budget", "title": title, "x": unit, "y": "accuracy", "traces": traces, **more}
+    title = f"{_title(metric)} against {unit}"
+    more = {"yaxis": _axis(metric)}
+    return {"id": "chart-budget", "title": title, "x": unit, "y": metric.name, "traces": traces, **more}
 
 
 PALETTE = ("#2f72d6", "#e08a1e", "#2a9d6f", "#b65bc4", "#d1495b", "#4fb3c8")  # as in report.js
 
 
-def _with_intervals(name: str, measured: list[Line]) -> dict[str, Any]:
-    above = [row.get("high", row["accuracy"]) - row["accuracy"] for row in measured]
-    below = [row["accuracy"] - row.get("low", row["accuracy"]) for row in measured]
-    trace = _line(name, ((row["generated_tokens"] / row["count"], row["accuracy"]) for row in measured))
+def _title(metric: Metric) -> str:
+    return metric.name[0].upper() + metric.name[1:]
+
+
+def _axis(metric: Metric) -> dict[str, Any]:
+    return {"tickformat": ".0%"} if metric.share else {}
+
+
+def _with_intervals(name: str, measured: list[Line], metric: Metric) -> dict[str, Any]:
+    above = [row.get("high", row[metric.name]) - row[metric.name] for row in measured]
+    below = [row[metric.name] - row.get("low", row[metric.name]) for row in measured]
+    trace = _line(name, ((row["generated_tokens"] / row["count"], row[metric.name]) for row in measured))
     errors = {
         "type": "data",
         "symmetric": False,
@@ -130,12 +143,4 @@ def _line(name: str, points: Iterable[Any]) -> dict[str, Any]:
     found = list(points)
     step = -(-len(found) // MOST_POINTS) or 1
     kept = found[::step]
-    # Names reach plotly as text with markup: a stage or a method named with brackets must stay text.
-    text = name.replace("&", "&amp;").replace("<", "&lt;")
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": text,
-        "x": [p[0] for p in kept],
-        "y": [p[1] for p in kept],
-    }
+    return line(name, [p[0] for p in kept], [p[1] for p in kept])

@@ -8,11 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from selfstudy.app.rows import points
+from selfstudy.app.rows import difference_text, figure
 from selfstudy.core.errors import MachineError
 from selfstudy.core.files import write_json
 from selfstudy.evaluation.claims import FAILS, claimed, claims_folder, load_claims, record, run_claim
 
+SIGNS = {"above": ">", "level": "="}
 FAILED = 1  # exit code when a claim fails; unclear is not a failure
 
 
@@ -47,13 +48,15 @@ def print_result(result: dict[str, Any], console: Console) -> None:
     """Print one claim: its statement, each contestant's mean, each paired difference, the verdict."""
     console.print(f"[bold]{result['name']}[/]  {result['statement']}", highlight=False)
     for name, values in result["values"].items():
-        console.print(f"  {name:<28} {sum(values) / len(values):.4g}", highlight=False, markup=False)
+        mean = figure(sum(values) / len(values), result["share"])
+        console.print(f"  {name:<28} {mean}", highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 2))
     for heading in ("relation", "paired difference", "pairs", "verdict"):
         table.add_column(heading)
     for relation in result["relations"]:
-        what = f"{relation['name']}: {relation['a']} > {relation['b']}"
-        table.add_row(what, points(relation), f"{relation['n']} {relation['pairs']}", relation["verdict"])
+        what = f"{relation['name']}: {relation['a']} {SIGNS[relation['how']]} {relation['b']}"
+        found = difference_text(relation, result["share"])
+        table.add_row(what, found, f"{relation['n']} {relation['pairs']}", relation["verdict"])
     console.print(table)
     size = f"{len(result['seeds'])} seeds, {result['minutes']:.1f} minutes"
     console.print(f"  [bold]{result['verdict']}[/] ({size})\n", highlight=False)

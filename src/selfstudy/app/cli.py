@@ -130,9 +130,11 @@ def _add_fit(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--search.branch 3. `selfstudy show METHOD` lists them.",
     )
     command.add_argument("method", help="its name; see `selfstudy methods`")
-    command.add_argument("--task", required=True, help='such as "chain100" or "jsonl:mine.jsonl"')
     command.add_argument(
-        "--model", default="tiny-lm", help="tiny-lm, a hub id, a folder, a GGUF file (default: tiny-lm)"
+        "--task", help='such as "chain100" or "jsonl:mine.jsonl" (default: the method\'s, if it has one)'
+    )
+    command.add_argument(
+        "--model", help="tiny-lm, a hub id, a folder, a GGUF file, ... (default: the method's)"
     )
     command.add_argument("--out", type=Path, help="the run's directory (default: runs/METHOD-TASK-N)")
     command.add_argument("--seed", type=int, default=0, help="root of all random draws (default: 0)")
@@ -187,11 +189,12 @@ def _fit(known: argparse.Namespace, rest: Rest) -> None:
     from selfstudy.core.index import find
 
     budget = read_budget(known.budget)
+    entry = find(known.method)
     plan = Plan(
         slug=known.method,
-        method=method_from(find(known.method).load(), known.config, rest),
-        task=known.task,
-        model=known.model,
+        method=method_from(entry.load(), known.config, rest),
+        task=known.task or entry.default_task(),
+        model=known.model or entry.model,
         seed=known.seed,
         train_limit=_positive("--train-limit", known.train_limit),
         test_limit=_positive("--test-limit", known.test_limit),

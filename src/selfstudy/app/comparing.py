@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfstudy.app.evaluating import evaluation
 from selfstudy.app.fitting import Loaded, Plan, fit_plan, free_directory, read_budget
+from selfstudy.app.rows import difference_text, figure, metric_of
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.config import difference, from_dict, to_dict
 from selfstudy.core.errors import UsageError, nearest
@@ -127,59 +128,64 @@ def _curve(folder: Path, plan: Plan, loaded: Loaded, summary: dict[str, Any], un
     models = [
         (content["spent"].get(unit, 0), path) for content, path in stages if content.get("kind") == kind
     ]
-    curve = [[0, summary["base"]["accuracy"]]]
+    metric = loaded.task.metric.name
+    curve = [[0, summary["base"][metric]]]
     for spent, path in sorted(models)[:-1]:  # the last is the trained model itself
         found = evaluation(type(loaded.model).load(path), loaded.task, plan.test_limit)
-        curve.append([spent, found["entry"]["accuracy"]])
-    curve.append([summary["spent"].get(unit, 0), summary["trained"]["accuracy"]])
+        curve.append([spent, found["entry"][metric]])
+    curve.append([summary["spent"].get(unit, 0), summary["trained"][metric]])
     write_json(kept, curve)
     return curve
 
 
 def _result(asked: dict[str, Any], summaries: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    accuracies = {slug: [each["trained"]["accuracy"] for each in runs] for slug, runs in summaries.items()}
-    base = next(iter(summaries.values()))[0]["base"]
+    first = next(iter(summaries.values()))[0]
+    metric = metric_of(first)
+    figures = {slug: [each["trained"][metric.name] for each in runs] for slug, runs in summaries.items()}
+    over_seeds = share_interval if metric.share else paired_interval
     pairs = [
         {
             "a": a,
             "b": b,
-            **paired_interval([x - y for x, y in zip(accuracies[a], accuracies[b], strict=True)]).to_json(),
+            **paired_interval([x - y for x, y in zip(figures[a], figures[b], strict=True)]).to_json(),
         }
-        for a, b in itertools.combinations(accuracies, 2)
+        for a, b in itertools.combinations(figures, 2)
     ]
     methods = {
         slug: {
-            "accuracies": values,
-            "accuracy": share_interval(values).to_json(),
+            "figures": values,
+            "over_seeds": over_seeds(values).to_json(),
             "spent": [each["spent"] for each in summaries[slug]],
             "curves": [each["curve"] for each in summaries[slug]],
         }
-        for slug, values in accuracies.items()
+        for slug, values in figures.items()
     }
-    result = {**asked, "base": base, "results": methods, "differences": pairs}
+    made = {"metric": metric.to_json(), "base": first["base"]}
+    result = {**asked, **made, "results": methods, "differences": pairs}
     return {**result, "versions": versions(), "hardware": hardware()}
 
 
 def print_comparison(result: dict[str, Any], console: Console) -> None:
-    """Print accuracies with 95 % intervals over seeds, what was spent, and the paired differences."""
+    """Print the figures with 95 % intervals over seeds, what was spent, and the paired differences."""
     from rich.table import Table
 
-    from selfstudy.app.rows import percent, points
-
+    metric = metric_of(result)
     unit = next(iter(result["budget"]))
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("method")
-    for heading in ("accuracy", "95 % over seeds", "seeds", unit.replace("_", " ")):
+    for heading in (metric.name, "95 % over seeds", "seeds", unit.replace("_", " ")):
         table.add_column(heading, justify="right")
-    table.add_row("base model", percent(result["base"]["accuracy"]), "", "", "0")
+    table.add_row("base model", figure(result["base"][metric.name], metric.share), "", "", "0")
     for slug, found in result["results"].items():
-        mean = found["accuracy"]
+        mean = found["over_seeds"]
         spent = sum(each.get(unit, 0) for each in found["spent"]) / mean["n"]
-        within = f"{percent(mean['low'])} to {percent(mean['high'])}"
-        table.add_row(slug, percent(mean["mean"]), within, str(mean["n"]), f"{spent:,.0f}")
+        within = f"{figure(mean['low'], metric.share)} to {figure(mean['high'], metric.share)}"
+        table.add_row(slug, figure(mean["mean"], metric.share), within, str(mean["n"]), f"{spent:,.0f}")
     console.print(table)
     for pair in result["differences"]:
-        console.print(f"{pair['a']} - {pair['b']}: {points(pair)}", highlight=False, markup=False)
+        console.print(
+            f"{pair['a']} - {pair['b']}: {difference_text(pair, metric.share)}", highlight=False, markup=False
+        )
 
 
 def split_options(slugs: Sequence[str], options: Sequence[str]) -> dict[str, dict[str, Any]]:

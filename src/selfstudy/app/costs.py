@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,12 @@ def cost_lines(method: Method, task: Any, model: Any) -> list[str]:
     """Return the lines that say what `method` on `task` from `model` costs on this machine.
 
     A method may offer `cost(task, model)`: amounts by budget unit (`generated_tokens`, `scored_tokens`,
-    `flops`, `samples`, ...). Time is FLOPs over the speed of a timed step, so short of memory traffic and
-    Python it is a lower bound.
+    `flops`, `samples`, ...). For language models time is FLOPs over the speed of a timed step, so short of
+    memory traffic and Python it is a lower bound. Other methods may offer `trial(task, model)`: a callable
+    that does one step on a copy, and how many such steps a fit takes.
     """
-    parameters = getattr(model, "parameters", None)
-    size = f"{parameters:,} parameters" if isinstance(parameters, int) else "size unknown"
+    parameters = _size(model)
+    size = "size unknown" if parameters is None else f"{parameters:,} parameters"
     lines = [f"model     {getattr(model, 'name', type(model).__name__)}, {size}"]
     counts = [
         f"{len(problems):,} {split}"
@@ -47,6 +49,12 @@ def cost_lines(method: Method, task: Any, model: Any) -> list[str]:
     amounts = dict(estimate(task, model)) if estimate else {}
     if amounts:
         lines.append(f"expects   up to about {describe(amounts)}")
+    trial = getattr(method, "trial", None)
+    if trial:
+        step, count = trial(task, model)
+        seconds = _seconds(step)
+        took = f"{1000 * seconds:.3g} ms for a step in a trial"
+        lines.append(f"machine   {cores()} cores, {took}, {count:,} of them: {_duration(seconds * count)}")
     speed = _timed_step(model)
     if speed is not None:
         time_text = (
@@ -55,10 +63,29 @@ def cost_lines(method: Method, task: Any, model: Any) -> list[str]:
         lines.append(
             f"machine   {cores()} cores, {speed.flops / 1e9:.1f} GFLOP/s in a timed first step{time_text}"
         )
-    if isinstance(parameters, int):
+    if parameters is not None:
         peak = _resident() + parameters * BYTES_TRAINED
         lines.append(f"memory    about {peak / 2**30:.1f} GiB at the peak")
     return lines
+
+
+def _size(model: Any) -> int | None:
+    """Return the number of weights of a language model or a small one; None where a model has none."""
+    from selfstudy.models.small import SmallModel
+
+    if isinstance(model, SmallModel):
+        return model.weights
+    parameters = getattr(model, "parameters", None)
+    return parameters if isinstance(parameters, int) else None
+
+
+def _seconds(step: Callable[[], object]) -> float:
+    """Return how long the second call takes; the first warms caches and allocators up."""
+    for _ in range(2):
+        start = time.perf_counter()
+        step()
+        seconds = time.perf_counter() - start
+    return seconds
 
 
 def _timed_step(model: Any) -> Speed | None:
@@ -74,13 +101,9 @@ def _timed_step(model: Any) -> Speed | None:
     device = next(model.module.parameters()).device
     tokens = torch.zeros(TIMED[0], width, dtype=torch.long, device=device)
     model.module.eval()
-    best = float("inf")
     with torch.no_grad():
-        for _ in range(2):  # the first warms caches and allocators up
-            start = time.perf_counter()
-            model.module(input_ids=tokens, use_cache=False).logits.sum().item()
-            best = min(best, time.perf_counter() - start)
-    return Speed(flops=model.flops(TIMED[0] * width) / best)
+        seconds = _seconds(lambda: model.module(input_ids=tokens, use_cache=False).logits.sum().item())
+    return Speed(flops=model.flops(TIMED[0] * width) / seconds)
 
 
 def _resident() -> int:

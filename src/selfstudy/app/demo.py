@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfstudy.app.evaluating import SHOWN, paired_samples
+from selfstudy.app.evaluating import SHOWN, paired_samples, scored
 from selfstudy.app.saving import finished, save
 from selfstudy.app.trees import write_trees
 from selfstudy.core.config import to_dict
@@ -18,8 +18,7 @@ from selfstudy.core.files import write_json
 from selfstudy.core.machine import set_threads
 from selfstudy.core.progress import Progress
 from selfstudy.core.run import Run
-from selfstudy.evaluation.statistics import paired_bootstrap
-from selfstudy.evaluation.summary import entry, write_summary
+from selfstudy.evaluation.summary import write_summary
 from selfstudy.learning.fine_tuning import FineTuning
 from selfstudy.learning.values import ValueFitting
 from selfstudy.methods.reasoning.rest_em import RestEm
@@ -104,6 +103,7 @@ def _work(settings: DemoSettings, run: Run) -> dict[str, Any]:
             "title": "A language model teaches itself arithmetic by tree search",
             "task": task.name,
             "model": settings.model,
+            "metric": task.metric.to_json(),
             "base": before["entry"],
             "rounds": [
                 {**score["entry"], "training_tokens": tokens}
@@ -111,8 +111,8 @@ def _work(settings: DemoSettings, run: Run) -> dict[str, Any]:
             ],
             "rest_em": {**em_score["entry"], "training_tokens": em.tokens * em.rounds if em.tokens else 0},
             "searchers": searchers,
-            "gain": paired_bootstrap(rounds[-1]["correct"], before["correct"]).to_json(),
-            "gain_over_rest_em": paired_bootstrap(rounds[-1]["correct"], em_score["correct"]).to_json(),
+            "gain": task.metric.gain(rounds[-1]["values"], before["values"]).to_json(),
+            "gain_over_rest_em": task.metric.gain(rounds[-1]["values"], em_score["values"]).to_json(),
             "metrics": fitted.metrics,
             "saved": ["model", "value"],
         },
@@ -189,9 +189,6 @@ def _stage_score(
             return solutions
 
         score = task.evaluate(noted, limit=limit)
-        row = entry(
-            list(score.correct), generated_tokens=score.generated_tokens, scored_tokens=score.scored_tokens
-        )
-        return {"entry": row, "correct": list(score.correct), "texts": texts}
+        return scored(task.metric, score, texts)
 
     return run.stage(f"score-{name}".replace(" ", "-"), evaluate)

@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from selfstudy.evaluation.summary import entry
+from selfstudy.evaluation.scores import Metric
 
 SHOWN = 24  # problems whose texts before and after are kept for the report
 
 
 def evaluation(model: Any, task: Any, limit: int | None = None) -> dict[str, Any]:
-    """Return `entry` (a row of results), `correct` per test problem, and the first texts, as JSON data.
+    """Return `entry` (a row of results), `values` by test item, and the first texts, as JSON data.
 
     Not charged to the run's budget, which is for learning; the row says what it took.
     """
@@ -34,14 +34,20 @@ def evaluation(model: Any, task: Any, limit: int | None = None) -> dict[str, Any
             return solutions
 
     score = task.evaluate(solver, limit=limit) if limit else task.evaluate(solver)
-    correct = [bool(right) for right in score.correct]
-    row = entry(correct, generated_tokens=score.generated_tokens, scored_tokens=score.scored_tokens)
-    return {"entry": row, "correct": correct, "texts": texts[:SHOWN]}
+    return scored(task.metric, score, texts[:SHOWN])
+
+
+def scored(metric: Metric, score: Any, texts: list[list[str]]) -> dict[str, Any]:
+    """Return the outcome of one evaluation as JSON data; what it drew is told where it drew anything."""
+    tokens = {
+        unit: getattr(score, unit) for unit in ("generated_tokens", "scored_tokens") if hasattr(score, unit)
+    }
+    return {"entry": metric.row(score.values, **tokens), "values": list(score.values), "texts": texts}
 
 
 def paired_samples(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the kept texts of two evaluations, problem by problem, as the report shows them."""
-    rows = zip(before["texts"], after["texts"], before["correct"], after["correct"], strict=False)
+    rows = zip(before["texts"], after["texts"], before["values"], after["values"], strict=False)
     return [
         {"prompt": old[0], "before": old[1], "after": new[1], "before_right": was, "after_right": now}
         for old, new, was, now in rows

@@ -17,7 +17,6 @@ from selfstudy.core.index import find
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.progress import Progress
 from selfstudy.core.run import Run
-from selfstudy.evaluation.statistics import paired_bootstrap
 from selfstudy.evaluation.summary import write_summary
 
 if TYPE_CHECKING:
@@ -79,8 +78,8 @@ def fit(
 
     Args:
         slug: the method's name.
-        task: a name, or a task.
-        model: a name, or a model.
+        task: a name, or a task; None is the method's own.
+        model: a name, or a model; None is the method's own.
         out: the run's directory; None makes a new one under runs/.
         seed: the root of all random draws.
         budget: upper limits.
@@ -90,9 +89,12 @@ def fit(
         dry_run: only say what it would cost; nothing is written and the result has no model.
         console: where to say it; None is silent.
     """
+    entry = find(slug)
+    task = entry.default_task() if task is None else task
+    model = entry.model if model is None else model
     plan = Plan(
         slug=slug,
-        method=from_dict(find(slug).load(), fields or {}),
+        method=from_dict(entry.load(), fields or {}),
         task=_name(task),
         model=_name(model),
         seed=seed,
@@ -144,7 +146,7 @@ def _work(
     plan: Plan, loaded: Loaded, directory: Path, budget: Budget, before: dict[str, Any] | None, visible: bool
 ) -> tuple[Fit, dict[str, Any]]:
     """Fit, evaluate, save: each part once, whatever interrupts."""
-    from selfstudy.app.report import SAMPLES, write_report
+    from selfstudy.app.report import PICTURES, SAMPLES, write_report
     from selfstudy.app.trees import write_trees
     from selfstudy.core.machine import set_threads
 
@@ -158,14 +160,16 @@ def _work(
             save(part, directory / name)
         after = run.stage("after", lambda: evaluation(fitted.model, loaded.task, limit))
         write_json(directory / SAMPLES, paired_samples(before, after))
+        write_json(directory / PICTURES, fitted.pictures)
         write_trees(directory, loaded.task)
         results = {
             "method": plan.slug,
             "task": plan.task,
             "model": plan.model,
+            "metric": loaded.task.metric.to_json(),
             "base": before["entry"],
             "trained": after["entry"],
-            "gain": paired_bootstrap(after["correct"], before["correct"]).to_json(),
+            "gain": loaded.task.metric.gain(after["values"], before["values"]).to_json(),
             "metrics": fitted.metrics,
             "saved": ["model", *fitted.parts],
         }

@@ -11,20 +11,51 @@
     "#2f72d6", "#e08a1e", "#2a9d6f", "#b65bc4", "#d1495b", "#4fb3c8", "#8a8f2c", "#8d6e63",
     "#7a86d8", "#c2a23a", "#6c757d", "#e377a9",
   ];
+  const axes = (chart) => {
+    const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"), automargin: true };
+    const { xaxis, yaxis, ...more } = { xaxis: chart.xaxis, yaxis: chart.yaxis, ...(chart.layout || {}) };
+    return {
+      autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", colorway: PALETTE,
+      font: { color: colour("--ink"), family: "system-ui, sans-serif", size: 13 },
+      margin: { l: 60, r: 20, t: 20, b: 50 },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
+      showlegend: chart.traces.filter((trace) => trace.showlegend !== false && trace.type !== "heatmap").length > 1,
+      ...more,
+      xaxis: { ...axis, title: { text: chart.x }, ...(xaxis || {}) },
+      yaxis: { ...axis, title: { text: chart.y }, ...(yaxis || {}) },
+    };
+  };
+  // What moves gets a slider below, and a button that plays it.
+  const controls = (picture) => {
+    const shown = { mode: "immediate", transition: { duration: 0 } };
+    const steps = picture.frames.map(({ name }) => ({
+      label: name, method: "animate", args: [[name], { ...shown, frame: { duration: 0, redraw: true } }],
+    }));
+    const play = [null, { ...shown, fromcurrent: true, frame: { duration: picture.milliseconds, redraw: true } }];
+    const pause = [[null], { ...shown, frame: { duration: 0, redraw: false } }];
+    return {
+      margin: { l: 60, r: 20, t: 20, b: 130 },
+      sliders: [{
+        steps, x: 0.12, len: 0.88, pad: { t: 62 }, currentvalue: { prefix: picture.over + " ", xanchor: "left" },
+        ticklen: 0, minorticklen: 0, bgcolor: colour("--code"), bordercolor: colour("--line"), font: { size: steps.length > 12 ? 1 : 11, color: steps.length > 12 ? "rgba(0,0,0,0)" : colour("--soft") },
+      }],
+      updatemenus: [{
+        type: "buttons", direction: "left", x: 0, y: 0, xanchor: "left", yanchor: "top", pad: { t: 68 }, showactive: false,
+        bgcolor: colour("--card"), bordercolor: colour("--line"),
+        buttons: [{ label: "▶", method: "animate", args: play }, { label: "❚❚", method: "animate", args: pause }],
+      }],
+    };
+  };
+  const CONFIG = { displayModeBar: false, responsive: true };
   const charts = () => {
     for (const chart of data.charts || []) {
-      const box = document.getElementById(chart.id);
-      const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"), automargin: true };
-      const layout = {
-        autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", colorway: PALETTE,
-        font: { color: colour("--ink"), family: "system-ui, sans-serif", size: 13 },
-        margin: { l: 60, r: 20, t: 20, b: 50 },
-        legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, showlegend: chart.traces.length > 1,
-        xaxis: { ...axis, title: { text: chart.x }, ...(chart.xaxis || {}) },
-        yaxis: { ...axis, title: { text: chart.y }, ...(chart.yaxis || {}) },
-      };
-      Plotly.react(box, chart.traces, layout, { displayModeBar: false, responsive: true });
+      Plotly.react(document.getElementById(chart.id), chart.traces, axes(chart), CONFIG);
     }
+    (data.pictures || []).forEach((picture, index) => {
+      const box = document.getElementById("picture-" + index);
+      const layout = picture.frames ? { ...axes(picture), ...controls(picture) } : axes(picture);
+      Plotly.newPlot(box, { data: picture.traces, layout, frames: picture.frames || [], config: CONFIG });
+    });
   };
   if (window.Plotly) { charts(); dark.addEventListener("change", charts); }
 

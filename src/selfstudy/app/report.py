@@ -14,15 +14,19 @@ from string import Template
 from typing import Any
 
 from selfstudy.app.charts import charts_of, comparison_chart
-from selfstudy.app.rows import NONE, percent, points, rows
+from selfstudy.app.rows import NONE, difference_text, figure, metric_of, rows
 from selfstudy.app.trees import TREES
 from selfstudy.core.config import flatten
 from selfstudy.core.errors import UsageError
 from selfstudy.core.files import Log, read_json, write_text
+from selfstudy.evaluation.scores import Metric
 
 HERE = Path(__file__).parent
 REPORT = "report.html"
 SAMPLES = "samples.json"
+PICTURES = "pictures.json"
+MOVES = " moving"  # a class of the style sheet
+TOKENS = ("generated_tokens", "scored_tokens")
 
 
 def write_report(directory: Path) -> Path:
@@ -37,6 +41,7 @@ def write_report(directory: Path) -> Path:
     summary = _optional(directory / "summary.json") or {}
     comparison = _optional(directory / "result.json") if (directory / "compare.json").exists() else None
     trees = _optional(directory / TREES) or []
+    pictures = _optional(directory / PICTURES) or []
     charts = (
         [comparison_chart(comparison)]
         if comparison
@@ -45,6 +50,7 @@ def write_report(directory: Path) -> Path:
     sections = [
         _results(summary),
         _comparison(comparison) if comparison else "",
+        _pictures(pictures),
         _charts(charts),
         _trees(trees),
         _samples(_optional(directory / SAMPLES) or []),
@@ -59,8 +65,8 @@ def write_report(directory: Path) -> Path:
         sections="\n".join(filter(None, sections)),
         style=(HERE / "report.css").read_text(encoding="utf-8"),
         script=(HERE / "report.js").read_text(encoding="utf-8"),
-        data=embedded({"charts": charts, "trees": trees}),
-        plotly=_plotly() if charts else "",
+        data=embedded({"charts": charts, "pictures": pictures, "trees": trees}),
+        plotly=_plotly() if charts or pictures else "",
     )
     path = directory / REPORT
     write_text(path, page)
@@ -124,65 +130,88 @@ def _tiles(summary: dict[str, Any]) -> str:
     base = summary.get("base")
     if not base or not after:
         return ""
-    gain = summary.get("gain")
-    within = ""
-    if gain and gain.get("low") is not None:
-        within = f"95 % interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}"
+    metric = metric_of(summary)
     tiles = [
-        (percent(base["accuracy"]), "accuracy before", f"{base.get('count', 0):,} test problems"),
-        (percent(after["accuracy"]), "accuracy after", f"{after.get('count', 0):,} test problems"),
-        (f"{100 * (after['accuracy'] - base['accuracy']):+.1f}", "points gained", within),
+        (
+            figure(row[metric.name], metric.share),
+            f"{metric.name} {when}",
+            f"{row.get('count', 0):,} test items",
+        )
+        for when, row in (("before", base), ("after", after))
     ]
+    tiles.append(_gain_tile(metric, base[metric.name], after[metric.name], summary.get("gain") or {}))
     cells = "".join(
-        f'<div class="tile"><b>{b}</b><span>{name}</span><span>{note}</span></div>' for b, name, note in tiles
+        f'<div class="tile"><b>{b}</b><span>{escape(name)}</span><span>{note}</span></div>'
+        for b, name, note in tiles
     )
     return f'<div class="tiles">{cells}</div>'
+
+
+def _gain_tile(metric: Metric, before: float, after: float, gain: dict[str, Any]) -> tuple[str, str, str]:
+    """Return what was gained, in points where the figure is a share; above 0 is better."""
+    scale, form = (100, "+.1f") if metric.share else (1, "+.4g")
+    gained = before - after if metric.lower_is_better else after - before
+    within = ""
+    if gain.get("low") is not None:
+        within = f"95 % interval {scale * gain['low']:{form}} to {scale * gain['high']:{form}}"
+    what = "points gained" if metric.share else f"less {metric.name}" if metric.lower_is_better else "gained"
+    return f"{scale * gained:{form}}", what, within
 
 
 def _results(summary: dict[str, Any]) -> str:
     found = list(rows(summary))
     if not found:
         return ""
+    metric = metric_of(summary)
+    most = max([row[metric.name] for _, row in found] + [row.get("high") or 0 for _, row in found])
+    scale = 1.0 if metric.share else most or 1.0
+    wrote = any(row.get(unit) for _, row in found for unit in TOKENS)
     body = []
     for name, row in found:
         low, high = row.get("low"), row.get("high")
         count = row.get("count") or 0
-        per = [
-            f"{row.get(kind, 0) / count:,.0f}" if count and row.get(kind) else NONE
-            for kind in ("generated_tokens", "scored_tokens")
-        ]
+        per = [f"{row.get(kind, 0) / count:,.0f}" if count and row.get(kind) else NONE for kind in TOKENS]
+        tokens = f"<td class=n>{per[0]}</td><td class=n>{per[1]}</td>" if wrote else ""
+        within = f"{figure(low, metric.share)} to {figure(high, metric.share)}"
         body.append(
-            f"<tr><td>{escape(name)}</td><td class=n>{percent(row['accuracy'])}</td>"
-            f"<td class=n>{percent(low)} to {percent(high)}</td>"
-            f"<td class=bar>{_bar(row['accuracy'], low, high)}</td>"
-            f"<td class=n>{count:,}</td><td class=n>{per[0]}</td><td class=n>{per[1]}</td></tr>"
+            f"<tr><td>{escape(name)}</td><td class=n>{figure(row[metric.name], metric.share)}</td>"
+            f"<td class=n>{within}</td><td class=bar>{_bar(row[metric.name], low, high, scale)}</td>"
+            f"<td class=n>{count:,}</td>{tokens}</tr>"
         )
+    heads = "<th class=n>tokens written<br>per item</th><th class=n>tokens scored<br>per item</th>"
     head = (
-        "<tr><th></th><th class=n>accuracy</th><th class=n>95 % interval</th><th class=bar></th>"
-        "<th class=n>problems</th>"
-        "<th class=n>tokens written<br>per problem</th><th class=n>tokens scored<br>per problem</th></tr>"
+        f"<tr><th></th><th class=n>{escape(metric.name)}</th><th class=n>95 % interval</th>"
+        f"<th class=bar></th><th class=n>items</th>{heads if wrote else ''}</tr>"
     )
     return _section("Results", f'<div class="scroll"><table>{head}{"".join(body)}</table></div>')
 
 
-def _bar(share: float, low: Any, high: Any) -> str:
+def _bar(value: float, low: Any, high: Any, scale: float) -> str:
+    """Return a bar as long as `value` is of `scale`, with a whisker from `low` to `high`."""
+
+    def share(figure: float) -> float:
+        return 100 * max(0.0, figure) / scale
+
     whisker = ""
     if low is not None and high is not None:
-        whisker = f'<u style="left:{100 * low:.1f}%;width:{100 * (high - low):.1f}%"></u>'
-    return f'<div class="track"><i style="width:{100 * share:.1f}%"></i>{whisker}</div>'
+        whisker = f'<u style="left:{share(low):.1f}%;width:{share(high) - share(low):.1f}%"></u>'
+    return f'<div class="track"><i style="width:{share(value):.1f}%"></i>{whisker}</div>'
 
 
 def _comparison(result: dict[str, Any]) -> str:
-    names = ("accuracy", "95 % over seeds", "seeds")
+    metric = metric_of(result)
+    names = (escape(metric.name), "95 % over seeds", "seeds")
     head = f"<tr><th>method</th>{''.join(f'<th class=n>{name}</th>' for name in names)}</tr>"
     body = "".join(
-        f"<tr><td>{escape(slug)}</td><td class=n>{percent(found['accuracy']['mean'])}</td><td class=n>"
-        f"{percent(found['accuracy']['low'])} to {percent(found['accuracy']['high'])}</td>"
-        f"<td class=n>{found['accuracy']['n']}</td></tr>"
+        f"<tr><td>{escape(slug)}</td><td class=n>{figure(found['over_seeds']['mean'], metric.share)}</td>"
+        f"<td class=n>{figure(found['over_seeds']['low'], metric.share)} to "
+        f"{figure(found['over_seeds']['high'], metric.share)}</td>"
+        f"<td class=n>{found['over_seeds']['n']}</td></tr>"
         for slug, found in result["results"].items()
     )
     pairs = "".join(
-        f"<tr><td>{escape(pair['a'])} &minus; {escape(pair['b'])}</td><td class=n>{points(pair)}</td></tr>"
+        f"<tr><td>{escape(pair['a'])} &minus; {escape(pair['b'])}</td>"
+        f"<td class=n>{difference_text(pair, metric.share)}</td></tr>"
         for pair in result["differences"]
     )
     tables = f"<table>{head}{body}</table><h3>Paired differences</h3><table>{pairs}</table>"
@@ -196,6 +225,16 @@ def _charts(charts: list[dict[str, Any]]) -> str:
         for chart in charts
     )
     return _section("Curves", boxes) if charts else ""
+
+
+def _pictures(pictures: list[dict[str, Any]]) -> str:
+    boxes = "".join(
+        f"<h3>{escape(picture['title'])}</h3>"
+        + (f'<p class="note">{escape(picture["note"])}</p>' if picture["note"] else "")
+        + f'<div class="card"><div class="chart{MOVES * ("frames" in picture)}" id="picture-{i}"></div></div>'
+        for i, picture in enumerate(pictures)
+    )
+    return _section("What happened", boxes) if pictures else ""
 
 
 def _trees(trees: list[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from selfstudy.app.rows import NONE, percent, points, rows
+from selfstudy.app.rows import NONE, difference_text, figure, metric_of, rows
 from selfstudy.core.budget import describe
 
 
@@ -20,24 +20,25 @@ class Output(Console):
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
-    """Print the accuracies of a summary with counts and intervals, the gain, and what was spent."""
+    """Print the figures of a summary with counts and intervals, the gain, and what was spent."""
+    metric = metric_of(summary)
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for heading in ("accuracy", "95 % interval", "problems", "tokens"):
+    for heading in (metric.name, "95 % interval", "items", "tokens"):
         table.add_column(heading, justify="right")
     for name, row in rows(summary):
-        interval = f"{percent(row.get('low'))} to {percent(row.get('high'))}"
+        interval = f"{figure(row.get('low'), metric.share)} to {figure(row.get('high'), metric.share)}"
         tokens = row.get("generated_tokens")
         table.add_row(
             name,
-            percent(row["accuracy"]),
+            figure(row[metric.name], metric.share),
             interval,
             f"{row.get('count', 0):,}",
             f"{tokens:,.0f}" if tokens else NONE,
         )
     console.print(table)
     if summary.get("gain"):
-        console.print(f"gain      {points(summary['gain'])}", highlight=False)
+        console.print(f"gain      {difference_text(summary['gain'], metric.share)}", highlight=False)
     if summary.get("ended_by_budget"):
         unit = summary["ended_by_budget"].replace("_", " ")
         console.print(f"ended     by its budget of {unit}; a new run with a larger one goes further")

@@ -35,6 +35,19 @@ class Entry:
         module, _, name = self.target.partition(":")
         return getattr(importlib.import_module(module), name)
 
+    def default_task(self) -> str:
+        """Return what it works on unless told.
+
+        Raises:
+            UsageError: that is the user's to say.
+        """
+        if not self.task:
+            raise UsageError(
+                f"The method {self.slug!r} needs problems to work on. Name them, such as --task chain100 or "
+                "--task jsonl:mine.jsonl."
+            )
+        return self.task
+
 
 METHODS: dict[str, Entry] = {
     entry.slug: entry
@@ -108,7 +121,8 @@ METHODS: dict[str, Entry] = {
         ),
         Entry(
             slug="scan-and-snap",
-            title="Scan and Snap: Understanding Training Dynamics and Token Composition in 1-layer Transformer",
+            title="Scan and Snap: Understanding Training Dynamics and Token Composition in 1-layer "
+            "Transformer",
             authors="Tian, Wang, Chen, Du",
             year=2023,
             family="mechanisms",

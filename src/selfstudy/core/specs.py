@@ -1,4 +1,4 @@
-"""Things by specification: `name?field=value&field=value`, where the fields are those of a Python function."""
+"""Things by specification, `name?field=value&field=value`: the fields are those of a Python function."""
 
 from __future__ import annotations
 
@@ -57,7 +57,5 @@ def _fields(what: str, name: str, query: str, call: Callable[..., Any]) -> dict[
         try:
             values[field] = _CONVERT[kind](text)
         except (ValueError, KeyError):
-            raise UsageError(
-                f"The field {field}={text} of {what} {name!r} must be {_ASKED[kind]}."
-            ) from None
+            raise UsageError(f"The field {field}={text} of {what} {name!r} must be {_ASKED[kind]}.") from None
     return values

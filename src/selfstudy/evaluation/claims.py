@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from selfstudy.core.errors import MachineError, UsageError, nearest
 from selfstudy.core.files import write_json
@@ -22,7 +23,18 @@ from selfstudy.core.run import Run
 from selfstudy.evaluation.statistics import Difference, paired_bootstrap, paired_interval
 
 Values = dict[str, "float | list[bool]"]
+How = Literal["above", "level"]
 HOLDS, FAILS, UNCLEAR = "holds", "fails", "unclear"
+
+
+class Relation(NamedTuple):
+    """What must be so between two figures, or between one and a number."""
+
+    name: str
+    a: str
+    b: str | float
+    how: How = "above"
+    """"above": a - b is above 0. "level": it cannot be told from 0, which says that a has no advantage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +47,28 @@ class Claim:
         seeds: the seeds it is tested on.
         measure: measures one seed: by contestant, a figure (more is better) or right and wrong by item.
             Figures that no relation names are reported and not judged.
-        relations: (name, a, b): a is better than b.
+        relations: all must hold.
+        share: whether the figures are shares, shown in percent.
     """
 
     name: str
     statement: str
     seeds: Sequence[int]
     measure: Callable[[int, Run], Values]
-    relations: Sequence[tuple[str, str, str]]
+    relations: Sequence[Relation]
+    share: bool = True
 
 
-def verdict(difference: Difference) -> str:
-    """Return 'holds' for an interval above 0, 'fails' for one below or a mean not above 0, else 'unclear'."""
+def verdict(difference: Difference, how: How = "above") -> str:
+    """Return 'holds' for an interval above 0, 'fails' for one below or a mean not above 0, else 'unclear'.
+
+    For "level": 'holds' for an interval that contains 0 (or ends there), 'unclear' where it is infinite, else
+    'fails'.
+    """
+    if how == "level":
+        if math.isinf(difference.high):
+            return UNCLEAR
+        return HOLDS if difference.low <= 0 <= difference.high else FAILS
     if difference.low > 0:
         return HOLDS
     return FAILS if difference.high < 0 or difference.mean <= 0 else UNCLEAR
@@ -86,6 +108,7 @@ def run_claim(
         "relations": relations,
         "seeds": chosen,
         "complete": chosen == list(claim.seeds),
+        "share": claim.share,
         "values": {
             name: [_figure(values[name]) for values in measured.values()]
             for name in next(iter(measured.values()))
@@ -96,7 +119,7 @@ def run_claim(
     }
 
 
-def judge(relation: tuple[str, str, str], measured: Sequence[Values]) -> dict[str, Any]:
+def judge(relation: Relation, measured: Sequence[Values]) -> dict[str, Any]:
     """Return the paired difference of one relation and its verdict, as JSON data.
 
     Pairs are seeds. A single seed with results by item is judged by the bootstrap over its items instead.
@@ -104,27 +127,32 @@ def judge(relation: tuple[str, str, str], measured: Sequence[Values]) -> dict[st
     Raises:
         UsageError: the relation names something that was not measured.
     """
-    name, a, b = relation
+    name, a, b, how = relation
     for contestant in (a, b):
-        if contestant not in measured[0]:
+        if isinstance(contestant, str) and contestant not in measured[0]:
             raise UsageError(
                 f"The relation {name!r} compares {contestant!r}, which is not measured. "
                 f"{nearest(contestant, measured[0])}"
             )
-    first, second = measured[0][a], measured[0][b]
+    first, second = (_value(measured[0], contestant) for contestant in (a, b))
     if len(measured) == 1 and isinstance(first, list) and isinstance(second, list):
         difference, pairs = paired_bootstrap(first, second), "items"
     else:
-        difference = paired_interval([_figure(values[a]) - _figure(values[b]) for values in measured])
+        difference = paired_interval([_figure(values[a]) - _figure(_value(values, b)) for values in measured])
         pairs = "seeds"
     return {
         "name": name,
         "a": a,
         "b": b,
+        "how": how,
         **difference.to_json(),
         "pairs": pairs,
-        "verdict": verdict(difference),
+        "verdict": verdict(difference, how),
     }
+
+
+def _value(values: Values, contestant: str | float) -> float | list[bool]:
+    return values[contestant] if isinstance(contestant, str) else contestant
 
 
 def _figure(value: float | list[bool]) -> float:

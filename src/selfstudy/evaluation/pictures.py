@@ -31,7 +31,8 @@ def picture(
     Args:
         title: above it.
         traces: as made by `line`, `points`, `bars` and `heatmap`, or any plotly traces.
-        x, y: names of the axes.
+        x: name of the axis.
+        y: name of the other.
         note: a sentence or two below the title: what is to be seen.
         layout: more of plotly's layout, such as {"xaxis": {"type": "log"}}.
     """
@@ -56,7 +57,8 @@ def moving_picture(
         frames: (label on the slider, traces); all frames have the same traces in the same order. Give the
             axes a fixed range in `layout`, or the picture jumps.
         over: what the slider goes over, such as "step".
-        x, y: names of the axes.
+        x: name of the axis.
+        y: name of the other.
         note: what is to be seen.
         layout: more of plotly's layout.
         milliseconds: that a frame stays when it is played.
@@ -73,17 +75,31 @@ def moving_picture(
 
 def line(name: str, x: Iterable[Any], y: Iterable[Any], **more: Any) -> Trace:
     """Return a line; `more` is plotly's, such as line={"dash": "dot"}."""
-    return {"type": "scatter", "mode": "lines", "name": name, "x": _plain(x), "y": _plain(y), **more}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": _plain_one(name),
+        "x": _plain(x),
+        "y": _plain(y),
+        **more,
+    }
 
 
 def points(name: str, x: Iterable[Any], y: Iterable[Any], **more: Any) -> Trace:
     """Return separate points."""
-    return {"type": "scatter", "mode": "markers", "name": name, "x": _plain(x), "y": _plain(y), **more}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": _plain_one(name),
+        "x": _plain(x),
+        "y": _plain(y),
+        **more,
+    }
 
 
 def bars(name: str, x: Iterable[Any], y: Iterable[Any], **more: Any) -> Trace:
     """Return bars."""
-    return {"type": "bar", "name": name, "x": _plain(x), "y": _plain(y), **more}
+    return {"type": "bar", "name": _plain_one(name), "x": _plain(x), "y": _plain(y), **more}
 
 
 def heatmap(z: Any, x: Iterable[Any], y: Iterable[Any], **more: Any) -> Trace:
@@ -100,8 +116,12 @@ def band(name: str, x: Iterable[Any], low: Iterable[Any], high: Iterable[Any], c
 
 
 def _plain(values: Iterable[Any]) -> list[Any]:
-    return [_rounded(value.item() if isinstance(value, np.generic) else value) for value in values]
+    return [_plain_one(value) for value in values]
 
 
-def _rounded(value: Any) -> Any:
+def _plain_one(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):
+        # Text reaches plotly as markup: words of a user's file must stay text.
+        return value.replace("&", "&amp;").replace("<", "&lt;")
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

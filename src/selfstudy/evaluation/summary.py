@@ -9,27 +9,8 @@ from selfstudy.core.budget import limits
 from selfstudy.core.files import read_json, write_json
 from selfstudy.core.machine import hardware, versions
 from selfstudy.core.run import Run
-from selfstudy.evaluation.statistics import wilson
 
 SUMMARY = "summary.json"
-
-
-def entry(correct: list[bool], *, generated_tokens: float = 0, scored_tokens: float = 0) -> dict[str, Any]:
-    """Return one row of results: accuracy with its count and Wilson 95 % interval, and what it cost.
-
-    >>> row = entry([True, True, False, True])
-    >>> row["accuracy"], row["count"], round(row["low"], 2), round(row["high"], 2)
-    (0.75, 4, 0.3, 0.95)
-    """
-    low, high = wilson(sum(correct), len(correct))
-    return {
-        "accuracy": sum(correct) / len(correct),
-        "count": len(correct),
-        "low": low,
-        "high": high,
-        "generated_tokens": generated_tokens,
-        "scored_tokens": scored_tokens,
-    }
 
 
 def write_summary(run: Run, results: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +18,7 @@ def write_summary(run: Run, results: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         run: its seed, meter and configuration are recorded.
-        results: JSON data; rows as made by `entry` carry counts and intervals.
+        results: JSON data; rows as made by `Metric.row` carry counts and intervals.
     """
     spent = run.meter.snapshot()
     summary = {

@@ -17,6 +17,7 @@ from typing import Any
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.data.splits import SPLITS, text_key
+from selfstudy.evaluation.scores import ACCURACY
 from selfstudy.signals.verifiers import Verifier
 from selfstudy.tasks.forms import SolutionForm
 
@@ -58,6 +59,11 @@ class Score:
     """Tokens that the solver drew, for all problems together."""
     scored_tokens: float
 
+    @property
+    def values(self) -> tuple[bool, ...]:
+        """The figure of each problem: right or wrong."""
+        return self.correct
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values: tuples become lists."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
@@ -96,6 +102,8 @@ class ReasoningTask:
         dropped: rows of the source that could not be used, by reason.
         meter: where checks and labels are counted.
     """
+
+    metric = ACCURACY
 
     def __init__(
         self,

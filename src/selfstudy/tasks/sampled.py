@@ -1,4 +1,4 @@
-"""Tasks that draw their inputs afresh: training has no end of them, and test items have a stream of their own."""
+"""Tasks that draw their inputs: training has no end of them, and test items have a stream of their own."""
 
 from __future__ import annotations
 
