@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from selfstudy.app.fields import described_fields
-from selfstudy.app.rows import percent
-from selfstudy.app.rows import points as difference
+from selfstudy.app.claiming import SIGNS
+from selfstudy.app.rows import difference_text, figure, percent
 from selfstudy.core.files import read_json
 from selfstudy.core.index import METHODS
-from selfstudy.evaluation.statistics import share_interval
+from selfstudy.evaluation.statistics import paired_interval, share_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = "claims/results/mawps-gemma-3-270m.json"
@@ -161,7 +161,12 @@ def claims_text(slug: str, claims: list[Claim]) -> str:
 
 def _claim_text(claim: Claim) -> str:
     relations = [
-        (f"{one['a']} > {one['b']}", difference(one), f"{one['n']} {one['pairs']}", f"**{one['verdict']}**")
+        (
+            f"{_plain(one['a'])} {SIGNS[one['how']]} {_plain(str(one['b']))}",
+            difference_text(one, claim["share"]),
+            f"{one['n']} {one['pairs']}",
+            f"**{one['verdict']}**",
+        )
         for one in claim["relations"]
     ]
     made, versions = claim["hardware"], claim["versions"]
@@ -169,24 +174,28 @@ def _claim_text(claim: Claim) -> str:
         f"**{claim['name']}: {claim['verdict']}.** {claim['statement']}\n\n"
         + table(("relation", "paired difference (95 % interval)", "pairs", "verdict"), relations)
         + "\n"
-        + _figures(claim["values"])
+        + _figures(claim["values"], claim["share"])
         + f"\n{len(claim['seeds'])} seeds, {claim['minutes']:.0f} minutes on {made['cores']} cores "
         f"({made['cpu']}), torch {versions['torch']}, transformers {versions['transformers']}.\n"
     )
 
 
-def _figures(values: dict[str, list[float]]) -> str:
-    """Return the mean of every contestant with its interval over seeds, and the tokens it took."""
+def _figures(values: dict[str, list[float]], share: bool) -> str:
+    """Return the mean of every contestant with its interval over seeds, and the tokens it took, if any."""
+    interval = share_interval if share else paired_interval
+    wrote = any(name.endswith(" tokens") for name in values)
     rows = []
     for name, seeds in values.items():
         if name.endswith(" tokens"):
             continue
-        within = share_interval(seeds)
-        low, high = (percent(bound) if len(seeds) > 1 else "\u2013" for bound in (within.low, within.high))
-        tokens = [_tokens(values, f"{name}{kind} tokens") for kind in ("", " value")]
-        rows.append((_plain(name), percent(within.mean), f"{low} to {high}", *tokens))
-    heads = ("contestant", "accuracy", "95 % over seeds", "generated tokens", "value tokens")
-    return table(heads, rows, 4)
+        within = interval(seeds)
+        several = len(seeds) > 1
+        low, high = (figure(bound if several else None, share) for bound in (within.low, within.high))
+        tokens = [_tokens(values, f"{name}{kind} tokens") for kind in ("", " value")] if wrote else []
+        rows.append((_plain(name), figure(within.mean, share), f"{low} to {high}", *tokens))
+    if wrote:
+        return table(("contestant", "accuracy", "95 % over seeds", "generated tokens", "value tokens"), rows, 4)
+    return table(("measured", "mean", "95 % over seeds"), rows, 2)
 
 
 def _tokens(values: dict[str, list[float]], name: str) -> str:
@@ -194,7 +203,7 @@ def _tokens(values: dict[str, list[float]], name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.replace("*", "\\*")
+    return name.replace("*", "\\*").replace("|", "\\|")
 
 
 # Accuracy against tokens.

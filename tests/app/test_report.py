@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import pytest
 
 from selfstudy.app.report import write_report
 from selfstudy.app.trees import forest_nodes
-from selfstudy.evaluation.scores import ACCURACY
+from selfstudy.evaluation.pictures import bars, line, moving_picture, picture
+from selfstudy.evaluation.scores import ACCURACY, Metric
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&<!--\u2028"
 
@@ -24,12 +27,14 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.links: list[str] = []
+        self.classes: list[str] = []
         self.data: Any = None
         self._in_data = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.classes += (dict(attributes).get("class") or "").split()
         self.links += [value or "" for name, value in attributes if name in ("src", "href")]
         self._in_data = tag == "script" and ("id", "data") in attributes
 
@@ -103,6 +108,61 @@ def test_what_a_model_wrote_stays_text(run: Path) -> None:
     assert "<img src=x" not in text and "onerror=alert(1)&gt;" in text
     names = [trace["name"] for chart in page.data["charts"] for trace in chart["traces"]]
     assert all("<" not in name for name in names), "plotly reads names as markup"
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path) -> Path:
+    """A run that is judged by a loss, and left pictures."""
+    loss = Metric(name="squared error", lower_is_better=True)
+    frames = [(f"{HOSTILE}{step}", [bars(HOSTILE, [HOSTILE], [step])]) for step in range(3)]
+    still = picture(HOSTILE, [line("a", [0, 1], [0, 1])], note=HOSTILE)
+    files = {
+        "run.json": {"method": "m", "task": "t", "model": "n", "seed": 0},
+        "summary.json": {
+            "metric": loss.to_json(),
+            "base": loss.row([0.3, 0.5]),
+            "trained": loss.row([0.1, 0.2]),
+            "gain": {"mean": 0.25, "low": 0.2, "high": 0.3, "n": 2},
+            "metrics": {"the best": loss.row([0.1, 0.1]), "cosine": 0.99},
+        },
+        "pictures.json": [still, moving_picture("Moves", frames, over="step")],
+    }
+    for name, value in files.items():
+        (tmp_path / name).write_text(json.dumps(value))
+    return tmp_path
+
+
+def test_a_loss_is_shown_as_one(laboratory: Path) -> None:
+    """Oracle: the means by hand; no percent, no columns of tokens, bars as long as the largest of them."""
+    text = re.sub(r"<script>.*?</script>", "", write_report(laboratory).read_text(), flags=re.DOTALL)
+    assert re.findall(r'tile"><b>(.*?)</b><span>(.*?)</span>', text) == [
+        ("0.4", "squared error before"),
+        ("0.15", "squared error after"),
+        ("+0.25", "less squared error"),
+    ]
+    table = text[text.index("<h2>Results") : text.index("<h2>What happened")]
+    assert re.findall(r"<td>(.*?)</td>", table) == ["base model", "trained model", "the best"]
+    assert "tokens" not in table and " %</td>" not in table
+    high = json.loads((laboratory / "summary.json").read_text())["base"]["high"]
+    assert f'width:{100 * 0.4 / high:.1f}%"></i>' in table
+
+
+def test_pictures_are_drawn_in_a_browser(laboratory: Path) -> None:
+    """Oracle: the elements that plotly makes in a real browser, under the page's own security policy."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    page = write_report(laboratory)
+    quiet = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--virtual-time-budget=8000")  # fmt: skip
+    command = [browser, "--headless", "--no-sandbox", *quiet, f"--user-data-dir={laboratory / 'profile'}"]
+    done = subprocess.run(
+        [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    seen = Page(done.stdout)
+    assert seen.classes.count("js-plotly-plot") == 2
+    assert seen.classes.count("slider-container") == 1 and seen.classes.count("updatemenu-button") == 2
+    assert "img" not in seen.tags and "alert" not in "".join(seen.tags)
 
 
 def test_sections_without_data_are_left_out(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from selfstudy.core.budget import Budget
 from selfstudy.core.machine import cores
 from selfstudy.core.run import Run
-from selfstudy.evaluation.statistics import wilson
 from selfstudy.evaluation.scores import ACCURACY
+from selfstudy.evaluation.statistics import wilson
 from selfstudy.evaluation.summary import read_summary, write_summary
 
 

@@ -18,7 +18,7 @@
       autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", colorway: PALETTE,
       font: { color: colour("--ink"), family: "system-ui, sans-serif", size: 13 },
       margin: { l: 60, r: 20, t: 20, b: 50 },
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", traceorder: "normal" },
       showlegend: chart.traces.filter((trace) => trace.showlegend !== false && trace.type !== "heatmap").length > 1,
       ...more,
       xaxis: { ...axis, title: { text: chart.x }, ...(xaxis || {}) },
@@ -36,7 +36,7 @@
     return {
       margin: { l: 60, r: 20, t: 20, b: 130 },
       sliders: [{
-        steps, x: 0.12, len: 0.88, pad: { t: 62 }, currentvalue: { prefix: picture.over + " ", xanchor: "left" },
+        steps, x: 0.12, len: 0.88, pad: { t: 62 }, currentvalue: { prefix: picture.over + " ", xanchor: "left", font: { size: 13, color: colour("--ink") } },
         ticklen: 0, minorticklen: 0, bgcolor: colour("--code"), bordercolor: colour("--line"), font: { size: steps.length > 12 ? 1 : 11, color: steps.length > 12 ? "rgba(0,0,0,0)" : colour("--soft") },
       }],
       updatemenus: [{

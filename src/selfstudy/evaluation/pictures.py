@@ -36,7 +36,13 @@ def picture(
         note: a sentence or two below the title: what is to be seen.
         layout: more of plotly's layout, such as {"xaxis": {"type": "log"}}.
     """
-    return {"title": title, "note": note, "x": x, "y": y, "traces": list(traces), "layout": layout or {}}
+    layout = dict(layout or {})
+    for trace in traces:
+        for axis in ("x", "y") if trace["type"] == "heatmap" else ():
+            if any(isinstance(value, str) for value in trace[axis]):
+                # Else plotly takes "16", "32" for numbers, and draws cells of unequal size.
+                layout[f"{axis}axis"] = {"type": "category", **layout.get(f"{axis}axis", {})}
+    return {"title": title, "note": note, "x": x, "y": y, "traces": list(traces), "layout": layout}
 
 
 def moving_picture(
@@ -109,7 +115,7 @@ def heatmap(z: Any, x: Iterable[Any], y: Iterable[Any], **more: Any) -> Trace:
 
 def band(name: str, x: Iterable[Any], low: Iterable[Any], high: Iterable[Any], colour: str) -> list[Trace]:
     """Return two traces that fill what lies between `low` and `high`."""
-    shared = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": name}
+    shared = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     x = list(x)
     fill = {"fill": "tonexty", "fillcolor": colour}
     return [line(name, x, low, **shared), line(name, x, high, **shared, **fill)]
