@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 # Files whose every message to users is explained in own-data.md.
 SPEAKING = (
+    "core/specs.py",
     "data/readers.py",
     "models/language/loading.py",
     "models/language/model.py",
@@ -96,7 +97,8 @@ def result(**values: list[float]) -> dict[str, Any]:
         "name": "R1-search",
         "statement": "S.",
         "verdict": "holds",
-        "relations": [{**relation, "pairs": "seeds", "verdict": "holds"}],
+        "relations": [{**relation, "how": "above", "pairs": "seeds", "verdict": "holds"}],
+        "share": True,
         "seeds": [0, 1],
         "values": values,
         "minutes": 3.4,
@@ -151,6 +153,19 @@ def test_generated_parts_of_recorded_results(generate: ModuleType, records: Call
     assert "One greedy solution has 10.0 % at 97 tokens." in made["tokens.md"]
     drawn = ElementTree.fromstring(made["tokens.svg"])
     assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == 4, "a point for each way and budget"
+
+
+def test_generated_parts_of_figures_that_are_no_shares(
+    generate: ModuleType, records: Callable[..., Path]
+) -> None:
+    """Oracle: means by hand; no percent, no points, no columns of tokens, a relation to a number."""
+    claim = result(**{"MCTS*": [0.25, 0.75]})
+    claim["share"] = False
+    claim["relations"][0] |= {"b": 0.99, "how": "level"}
+    text = generate.pages(records(claim))["claims-rest-mcts.md"]
+    assert "| MCTS\\* = 0.99 | +0.1 (+0.05 to +0.15) |" in text
+    assert "| measured | mean | 95 % over seeds |" in text and "| MCTS\\* | 0.5 |" in text
+    assert "points" not in text and "tokens" not in text
 
 
 def test_generated_parts_without_results(generate: ModuleType, tmp_path: Path) -> None:
