@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -103,6 +103,11 @@ class Cram(Method):
 class Idle(Cram):
     """Learns nothing."""
 
+    def trial(self, task: Any, model: Any) -> tuple[Callable[[], object], int]:
+        return lambda: self.tried.append(model), 50
+
+    tried: ClassVar[list[Any]] = []
+
     def learn(self, share: float, r: int, run: Run) -> float:
         run.meter.charge(generated_tokens=1000)
         return share + 0.01 * run.seed
@@ -116,7 +121,7 @@ for _class in (Skill, Cram, Idle, Pace):
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Put the method in the index, and work in an empty directory."""
     monkeypatch.setitem(sys.modules, "selfstudy.fake", sys.modules[__name__])
-    for slug, name in (("cram", "Cram"), ("idle", "Idle")):
+    for slug, name, own in (("cram", "Cram", {}), ("idle", "Idle", {"task": "exam", "model": "skill"})):
         entry = Entry(
             slug=slug,
             title="T",
@@ -126,6 +131,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             needs="n",
             gives="g",
             target=f"selfstudy.fake:{name}",
+            **own,
         )
         monkeypatch.setitem(METHODS, slug, entry)
     monkeypatch.setattr(selfstudy, "task", lambda spec: Exam())

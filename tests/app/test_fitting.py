@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,24 @@ def test_fit_leaves_everything_behind(command) -> None:
     assert "60.0 %" in said.out and "+20.0 points" in said.out
     for word in ("parameters", "2,000 generated tokens", "writes", "budget"):
         assert word in said.out
+
+
+def test_a_method_may_have_a_task_and_a_model_of_its_own(command) -> None:
+    """Oracle: the index's entry; what the user names goes before it."""
+    assert command("fit", "idle", "--out", "own").code == 0
+    assert (read("own/run.json")["task"], read("own/run.json")["model"]) == ("exam", "skill")
+    assert command("fit", "idle", "--task", "test", "--model", "other", "--out", "named").code == 0
+    assert (read("named/run.json")["task"], read("named/run.json")["model"]) == ("test", "other")
+    selfstudy.fit("idle", out="python")
+    assert read("python/run.json") == read("own/run.json")
+
+
+def test_a_trial_step_is_timed(command) -> None:
+    """Oracle: two calls, one to warm up, and the number of steps that the method says."""
+    sys.modules["selfstudy.fake"].Idle.tried.clear()
+    said = command("fit", "idle", "--dry-run")
+    assert "a step in a trial, 50 of them: 0 s" in said.out
+    assert len(sys.modules["selfstudy.fake"].Idle.tried) == 2
 
 
 def test_fields_by_file_and_option(command) -> None:
