@@ -1,0 +1,264 @@
+"""One layer of attention and its decoder, as two matrices over pairs of tokens.
+
+Tian, Wang, Chen, Du 2023, arXiv 2305.16380. The model of the analysis has no embeddings and no positions:
+`Z[l, m]` is the attention logit of key token l under query token m, and `Y[n, l]` what token l says for
+next token n.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from selfstudy.core.errors import UsageError
+from selfstudy.models.small import SmallModel
+
+LARGEST = 20_000  # tokens of a vocabulary whose matrices are kept whole: 1.6 GB each in float32
+HIDDEN = torch.finfo(torch.float32).min  # score of a key that a query may not see
+
+
+class Pairs(nn.Module):
+    """A matrix W over pairs of tokens, whole or as a product.
+
+    Args:
+        size: M; W is [M, M].
+        width: inner size of `W = post @ pre`; 0 keeps W whole.
+        spread: standard deviation of first weights; at 0 W starts as zero.
+        generator: draws them.
+    """
+
+    def __init__(self, size: int, width: int, spread: float, generator: torch.Generator) -> None:
+        super().__init__()
+
+        def draw(*shape: int, scale: float) -> nn.Parameter:
+            return nn.Parameter(scale * torch.randn(*shape, generator=generator))
+
+        if width:
+            self.post = draw(size, width, scale=spread)
+            # Columns of length 1 on average: a step then moves the product as it would move a whole W.
+            self.pre = draw(width, size, scale=1 / math.sqrt(width))
+        else:
+            self.whole = draw(size, size, scale=spread)
+        self.factored = bool(width)
+
+    def matrix(self) -> torch.Tensor:
+        """Return W [M, M]."""
+        return self.post @ self.pre if self.factored else self.whole
+
+    def columns(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the columns of W that `tokens` [n] name, [M, n]."""
+        return self.post @ self.pre[:, tokens] if self.factored else self.whole[:, tokens]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return W x for x [..., M]."""
+        return F.linear(F.linear(x, self.pre), self.post) if self.factored else F.linear(x, self.whole)
+
+    def of_tokens(self, keys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+        """Return W[key, query] for tokens: keys [B, K], queries [B, Q]; the result is [B, Q, K]."""
+        if self.factored:
+            return F.embedding(queries, self.pre.T) @ F.embedding(keys, self.post).mT
+        rows = F.embedding(queries, self.whole.T)  # [B, Q, M]
+        return rows.gather(2, keys[:, None].expand(-1, queries.shape[1], -1))
+
+    def of_vectors(self, keys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+        """Return key^T W query: keys [B, K, M], queries [B, Q, M]; the result is [B, Q, K]."""
+        if self.factored:
+            return F.linear(queries, self.pre) @ (keys @ self.post).mT
+        return F.linear(queries, self.whole) @ keys.mT
+
+
+class Block(nn.Module):
+    """Attention and decoder: `u = normalised sum of attended tokens`, out = Y u."""
+
+    def __init__(
+        self, size: int, width: int, spread: float, residual: bool, normalize: bool, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.attention = Pairs(size, width, spread, generator)
+        self.decoder = Pairs(size, width, spread, generator)
+        self.size, self.residual, self.normalize = size, residual, normalize
+
+    def decode(self, bag: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """Return Y u from what was attended and the query's own vector, both [B, Q, M]."""
+        bag = bag + own if self.residual else bag
+        return self.decoder(F.normalize(bag, dim=-1) if self.normalize else bag)
+
+
+class AttentionDecoder(SmallModel):
+    """The attention layer of Tian et al. (2023), without positions and embeddings.
+
+        a = softmax over keys t of Z[x_t, x_q],  u = sum of a_t e(x_t),  u <- u / |u|,  logits = Y u
+
+    Args:
+        vocabulary: M, tokens.
+        width: inner size of `Y = Y_post Y_pre` and `Z = Z_post Z_pre`; 0 keeps both whole.
+        layers: blocks, with a ReLU between them; more than one needs `residual` or `include_query`.
+        residual: the query's own token is added to u before it is normalised.
+        include_query: the query is a key of its own.
+        normalize: u has length 1; stands for the layer norm. Without it the decoder's rate changes with
+            the sparsity of attention.
+        spread: standard deviation of first weights; at 0 all attention is uniform and all logits are 0.
+        seed: names the first weights.
+
+    Raises:
+        UsageError: a size below its least, or matrices too large to be kept whole.
+    """
+
+    kind: ClassVar[str] = "attention-decoder"
+
+    def __init__(
+        self,
+        *,
+        vocabulary: int = 34,
+        width: int = 0,
+        layers: int = 1,
+        residual: bool = False,
+        include_query: bool = False,
+        normalize: bool = True,
+        spread: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        _check(vocabulary, width, layers, residual or include_query, spread)
+        super().__init__(
+            vocabulary=vocabulary,
+            width=width,
+            layers=layers,
+            residual=residual,
+            include_query=include_query,
+            normalize=normalize,
+            spread=spread,
+            seed=seed,
+        )
+        self.vocabulary, self.include_query = vocabulary, include_query
+        generator = self.generator()
+        self.blocks = nn.ModuleList(
+            Block(vocabulary, width, spread, residual, normalize, generator) for _ in range(layers)
+        )
+
+    @property
+    def attention(self) -> Pairs:
+        """Z of the first layer."""
+        return self._first.attention
+
+    @property
+    def decoder(self) -> Pairs:
+        """Y of the first layer."""
+        return self._first.decoder
+
+    @property
+    def _first(self) -> Block:
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        return block
+
+    def weigh(self, tokens: torch.Tensor, queries: int = 1) -> torch.Tensor:
+        """Return the first layer's attention of the last `queries` positions, [B, queries, T].
+
+        Args:
+            tokens: [B, T] of ids.
+            queries: how many.
+
+        Raises:
+            UsageError: a query would have no key.
+        """
+        self._require_keys(tokens, queries)
+        scores = self.attention.of_tokens(tokens, tokens[:, -queries:])
+        return self._softmax(scores)
+
+    def forward(self, tokens: torch.Tensor, queries: int = 1) -> torch.Tensor:
+        """Return the logits of the token after each of the last `queries` positions, [B, queries, M].
+
+        Args:
+            tokens: [B, T] of ids.
+            queries: how many.
+
+        Raises:
+            UsageError: a query would have no key.
+        """
+        self._require_keys(tokens, queries)
+        # Lower layers are needed wherever a higher one looks.
+        needed = queries if len(self.blocks) == 1 else tokens.shape[1]
+        asked = tokens[:, -needed:]
+        weights = self._softmax(self.attention.of_tokens(tokens, asked))  # [B, Q, T]
+        bag = weights.new_zeros(*asked.shape, self.vocabulary)
+        bag = bag.scatter_add(2, tokens[:, None].expand_as(weights), weights)
+        x = self._first.decode(bag, _one_hot(asked, bag) if self._first.residual else bag)
+        for block in self.blocks[1:]:
+            x = F.relu(x)
+            x = block.decode(self._softmax(block.attention.of_vectors(x, x)) @ x, x)  # type: ignore[union-attr]
+        return x[:, -queries:]
+
+    def _softmax(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return attention [B, Q, T] over the keys before each query; all 0 where there is none."""
+        queries, keys = scores.shape[1:]
+        places = torch.arange(keys, device=scores.device)
+        last = places[-queries:, None] + (1 if self.include_query else 0)
+        seen = places < last
+        return scores.masked_fill(~seen, HIDDEN).softmax(-1) * seen
+
+    def _require_keys(self, tokens: torch.Tensor, queries: int) -> None:
+        length = tokens.shape[1]
+        most = length if self.include_query else length - 1
+        if not 1 <= queries <= most:
+            raise UsageError(
+                f"Sequences of {length} tokens have {max(most, 0)} places with a token to attend to, but "
+                f"{queries} are asked for. Give longer sequences, or a model with include_query=true."
+            )
+
+
+def require_decoder(model: Any, task: Any) -> None:
+    """Refuse a model that cannot work on `task`, which has a `name` and a `vocabulary`.
+
+    Raises:
+        UsageError: it is of another kind, or of another vocabulary; says which one fits.
+    """
+    size = task.vocabulary
+    fits = f"attention-decoder?vocabulary={size}" + ("&width=64" if size > 1000 else "")
+    if not isinstance(model, AttentionDecoder):
+        what = getattr(model, "name", type(model).__name__)
+        raise UsageError(f"The task {task.name!r} needs a model of tokens, not {what!r}: --model {fits!r}.")
+    if model.vocabulary != size:
+        raise UsageError(
+            f"The model has a vocabulary of {model.vocabulary} tokens, the task {task.name!r} one of {size}. "
+            f"Both must be the same: --model {fits!r}."
+        )
+
+
+def losses(model: AttentionDecoder, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of each target, in nats.
+
+    Args:
+        model: predicts.
+        tokens: [B, T] of ids.
+        targets: [B, Q], the tokens after the last Q positions.
+    """
+    logits = model(tokens, targets.shape[1])
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+
+
+def _one_hot(tokens: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(like).scatter(2, tokens[..., None], 1.0)
+
+
+def _check(vocabulary: int, width: int, layers: int, defined: bool, spread: float) -> None:
+    if vocabulary < 2 or width < 0 or layers < 1:
+        raise UsageError(
+            f"An attention-decoder needs a vocabulary of at least 2, a width of at least 0 and a layer; "
+            f"given: vocabulary={vocabulary}, width={width}, layers={layers}."
+        )
+    if vocabulary > LARGEST and not width:
+        raise UsageError(
+            f"Matrices of {vocabulary} x {vocabulary} weights are too large to be kept whole (at most "
+            f"{LARGEST} tokens). Give a width, such as width=200."
+        )
+    if layers > 1 and not defined:
+        raise UsageError(
+            f"With layers={layers} the first position needs something to hand on: give residual=true or "
+            "include_query=true."
+        )
+    if not math.isfinite(spread) or spread < 0:
+        raise UsageError(f"spread is {spread}; it must be 0 or more.")
