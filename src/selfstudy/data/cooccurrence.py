@@ -43,8 +43,8 @@ class Cooccurrence:
         shapes = {len(self.last), len(self.next), len(p), len(self.common)}
         if p.ndim != 2 or len(p) == 0 or len(shapes) != 1 or self.common.shape != p.shape:
             raise DataError(
-                f"A table of K classes over M tokens needs last [K], next [K], probabilities [K, M] and common "
-                f"[K, M]; given: {self.last.shape}, {self.next.shape}, {p.shape}, {self.common.shape}."
+                "A table of K classes over M tokens needs last [K], next [K], probabilities [K, M] and "
+                f"common [K, M]; given: {self.last.shape}, {self.next.shape}, {p.shape}, {self.common.shape}."
             )
         if not np.isfinite(p).all() or (p < 0).any() or not np.allclose(p.sum(1), 1):
             raise DataError("Each row of probabilities must be finite, at least 0, and sum to 1.")

@@ -57,11 +57,19 @@ class Pairs(nn.Module):
         """Return W x for x [..., M]."""
         return F.linear(F.linear(x, self.pre), self.post) if self.factored else F.linear(x, self.whole)
 
+    def rows(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return what stands for tokens [B, T] in the sums that `finish` completes, [B, T, width or M]."""
+        return F.embedding(tokens, self.pre.T if self.factored else self.whole.T)
+
+    def finish(self, x: torch.Tensor) -> torch.Tensor:
+        """Return W e for x, the same sum of `rows` as e is of one-hot tokens."""
+        return F.linear(x, self.post) if self.factored else x
+
     def of_tokens(self, keys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
         """Return W[key, query] for tokens: keys [B, K], queries [B, Q]; the result is [B, Q, K]."""
+        rows = self.rows(queries)
         if self.factored:
-            return F.embedding(queries, self.pre.T) @ F.embedding(keys, self.post).mT
-        rows = F.embedding(queries, self.whole.T)  # [B, Q, M]
+            return rows @ F.embedding(keys, self.post).mT
         return rows.gather(2, keys[:, None].expand(-1, queries.shape[1], -1))
 
     def of_vectors(self, keys: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
@@ -72,20 +80,12 @@ class Pairs(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and decoder: `u = normalised sum of attended tokens`, out = Y u."""
+    """Z and Y of a layer: what is attended, and what is said about it."""
 
-    def __init__(
-        self, size: int, width: int, spread: float, residual: bool, normalize: bool, generator: torch.Generator
-    ) -> None:
+    def __init__(self, size: int, width: int, spread: float, generator: torch.Generator) -> None:
         super().__init__()
         self.attention = Pairs(size, width, spread, generator)
         self.decoder = Pairs(size, width, spread, generator)
-        self.size, self.residual, self.normalize = size, residual, normalize
-
-    def decode(self, bag: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """Return Y u from what was attended and the query's own vector, both [B, Q, M]."""
-        bag = bag + own if self.residual else bag
-        return self.decoder(F.normalize(bag, dim=-1) if self.normalize else bag)
 
 
 class AttentionDecoder(SmallModel):
@@ -133,11 +133,10 @@ class AttentionDecoder(SmallModel):
             spread=spread,
             seed=seed,
         )
-        self.vocabulary, self.include_query = vocabulary, include_query
+        self.vocabulary, self.normalize = vocabulary, normalize
+        self.residual, self.include_query = residual, include_query
         generator = self.generator()
-        self.blocks = nn.ModuleList(
-            Block(vocabulary, width, spread, residual, normalize, generator) for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(Block(vocabulary, width, spread, generator) for _ in range(layers))
 
     @property
     def attention(self) -> Pairs:
@@ -181,23 +180,32 @@ class AttentionDecoder(SmallModel):
         """
         self._require_keys(tokens, queries)
         # Lower layers are needed wherever a higher one looks.
-        needed = queries if len(self.blocks) == 1 else tokens.shape[1]
-        asked = tokens[:, -needed:]
-        weights = self._softmax(self.attention.of_tokens(tokens, asked))  # [B, Q, T]
-        bag = weights.new_zeros(*asked.shape, self.vocabulary)
-        bag = bag.scatter_add(2, tokens[:, None].expand_as(weights), weights)
-        x = self._first.decode(bag, _one_hot(asked, bag) if self._first.residual else bag)
+        asked = tokens[:, -queries:] if len(self.blocks) == 1 else tokens
+        weights = self._mixed(self.attention.of_tokens(tokens, asked))  # [B, Q, T]
+        # Y of the sum is the sum of Y's columns: nothing of size M a key is ever multiplied by a matrix.
+        said = weights @ self.decoder.rows(tokens)
+        if self.normalize:
+            bag = weights.new_zeros(*asked.shape, self.vocabulary)
+            bag = bag.scatter_add(2, tokens[:, None].expand_as(weights), weights)
+            said = said / bag.norm(dim=-1, keepdim=True)
+        x = self.decoder.finish(said)
         for block in self.blocks[1:]:
             x = F.relu(x)
-            x = block.decode(self._softmax(block.attention.of_vectors(x, x)) @ x, x)  # type: ignore[union-attr]
+            u = self._mixed(block.attention.of_vectors(x, x)) @ x  # type: ignore[operator,union-attr]
+            x = block.decoder(F.normalize(u, dim=-1) if self.normalize else u)  # type: ignore[operator]
         return x[:, -queries:]
+
+    def _mixed(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return by how much each query takes each position in, [B, Q, T]."""
+        weights = self._softmax(scores)
+        queries, length = weights.shape[1:]
+        return weights + torch.eye(length, device=weights.device)[-queries:] if self.residual else weights
 
     def _softmax(self, scores: torch.Tensor) -> torch.Tensor:
         """Return attention [B, Q, T] over the keys before each query; all 0 where there is none."""
-        queries, keys = scores.shape[1:]
-        places = torch.arange(keys, device=scores.device)
-        last = places[-queries:, None] + (1 if self.include_query else 0)
-        seen = places < last
+        queries, length = scores.shape[1:]
+        places = torch.arange(length, device=scores.device)
+        seen = places < places[-queries:, None] + (1 if self.include_query else 0)
         return scores.masked_fill(~seen, HIDDEN).softmax(-1) * seen
 
     def _require_keys(self, tokens: torch.Tensor, queries: int) -> None:
@@ -238,10 +246,6 @@ def losses(model: AttentionDecoder, tokens: torch.Tensor, targets: torch.Tensor)
     """
     logits = model(tokens, targets.shape[1])
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-
-
-def _one_hot(tokens: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return torch.zeros_like(like).scatter(2, tokens[..., None], 1.0)
 
 
 def _check(vocabulary: int, width: int, layers: int, defined: bool, spread: float) -> None:
