@@ -78,7 +78,8 @@ def synthetic(
     """Return the table of the paper's experiments.
 
     Common tokens have weight 1 in every class; each class has tokens of its own with weights spaced evenly
-    from `least` to `most`. Ids: last tokens, next tokens, common ones, then the classes' own.
+    from `least` to `most`. Tokens: last ones m1, m2, ..., next ones n1, ..., common ones c1, ..., and such as
+    d2.7, the seventh of those that come with n2 alone.
 
     >>> table = synthetic()
     >>> table.vocabulary, round(float(table.probabilities[0] @ table.common[0]), 3)
@@ -109,11 +110,15 @@ def synthetic(
     places = start + common + np.arange(classes * own).reshape(classes, own)
     np.put_along_axis(weights, places, np.linspace(least, most, own)[None], axis=1)
     shared = (weights > 0).sum(0) > 1
+    named = (("m", last), ("n", classes), ("c", common))
+    words = [f"{letter}{i + 1}" for letter, count in named for i in range(count)]
+    words += [f"d{k + 1}.{i + 1}" for k in range(classes) for i in range(own)]
     return Cooccurrence(
         last=np.repeat(np.arange(last), next),
         next=last + np.arange(classes),
         probabilities=weights / weights.sum(1, keepdims=True),
         common=np.broadcast_to(shared, weights.shape) & (weights > 0),
+        words=tuple(words),
     )
 
 

@@ -84,7 +84,7 @@ def order_correlation(values: np.ndarray, table: Cooccurrence) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def freeze_step(steps: Sequence[int], masses: Sequence[float], tolerance: float = FROZEN) -> int:
+def freeze_step(steps: Sequence[float], masses: Sequence[float], tolerance: float = FROZEN) -> int:
     """Return the first of `steps` after which the mass stays within `tolerance` of what it is there.
 
     >>> freeze_step([0, 10, 20, 30], [0.6, 0.42, 0.405, 0.404], 0.02)

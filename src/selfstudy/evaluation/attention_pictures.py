@@ -46,7 +46,7 @@ def attention_pictures(
 
 
 def _class(table: Cooccurrence, k: int) -> str:
-    return f"last {table.word(int(table.last[k]))!r}, next {table.word(int(table.next[k]))!r}"
+    return f"last {table.word(int(table.last[k]))}, next {table.word(int(table.next[k]))}"
 
 
 def _most(table: Cooccurrence, k: int, which: np.ndarray, count: int) -> np.ndarray:
@@ -187,7 +187,7 @@ def _entropies(runs: Runs, figures: dict[str, Any]) -> Picture:
         x="step",
         y="entropy of c (nats)",
         note="Each line is a training, named by the rates of attention and decoder and by their ratio. On "
-        f"the held-out sequences themselves the entropy of attention ends at {figures['attention entropy']:.3f}; "
+        f"held-out sequences the entropy of attention itself ends at {figures['attention entropy']:.3f}; "
         f"uniform attention has {figures['attention entropy if uniform']:.3f}.",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class CooccurrenceTask(SampledTask):
         """Return `size` training sequences."""
         return draw(self.table, size, self.context, rng)
 
-    def measure(self, model: object, split: str, count: int) -> Sequence[float]:
+    def measure(self, model: Any, split: str, count: int) -> Sequence[float]:
         """Return the cross-entropy of each of `count` sequences, in nats."""
         require_decoder(model, self)
         return mean_losses(model, draw(self.table, count, self.context, generator("cooccurrence", split)))
@@ -59,7 +60,7 @@ class CooccurrenceTask(SampledTask):
         return draw(self.table, count, self.context, generator("cooccurrence", "validation"))
 
 
-def mean_losses(model: object, sequences: Sequences) -> Sequence[float]:
+def mean_losses(model: Any, sequences: Sequences) -> Sequence[float]:
     """Return the mean cross-entropy of each sequence, in nats."""
     with torch.no_grad():
         chunks = zip(*(part.split(_CHUNK) for part in sequences), strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -85,16 +86,17 @@ class NextWordsTask(SampledTask):
         ids = self.splits["train"]
         return windows(ids, self.window, rng.integers(len(ids) - self.window, size=size))
 
-    def measure(self, model: object, split: str, count: int) -> Sequence[float]:
+    def measure(self, model: Any, split: str, count: int) -> Sequence[float]:
         """Return the mean cross-entropy of each of the first `count` windows of a split, in nats a word."""
         require_decoder(model, self)
-        return mean_losses(model, self._first(split, count))
+        return mean_losses(model, self.windows_of(split, count))
 
     def held_out(self, count: int) -> Sequences:
         """Return the first `count` windows of the validation split, or as many as there are."""
-        return self._first("validation", count)
+        return self.windows_of("validation", count)
 
-    def _first(self, split: str, count: int) -> Sequences:
+    def windows_of(self, split: str, count: int) -> Sequences:
+        """Return the first `count` windows of a split, one after the other, or as many as there are."""
         ids = self.splits[split]
         count = min(count, (len(ids) - 1) // self.window)
         return windows(ids, self.window, self.window * np.arange(count))

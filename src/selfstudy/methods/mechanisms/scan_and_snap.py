@@ -18,10 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
+from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
@@ -117,7 +119,7 @@ class ScanAndSnap(Method):
             for i, other in enumerate(self.swept())
         ]
         probe = task.held_out(self.probe)
-        figures = dynamics.figures(task.table, probe.tokens.shape[1], probe.targets.shape[1])
+        figures: dict[str, Any] = dynamics.figures(task.table, probe.tokens.shape[1], probe.targets.shape[1])
         runs = [(s.attention_rate, s.decoder_rate, found.trace) for s, found in [(self, dynamics), *others]]
         if others:
             figures["sweep"] = [
@@ -133,7 +135,7 @@ class ScanAndSnap(Method):
         optimizer = self._optimizer(model)
         queries = probe.targets.shape[1]
         recorded = set(np.linspace(0, self.steps, self.records + 1).round().astype(int).tolist())
-        state = {"model": model, "optimizer": optimizer, "trace": trace}
+        state: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "trace": trace}
         for step in run.steps(self.steps, state=state, desc="train", cost={"samples": self.batch}):
             if step in recorded:
                 trace.record(model, task.table, probe.tokens, queries)
