@@ -10,6 +10,8 @@ from selfstudy.core.specs import make
 NAMES = {
     "linear-attention": "selfstudy.models.in_context.linear_attention:LinearSelfAttention",
     "bilinear-attention": "selfstudy.models.in_context.linear_attention:BilinearAttention",
+    "embedded-attention": "selfstudy.models.in_context.embedded:EmbeddedAttention",
+    "paired-tokens": "selfstudy.models.in_context.paired_tokens:PairedTokens",
     "sequence-transformer": "selfstudy.models.in_context.sequences:SequenceTransformer",
     "sequence-lstm": "selfstudy.models.in_context.sequences:SequenceLstm",
     "attention-decoder": "selfstudy.models.attention_decoder:AttentionDecoder",
