@@ -53,7 +53,9 @@ class CooccurrenceTask(SampledTask):
     def measure(self, model: Any, split: str, count: int) -> Sequence[float]:
         """Return the cross-entropy of each of `count` sequences, in nats."""
         require_decoder(model, self)
-        return mean_losses(model, draw(self.table, count, self.context, generator("cooccurrence", split)))
+        # All are drawn, so that a smaller evaluation is the beginning of a larger one.
+        drawn = draw(self.table, self.items, self.context, generator("cooccurrence", split))
+        return mean_losses(model, Sequences(*(part[:count] for part in drawn)))
 
     def held_out(self, count: int) -> Sequences:
         """Return `count` sequences of the validation stream."""

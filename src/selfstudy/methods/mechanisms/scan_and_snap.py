@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from selfstudy.core.checkpoint import Stateful
-from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.cooccurrence import Sequences
@@ -155,11 +155,6 @@ class ScanAndSnap(Method):
         self, model: AttentionDecoder, optimizer: torch.optim.SGD, sequences: Sequences, step: int
     ) -> float:
         loss = losses(model, *sequences).mean()
-        if not torch.isfinite(loss):
-            raise DataError(
-                f"The loss is not finite at step {step}, with attention_rate={self.attention_rate:g} and "
-                f"decoder_rate={self.decoder_rate:g}. Take lower rates, or clip the gradient."
-            )
         optimizer.zero_grad()
         loss.backward()
         if self.clip:
@@ -167,4 +162,9 @@ class ScanAndSnap(Method):
         for group, rate in zip(optimizer.param_groups, (self.attention_rate, self.decoder_rate), strict=True):
             group["lr"] = rate * self.decay ** (step / self.steps)
         optimizer.step()
+        if not all(torch.isfinite(value).all() for value in (loss, *model.parameters())):
+            raise UsageError(
+                f"Loss or weights are not finite after step {step}. The rates are attention_rate="
+                f"{self.attention_rate:g} and decoder_rate={self.decoder_rate:g}: take lower ones, or set clip."
+            )
         return float(loss.detach())
