@@ -23,6 +23,7 @@ from selfstudy.models.language.sampling import Completion, TorchSampler
 from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_solver
 from selfstudy.signals.verifiers import verifier
 from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, draw, fill_splits
+from selfstudy.tasks.cooccurrence import CooccurrenceTask
 from selfstudy.tasks.reasoning import Item, ReasoningTask
 
 
@@ -242,6 +243,35 @@ SMALLEST: dict[str, Smallest] = {
         learning_temperature=1.0,  # its own judgement moves greedy answers too little to be seen in seconds
         refused=({"samples": 1}, {"temperature": 0.0}, {"judge": "coin"}),
         needs_truth=False,
+    ),
+    "scan-and-snap": Smallest(
+        fields={
+            "steps": 6,
+            "batch": 4,
+            "records": 3,
+            "probe": 4,
+            "sweep_ratios": [1.0, 5.0],
+        },
+        learning={"steps": 60, "batch": 32},
+        refused=(
+            {"steps": 0},
+            {"attention_rate": 0.0},
+            {"decoder_rate": -1.0},
+            {"momentum": 1.0},
+            {"clip": 0.0},
+            {"sweep_ratios": [0.0]},
+            {"batch": "many"},
+        ),
+        needs_truth=False,
+        learning_task="cooccurrence?common=3&own=3&context=16&items=64",
+        family=Laboratory(
+            task="cooccurrence?common=3&own=3&context=16&items=16",
+            model="attention-decoder?vocabulary=13",
+            drawn=(CooccurrenceTask, "batch", lambda task, size, rng: size),
+            misfitting=("attention-decoder?vocabulary=34", "vocabulary"),
+            unknown=(("--task", "cooccurence"), ("--model", "attention-decodr")),
+            least_gain=1.0,
+        ),
     ),
 }
 

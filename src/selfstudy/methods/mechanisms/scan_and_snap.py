@@ -165,6 +165,6 @@ class ScanAndSnap(Method):
         if not all(torch.isfinite(value).all() for value in (loss, *model.parameters())):
             raise UsageError(
                 f"Loss or weights are not finite after step {step}. The rates are attention_rate="
-                f"{self.attention_rate:g} and decoder_rate={self.decoder_rate:g}: take lower ones, or set clip."
+                f"{self.attention_rate:g} and decoder_rate={self.decoder_rate:g}: lower them, or set clip."
             )
         return float(loss.detach())
