@@ -56,8 +56,8 @@ class Regression:
         context: n, examples in a problem.
         inputs: "uniform" in (-scale/2, scale/2)^d; "gaussian", N(0, covariance); "normal", "exponential" or
             "laplace", each divided by the Frobenius norm of the context's inputs and multiplied by `scale`.
-        scale: of all but gaussian inputs.
-        covariance: Λ [d, d] of gaussian inputs, or of rows; None is the identity.
+        scale: of all but gaussian inputs; a factor on rows.
+        covariance: Λ [d, d] of gaussian inputs, or of rows at scale 1; None is the identity.
         responses: a name in `RESPONSES`, or "column", the targets of `rows`.
         prior: of the weights of linear responses: "identity", N(0, I), or "inverse", N(0, Λ^-1).
         weight_scale: a factor on the responses.
@@ -117,7 +117,8 @@ class Regression:
     @property
     def moments(self) -> np.ndarray:
         """Λ = E[x x^T] as asked for: the covariance, or the identity."""
-        return np.eye(self.dimensions) if self.covariance is None else np.asarray(self.covariance, float)
+        matrix = np.eye(self.dimensions) if self.covariance is None else np.asarray(self.covariance, float)
+        return matrix if self.rows is None else self.scale**2 * matrix
 
     def draw(self, size: int, rng: np.random.Generator) -> Batch:
         """Return `size` problems; what is corrupted is drawn last, so that all else stays the same."""
@@ -125,7 +126,7 @@ class Regression:
             x, y = self._inputs(size, rng), None
         else:
             chosen = distinct(len(self.rows.features), size, self.context + 1, rng)
-            x = self.rows.features[chosen]
+            x = self.scale * self.rows.features[chosen]
             y = self.rows.targets[chosen] if self.responses == "column" else None  # type: ignore[index]
         if y is None:
             y = RESPONSES[self.responses](self, x, rng)
@@ -221,6 +222,6 @@ def check_covariance(covariance: np.ndarray, dimensions: int, *, inverted: bool 
         )
     if inverted and values[-1] / values[0] > WORST_CONDITION:
         raise UsageError(
-            f"The prior 'inverse' inverts the covariance, whose condition is {values[-1] / values[0]:.2g}; at "
-            f"most {WORST_CONDITION:.0g} is possible. Take prior=identity, or leave out inputs."
+            f"The prior 'inverse' inverts the covariance, whose condition is {values[-1] / values[0]:.2g}; "
+            f"at most {WORST_CONDITION:.0g} is possible. Take prior=identity, or leave out inputs."
         )

@@ -1,4 +1,4 @@
-"""Tables as a source of regression problems: numeric columns, split by row, standardised by the training rows."""
+"""Tables as a source of regression problems: numeric columns, rows split by hash, standardised."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def read_table(source: str, target: str = "", columns: Sequence[str] = ()) -> Ta
     train = places == "train"
     if not all((places == split).any() for split in SPLITS):
         raise DataError(
-            f"The table {source} has {len(x)} rows, too few for rows of training, validation and test (70, 10 "
-            "and 20 %). Give a larger table."
+            f"The table {source} has {len(x)} rows, too few for rows of training, validation and test (70, "
+            "10 and 20 %). Give a larger table."
         )
     x = _standardised(x, train)
     y = _standardised(y[:, None], train)[:, 0] if y is not None else None
@@ -95,7 +95,7 @@ def _file(source: str) -> tuple[list[str], dict[str, Sequence[Any]]]:
 
 
 def _is_numeric(cells: Sequence[Any]) -> bool:
-    """Tell whether the first cell that is not empty is a number; a fault further down is an error, not a text."""
+    """Tell whether the first cell that is not empty is a number; a fault further down is an error."""
     for cell in cells:
         if isinstance(cell, str | int | float | None):
             text = plain_text(cell)
@@ -112,8 +112,8 @@ def _numbers(source: str, name: str, cells: Sequence[Any]) -> np.ndarray:
         number = _number(cell) if isinstance(cell, str | int | float) else None
         if number is None or not math.isfinite(number):
             raise DataError(
-                f"Row {i} of {source} has {cell!r} in the column {name!r}, which is no finite number. Fill it in, "
-                "take the row out, or name other columns."
+                f"Row {i} of {source} has {cell!r} in the column {name!r}, which is no finite number. Fill "
+                "it in, take the row out, or name other columns."
             )
         numbers.append(number)
     return np.array(numbers)

@@ -81,10 +81,11 @@ def products(model: LinearSelfAttention) -> Products:
     heads = model.query.shape[1]
     if not can_average(model):
         raise UsageError(
-            "Weights can be averaged only for single heads without softmax and layer norm: there a layer is "
-            "told by two products up to one factor. With more heads they may be permuted and mixed, and with a "
-            f"softmax or a norm the factor is not free. This model has heads={heads}, softmax={model.softmax}, "
-            f"layer_norm={model.norm is not None}. Compare predictions and sensitivities instead."
+            "Weights can be averaged only for single heads without softmax and layer norm: there a layer "
+            "is told by two products up to one factor. With more heads they may be permuted and mixed, and "
+            "with a softmax or a norm the factor is not free. This model has "
+            f"heads={heads}, softmax={model.softmax}, layer_norm={model.norm is not None}. "
+            "Compare predictions and sensitivities instead."
         )
     with torch.no_grad():
         qk, vp = (product[:, 0] for product in model.products())

@@ -17,7 +17,8 @@ from selfstudy.evaluation.alignment import (
 )
 from selfstudy.evaluation.pictures import Picture
 from selfstudy.learning.in_context import Trajectory
-from selfstudy.models.in_context.linear_attention import LinearSelfAttention, gd_attention
+from selfstudy.models.in_context.descent_weights import gd_attention
+from selfstudy.models.in_context.linear_attention import LinearSelfAttention
 from selfstudy.models.in_context.predictors import descent_path
 
 ERROR = "squared error"
@@ -43,7 +44,7 @@ def descent_pictures(
             [(str(step), target, predictions(one, batch)) for step, one in models],
             over="step",
             against=first,
-            note="Each point is a held-out problem; a model that is this reference has all points on the diagonal.",
+            note="Each point is a held-out problem; on the diagonal the model is this reference.",
         ),
         draw.curves(
             "Sensitivities during training",
@@ -76,7 +77,7 @@ def descent_pictures(
 def layer_pictures(
     model: LinearSelfAttention, models: list[tuple[int, Any]], found: dict[str, float], batch: Batch
 ) -> list[Picture]:
-    """Return predictions layer by layer, the products of weights, and what lies between them and the construction."""
+    """Return predictions by layer, products of weights, and what lies between them and the construction."""
     learned = model.layerwise(batch.context, batch.query).detach()
     explicit = descent_path(
         batch.context, batch.query, found["GD++ step"], model.layers, found["GD++ curvature"]
@@ -103,7 +104,7 @@ def layer_pictures(
                 f"{name}, the product of two weights",
                 [(step, product[i][0]) for step, product in frames],
                 aim[i][0],
-                note="Only the products of weights matter, up to a factor from one to the other, which is fixed here.",
+                note="Only products of weights matter, up to a factor between them, which is fixed here.",
             )
         )
     shares = [i / 20 for i in range(21)]

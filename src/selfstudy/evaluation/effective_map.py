@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +12,7 @@ from selfstudy.evaluation.alignment import predictions
 from selfstudy.models.in_context.predictors import preconditioned
 
 
-@dataclass(frozen=True, slots=True)
-class EffectiveMap:
+class EffectiveMap(NamedTuple):
     """f = Σ_i [y_i x_i^T G x_q + y_i² s·x_q + Σ_h (p_h·x_i)(x_i^T A_h x_q)] of one layer with H heads.
 
     Only the first term is a step of (preconditioned) gradient descent; the others are spurious. Mahankali,
@@ -45,11 +43,12 @@ def effective_map(model: Any, batch: Batch) -> EffectiveMap:
     """
     with torch.no_grad():
         u, m = model.bilinear()
-    p, c = u[:, :-1], u[:, -1]
-    inner, a = m[:, :-1], m[:, -1]
-    matrix = torch.einsum("h,hij->ij", c, inner) + p.mT @ a
+        p, c = u[:, :-1], u[:, -1]
+        inner, a = m[:, :-1], m[:, -1]
+        matrix = torch.einsum("h,hij->ij", c, inner) + p.mT @ a
+        square = c @ a
     output = predictions(model, batch)
     spurious = output - predictions(preconditioned(matrix), batch)
     power = float(output.square().mean())
     share = float(spurious.square().mean()) / power if power > 0 else 0.0
-    return EffectiveMap(matrix, p, a, c @ a, share)
+    return EffectiveMap(matrix, p, a, square, share)

@@ -1,8 +1,8 @@
 """The best that one layer of linear attention can do in context, in closed form, and other exact references.
 
 All steps are on the sum of squared errors and all risks are mean squared errors E (ŷ - y)², without a half
-(Mahankali, Hashimoto and Ma 2023, arXiv 2307.03576). In the words of von Oswald et al. 2022 (arXiv 2212.07677),
-whose step is on the mean over N examples and whose loss has a half: η = N · step and loss = risk / 2.
+(Mahankali, Hashimoto and Ma 2023, arXiv 2307.03576). von Oswald et al. 2022 (arXiv 2212.07677) step on the
+mean over N examples and halve the loss: η = N · step and loss = risk / 2.
 """
 
 from __future__ import annotations
@@ -11,14 +11,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from scipy import optimize
-from torch import Tensor
 
 from selfstudy.core.errors import UsageError
-from selfstudy.data.regression import Batch, Regression, check_covariance
-
-DIVERGED = 1e30  # a risk that is not finite, for searches that compare
+from selfstudy.data.regression import Regression, check_covariance
 
 
 class Optimum(NamedTuple):
@@ -97,7 +92,7 @@ def optimal_preconditioner(
 
 
 def optimal_risk(context: int, covariance: np.ndarray, noise: float = 0.0, prior: str = "identity") -> float:
-    """Return the risk of `optimal_preconditioner`: σ² + tr Λ Λ_w - n tr(Λ² Γ* Λ_w), Λ_w the prior's covariance.
+    """Return the risk of `optimal_preconditioner`: σ² + tr Λ Λ_w - n tr(Λ² Γ* Λ_w), Λ_w the prior's.
 
     >>> round(optimal_risk(20, np.eye(5), 0.5), 6)
     1.440476
@@ -120,8 +115,8 @@ def _gaussian(context: int, covariance: np.ndarray, noise: float, prior: str) ->
 def relu_optimum(context: int, dimensions: int, noise: float = 0.0, weight_scale: float = 1.0) -> Optimum:
     """Return the best step for x ~ N(0, I) and random two-layer ReLU networks: 1 / (n + 2d + 3 + 4σ²).
 
-    From the covariance of their outputs, K(x, x') = |x||x'| (sin θ + (π - θ) cos θ) / 2π: E K(x, x') x·x' = d/4
-    and E K(x, x)|x|² = d (d + 2)/2, for any number of hidden units.
+    From the covariance of their outputs, K(x, x') = |x||x'| (sin θ + (π - θ) cos θ) / 2π, with
+    E K(x, x') x·x' = d/4 and E K(x, x)|x|² = d (d + 2)/2, for any number of hidden units.
     """
     _check(context, noise)
     n, d, sigma2 = context, dimensions, (noise / weight_scale) ** 2
@@ -131,10 +126,10 @@ def relu_optimum(context: int, dimensions: int, noise: float = 0.0, weight_scale
 
 
 def one_layer_optimum(problems: Regression) -> Optimum | None:
-    """Return the best one-layer predictor of a distribution of problems, or None where no closed form is known.
+    """Return the best one-layer predictor of a distribution of problems, or None without a closed form.
 
-    For rows of a table with linear responses it is that of Gaussian inputs with the rows' covariance, which is
-    close but not exact.
+    For rows of a table with linear responses it is that of Gaussian inputs with the rows' covariance, which
+    is close but not exact.
     """
     n, d, noise, scale = problems.context, problems.dimensions, problems.noise, problems.weight_scale
     if problems.corrupted or problems.responses in ("sine", "column"):
@@ -160,67 +155,9 @@ def one_layer_optimum(problems: Regression) -> Optimum | None:
     return None
 
 
-class Spectra(NamedTuple):
-    """Problems in the eigenvectors of their own Σ_i x_i x_i^T, in which descent acts number by number."""
-
-    values: Tensor  # [B, d]
-    slope: Tensor  # X^T y, [B, d]
-    query: Tensor  # [B, d]
-    answer: Tensor  # [B]
-
-    def risk(self, step: float, steps: int, curvature: float = 0.0) -> float:
-        """Return the mean squared error of gradient descent, or GD++ where the curvature is not 0."""
-        values, slope, query = self.values, self.slope, self.query
-        predicted = torch.zeros_like(self.answer)
-        for _ in range(steps):
-            predicted = predicted + step * (slope * query).sum(-1)
-            moved = 1 - curvature * values
-            slope = moved * (1 - step * values) * slope
-            query, values = moved * query, moved**2 * values
-        risk = float(((predicted - self.answer) ** 2).mean())
-        return risk if math.isfinite(risk) else DIVERGED
-
-
-def spectra(batch: Batch) -> Spectra:
-    """Return the problems of `batch` in their eigenvectors."""
-    x, y = (part.double() for part in batch.context)
-    values, vectors = torch.linalg.eigh(x.mT @ x)
-    slope = vectors.mT @ (x.mT @ y[..., None])
-    query = vectors.mT @ batch.query.double()[..., None]
-    return Spectra(values.clamp_min(0), slope[..., 0], query[..., 0], batch.answer.double())
-
-
-def best_descent(batch: Batch, steps: int) -> float:
-    """Return the step s with which `steps` steps of gradient descent do best on `batch` (Brent's search)."""
-    problems = spectra(batch)
-    # Beyond 2 / λ descent diverges on a problem; its mean over problems cannot be far above the mean of these.
-    limit = 4 / float(problems.values[:, -1].mean())
-    found = optimize.minimize_scalar(
-        lambda step: problems.risk(step, steps),
-        bounds=(0, limit),
-        method="bounded",
-        options={"xatol": 1e-6 * limit},
-    )
-    return float(found.x)
-
-
-def best_curved_descent(batch: Batch, steps: int) -> tuple[float, float]:
-    """Return the step s and the curvature γ with which `steps` steps of GD++ do best (Nelder and Mead's search)."""
-    step = best_descent(batch, steps)
-    if steps == 1:
-        return step, 0.0  # inputs moved after the only step change nothing
-    problems = spectra(batch)
-    found = optimize.minimize(
-        lambda point: problems.risk(step * point[0], steps, step * point[1]),
-        np.array([1.0, 0.1]),
-        method="Nelder-Mead",
-        options={"xatol": 1e-4, "fatol": 1e-7, "maxiter": 300},
-    )
-    return float(step * found.x[0]), float(step * found.x[1])
-
-
 def _check(context: int, noise: float) -> None:
     if context < 1 or not 0 <= noise < math.inf:
         raise UsageError(
-            f"The closed forms need n of at least 1, not {context}, and σ of 0 or more, not {noise:g}."
+            f"The closed forms need a context of at least 1, not {context}, and a noise of 0 or more, "
+            f"not {noise:g}."
         )

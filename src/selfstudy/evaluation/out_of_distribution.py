@@ -43,14 +43,15 @@ def departures(
         "weight scale": along("weight_scale", WEIGHT_SCALES, problems.weight_scale),
         "corrupted targets": along("corrupted", range(problems.context + 1)),
     }
-    if problems.rows is None and problems.inputs != "gaussian":
+    if problems.rows is not None or problems.inputs != "gaussian":
         found["range of inputs"] = along("scale", RANGES, problems.scale)
+    if problems.rows is None and problems.inputs != "gaussian":
         found["kind of inputs"] = along("inputs", dict.fromkeys([problems.inputs, *NORMALISED]))
     return found
 
 
 def repeated(model: LinearSelfAttention, step: float, batch: Batch) -> Curves:
-    """Return the squared errors as one layer is applied again and again, damped, beside gradient descent's."""
+    """Return the squared errors as one layer is applied again and again, damped, beside descent's."""
     learned = model.repeated(*batch[:2], TIMES, DAMPING).detach()
     descent = descent_path(*batch[:2], DAMPING * step, TIMES)
 

@@ -85,8 +85,9 @@ def curves(
     of: str,
     note: str,
     log: bool = False,
+    log_x: bool = False,
 ) -> Picture:
-    """Return one line for each name over `x`: the model blue, gradient descent orange, GD++ green, others grey."""
+    """Return one line for each name over `x`: the model blue, descent orange, GD++ green, others grey."""
     known = {"the model": MODEL, "gradient descent": DESCENT, "GD++": CURVED}
     traces = [
         line(
@@ -97,7 +98,9 @@ def curves(
         )
         for name, y in by_name.items()
     ]
-    return picture(title, traces, x=over, y=of, note=note, layout={"yaxis": {"type": "log"}} if log else {})
+    kind = {"type": "log"}
+    layout = {**({"yaxis": kind} if log else {}), **({"xaxis": kind} if log_x else {})}
+    return picture(title, traces, x=over, y=of, note=note, layout=layout)
 
 
 def matrix_frames(title: str, frames: Sequence[tuple[str, Tensor]], target: Tensor, *, note: str) -> Picture:

@@ -17,7 +17,8 @@ def within(
     Args:
         name: of the figure.
         value: as measured.
-        least, most: its bounds; one or both.
+        least: it must not be below.
+        most: it must not be above.
     """
     bounds = {"at_least": least, "at_most": most}
     holds = math.isfinite(value) and (least is None or value >= least) and (most is None or value <= most)

@@ -1,4 +1,4 @@
-"""Training a model to regress in context: fresh problems at every step, Adam, and the weights along the way."""
+"""Training a model to regress in context: fresh problems at every step, and the weights along the way."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def train_in_context(
 ) -> Trajectory:
     """Train a copy of `model` on fresh problems of every step.
 
-    The gradient is that of half the squared error; the log has the squared error. Ends early, with the weights
-    so far, where the budget ends.
+    The gradient is that of half the squared error; the log has the squared error. Ends early, with the
+    weights so far, where the budget ends.
 
     Args:
         model: (context, query) -> predictions, a torch module with `copy`.
@@ -156,9 +156,9 @@ def train_in_context(
         norm = update(optimizer, settings.rate(step), settings.clip)
         if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
             raise UsageError(
-                f"At step {step} of {name!r} the loss ({float(loss.detach()):g}) or its gradient ({norm:g}) is not "
-                "finite. Deep models with shared weights blow up where activations are not cut: give the model "
-                "clip=10. Else lower the learning rate, or check the scale of the inputs."
+                f"At step {step} of {name!r} the loss ({float(loss.detach()):g}) or its gradient ({norm:g}) is "
+                "not finite. Deep models with shared weights blow up where activations are not cut: give the "
+                "model clip=10. Else lower the learning rate, or check the scale of the inputs."
             )
         if step % logged == 0:
             run.log(part=name, step=step, loss=float(loss.detach()), norm=norm)

@@ -20,6 +20,7 @@ from selfstudy.data.regression_tables import read_table
 from selfstudy.data.splits import SPLITS
 from selfstudy.evaluation.alignment import squared_errors
 from selfstudy.evaluation.scores import Metric
+from selfstudy.models.in_context.parts import check_width
 from selfstudy.tasks.sampled import SampledTask
 
 SQUARED_ERROR = Metric(name="squared error", lower_is_better=True)
@@ -102,19 +103,19 @@ def in_context_regression(
     """Make the task.
 
     Args:
-        inputs: "uniform", "gaussian", or "normal", "exponential", "laplace" normalised by their Frobenius norm.
+        inputs: "uniform", "gaussian", or "normal", "exponential", "laplace", scaled by norm.
         dimensions: d, of an input; with a table it is the number of its feature columns.
         context: n, examples in a problem.
-        range: uniform inputs are within plus or minus half of it; normalised ones are multiplied by it.
+        range: uniform inputs are within plus or minus half of it; a factor on others.
         covariance: variances of gaussian inputs, "4,2,1,0.5,0.25"; the identity where empty.
-        responses: "linear", "relu", "absolute", "sine", or "column", the table's target; where empty, "column"
-            if `target` is given, else "linear".
+        responses: "linear", "relu", "absolute", "sine", or "column", the table's target; where empty "column"
+            if there is a `target`, else "linear".
         prior: of linear weights: "identity" or "inverse" (of the covariance).
         weight_scale: a factor on the responses.
         noise: σ, added to every answer.
         hidden: units of the random networks of "relu".
         corrupted: targets of each context that are replaced by noise.
-        table: a .csv, .parquet or .jsonl file whose rows are sampled as inputs, or "diabetes" (scikit-learn's).
+        table: a .csv, .parquet or .jsonl file whose rows are sampled as inputs, or scikit-learn's "diabetes".
             Rows are split by hash; features are standardised by the training rows.
         target: the table's column that is the answer (standardised); it is no feature.
         columns: feature columns, "a,b,c"; all numeric ones but the target where empty.
@@ -169,3 +170,24 @@ def _diagonal(text: str) -> np.ndarray | None:
         raise UsageError(
             f"covariance={text} must be variances with commas, such as 4,2,1,0.5,0.25."
         ) from None
+
+
+def require_regressor(task: Any, model: Any) -> None:
+    """Refuse a task or a model that is none of regression in context, or does not fit the other.
+
+    Raises:
+        UsageError: says which, with both widths.
+    """
+    if not isinstance(task, InContextRegression):
+        raise UsageError(
+            f"This method needs regression in context, not the task {getattr(task, 'name', task)!r}: "
+            "--task in-context-regression."
+        )
+    if not hasattr(model, "descent_steps"):
+        raise UsageError(
+            f"This method needs a model that regresses in context, not {getattr(model, 'name', model)!r}: "
+            "--model linear-attention, bilinear-attention, embedded-attention or paired-tokens."
+        )
+    check_width(model.dimensions, task.problems.dimensions)
+    if hasattr(model, "check_room"):
+        model.check_room(task.problems.context)

@@ -1,20 +1,20 @@
 """In-context learning by gradient descent: train linear self-attention, compare it with explicit descent.
 
 von Oswald, Niklasson, Randazzo, Sacramento, Mordvintsev, Zhmoginov and Vladymyrov 2022, "Transformers Learn
-In-Context by Gradient Descent", arXiv 2212.07677. A layer of linear self-attention can take a step of gradient
-descent on the examples in its context. Here it is trained without being told so, and then compared with the
-step: what it predicts, how it reacts to the query, its weights, and away from its training problems. Pick it to
-watch or unit-test learning in context. `one-step-gd` asks the other question, how far such a layer is from the best
-possible one, for Gaussian inputs of any covariance, with noise and non-linear responses.
+In-Context by Gradient Descent", arXiv 2212.07677. A layer of linear self-attention can take a step of
+gradient descent on the examples in its context. Here it is trained without being told so, and then compared
+with the step: what it predicts, how it reacts to the query, its weights, and away from its training problems. Pick it
+to watch or unit-test learning in context. `one-step-gd` asks the other question, how far such a layer is from
+the best possible one, for Gaussian inputs of any covariance, with noise and non-linear responses.
 
 Deviations from the paper and its program:
 - The error is the squared one, without the paper's half; gradients are of half of it, as there.
-- Steps are on the sum over the context: η on the mean is N times as large. Both are reported.
-- The best step of plain descent comes from its closed form where there is one, else from a search by Brent's
-  method; step and curvature of GD++ from Nelder and Mead's search. The program scans 250 steps and trains GD++.
-- One layer is trained for 2,000 steps and not 5,000; the loss is level after 1,000.
-- With sine responses both networks of features start from weights of the usual size and not from tiny ones.
-- Tables of a user, or scikit-learn's diabetes, take the place of what the paper samples.
+- Steps are on the sum over the context: η, on the mean, is n times as large. Both are reported.
+- The best step of plain descent comes from its closed form where there is one, else from Brent's search, step
+  and curvature of GD++ from Nelder and Mead's. The program scans 250 steps, and trains GD++.
+- One layer is trained for 2,000 steps and not 5,000; its loss is level by then.
+- With sine responses the features start from weights of the usual size, and inputs alone are embedded.
+- A user's table, or scikit-learn's diabetes, can take the place of what the paper samples.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.regression import Batch, Predictor
 from selfstudy.evaluation.alignment import alignment, can_average, interpolate, squared_errors
 from selfstudy.evaluation.descent_pictures import descent_pictures
-from selfstudy.evaluation.in_context_optimum import best_curved_descent, best_descent, one_layer_optimum
+from selfstudy.evaluation.descent_search import best_curved_descent, best_descent
+from selfstudy.evaluation.in_context_optimum import one_layer_optimum
 from selfstudy.evaluation.out_of_distribution import Curves, departures, repeated
 from selfstudy.evaluation.tolerances import within
 from selfstudy.learning.in_context import ContextTraining, step_cost, train_in_context
 from selfstudy.learning.loops import check_positive
+from selfstudy.models.in_context.descent_weights import gd_attention
 from selfstudy.models.in_context.embedded import EmbeddedAttention, FeatureDescent
-from selfstudy.models.in_context.linear_attention import DEEP, LinearSelfAttention, check_width, gd_attention
+from selfstudy.models.in_context.linear_attention import LinearSelfAttention
 from selfstudy.models.in_context.paired_tokens import PairedTokens
+from selfstudy.models.in_context.parts import DEEP
 from selfstudy.models.in_context.predictors import gradient_descent, zero
-from selfstudy.tasks.regression import SQUARED_ERROR, InContextRegression
+from selfstudy.tasks.regression import SQUARED_ERROR, InContextRegression, require_regressor
 
 MODEL, DESCENT, FEATURES = "the model", "gradient descent", "descent on learned features"
 GAP = 0.02  # of the error above that of gradient descent, for one layer
@@ -46,7 +48,7 @@ COSINE = 0.99
 
 @dataclass(frozen=True, kw_only=True)
 class IclGd(Method):
-    """Train a model on regression in context and measure how close to gradient descent it comes (von Oswald 2022)."""
+    """Train a model to regress in context, measure how near it is to gradient descent (von Oswald 2022)."""
 
     steps: int | None = None
     """Training steps; None is 2,000 for one layer and 5,000 for more."""
@@ -84,7 +86,7 @@ class IclGd(Method):
         return {unit: settings.steps * amount for unit, amount in one.items()}
 
     def fit(self, task: InContextRegression, model: Any, run: Run) -> Fit:
-        """Train a copy of `model` on the task's problems, and compare it with gradient descent on held-out ones."""
+        """Train a copy of `model` on the task's problems, and compare it with descent on held-out ones."""
         require_regressor(task, model)
         settings, context = self.training(model), task.problems.context
         path = run.stage("train", lambda: train_in_context(model, task.batch, settings, context, run))
@@ -129,29 +131,8 @@ class IclGd(Method):
         return curves
 
 
-def require_regressor(task: Any, model: Any) -> None:
-    """Refuse a task or a model that is none of regression in context, or does not fit the other.
-
-    Raises:
-        UsageError: says which, with both widths.
-    """
-    if not isinstance(task, InContextRegression):
-        raise UsageError(
-            f"This method needs regression in context, not the task {getattr(task, 'name', task)!r}: "
-            "--task in-context-regression."
-        )
-    if not hasattr(model, "descent_steps"):
-        raise UsageError(
-            f"This method needs a model that regresses in context, not {getattr(model, 'name', model)!r}: "
-            "--model linear-attention, bilinear-attention, embedded-attention or paired-tokens."
-        )
-    check_width(model.dimensions, task.problems.dimensions)
-    if hasattr(model, "check_room"):
-        model.check_room(task.problems.context)
-
-
 def best_steps(task: InContextRegression, steps: int, problems: int) -> dict[str, float]:
-    """Return the best step of plain descent, and the best step and curvature of GD++, with that many steps."""
+    """Return the best step of plain descent, and the best step and curvature of GD++, for so many steps."""
     tuning = task.held_out("validation", problems, stream="tuning")
     best = one_layer_optimum(task.problems) if steps == 1 and task.problems.inputs == "uniform" else None
     step = best.step if best and best.exact else best_descent(tuning, steps)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from selfstudy.core.errors import UsageError
 from selfstudy.data.regression import Context
-from selfstudy.models.in_context.linear_attention import LinearSelfAttention, check_width
+from selfstudy.models.in_context.linear_attention import LinearSelfAttention
+from selfstudy.models.in_context.parts import check_width
 from selfstudy.models.in_context.predictors import gradient_descent
 from selfstudy.models.small import SmallModel
 
@@ -21,7 +22,7 @@ WIDENING = 4  # of the MLP's hidden layer
 
 
 class Features(nn.Module):
-    """φ(x) = h + W_2 gelu(W_1 h) with h = W_0 x, biases left out of the notation: [..., d] -> [..., width]."""
+    """φ(x) = h + W_2 gelu(W_1 h) with h = W_0 x, all with biases: [..., d] -> [..., width]."""
 
     def __init__(self, dimensions: int, width: int, stream: torch.Generator) -> None:
         super().__init__()

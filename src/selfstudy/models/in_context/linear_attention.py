@@ -8,7 +8,6 @@ Keys and values come from the examples only; the query is no key. von Oswald et 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 
 from selfstudy.core.errors import UsageError
 from selfstudy.data.regression import Context
+from selfstudy.models.in_context.parts import DEEP, attend, check_width, first_weights, tokens
 from selfstudy.models.small import SmallModel
 
-DEEP = 3  # models of more layers clip their activations
 DEEP_CLIP = 10.0
 AUTOMATIC = 0.0  # the value of `clip` that leaves it to the depth
 MATRICES = ("query", "key", "value", "projection")
@@ -34,8 +33,8 @@ class Bilinear(NamedTuple):
 class LinearSelfAttention(SmallModel):
     """K layers of linear self-attention; each head h has W_Q, W_K, W_V, P [D, D].
 
-    E <- E + Σ_h (E W_Q)(E_ctx W_K)^T (E_ctx W_V) P, without softmax, scale, mask, bias or MLP. The prediction is
-    MINUS the last coordinate of the query's token after the last layer.
+    E <- E + Σ_h (E W_Q)(E_ctx W_K)^T (E_ctx W_V) P, without softmax, scale, mask, bias or MLP. The prediction
+    is MINUS the last coordinate of the query's token after the last layer.
 
     Args:
         dimensions: d, of an input; tokens are one wider.
@@ -44,8 +43,8 @@ class LinearSelfAttention(SmallModel):
         heads: a layer; their outputs are added.
         softmax: softmax over the examples; needs two heads or more to come near gradient descent.
         layer_norm: normalise the tokens that enter each layer.
-        clip: activations are cut to [-clip, clip] after each layer; 0 is 10 for more than three layers and none
-            for fewer, inf is none.
+        clip: activations are cut to [-clip, clip] after each layer; 0 is 10 for more than three layers and
+            none for fewer, inf is none.
         scale: of the first weights: their variance is scale / (layers D).
         seed: names the first weights.
     """
@@ -78,8 +77,8 @@ class LinearSelfAttention(SmallModel):
         )
         if min(dimensions, layers, heads) < 1 or not scale > 0 or not clip >= 0:
             raise UsageError(
-                f"dimensions={dimensions}, layers={layers} and heads={heads} must be at least 1, scale={scale:g} "
-                f"above 0, and clip={clip:g} 0 or more."
+                f"dimensions={dimensions}, layers={layers} and heads={heads} must be at least 1, "
+                f"scale={scale:g} above 0, and clip={clip:g} 0 or more."
             )
         self.dimensions, self.layers, self.softmax = dimensions, layers, softmax
         self.reuse = layers if recurrent else 1
@@ -121,7 +120,7 @@ class LinearSelfAttention(SmallModel):
         return torch.stack(read)
 
     def repeated(self, context: Context, query: Tensor, times: int, damping: float = 0.75) -> Tensor:
-        """Apply the first layer again and again, changing y alone, by `damping` of its update: [times + 1, B]."""
+        """Apply the first layer again and again, to y alone, by `damping` of its update: [times + 1, B]."""
         qk, vp = self.products()
         examples, asked = tokens(context, query)
         everything = torch.cat([examples, asked], 1)
@@ -149,18 +148,18 @@ class LinearSelfAttention(SmallModel):
         if self.layers > 1 or self.softmax or self.norm is not None:
             raise UsageError(
                 "Only one layer of linear attention is a bilinear map; this model has "
-                f"layers={self.layers}, softmax={self.softmax}, layer_norm={self.norm is not None}. Predictions "
-                "and sensitivities can be compared for every model."
+                f"layers={self.layers}, softmax={self.softmax}, layer_norm={self.norm is not None}. "
+                "Predictions and sensitivities can be compared for every model."
             )
         qk, vp = self.products()
         return Bilinear(vp[0, :, :, -1], -qk[0].mT[:, :, :-1])
 
 
 class BilinearAttention(SmallModel):
-    """One layer of linear attention in the form f = Σ_i (u·v_i)(v_i^T M v_q), v_i = (x_i, y_i), v_q = (x_q, 0).
+    """One layer of linear attention as f = Σ_i (u·v_i)(v_i^T M v_q), v_i = (x_i, y_i), v_q = (x_q, 0).
 
-    With u = (p, c) and M = [[A, b], [a^T, e]] this is Σ_i (p·x_i + c y_i)(x_i^T A + y_i a^T) x_q; b and e change
-    nothing. First weights: c = 0.3; p, and all of M, N(0, scale²).
+    With u = (p, c) and M = [[A, b], [a^T, e]] this is Σ_i (p·x_i + c y_i)(x_i^T A + y_i a^T) x_q; b and e
+    change nothing. First weights: c = 0.3; p, and all of M, N(0, scale²).
 
     Args:
         dimensions: d, of an input.
@@ -190,89 +189,3 @@ class BilinearAttention(SmallModel):
     def bilinear(self) -> Bilinear:
         """Return u and M, without the last column of M, which meets the 0 of the query."""
         return Bilinear(self.u[None], self.matrix[None, :, :-1])
-
-
-def attend(seen: Tensor, examples: Tensor, qk: Tensor, vp: Tensor, *, softmax: bool = False) -> Tensor:
-    """Return what the tokens `seen` [B, T, D] take from `examples` [B, n, D], summed over H heads: [B, T, D].
-
-    Args:
-        seen: give the queries.
-        examples: give keys and values.
-        qk: W_Q W_K^T of each head, [H, D, D].
-        vp: W_V P of each head, [H, D, D].
-        softmax: over the examples.
-    """
-    problems, count, width = seen.shape
-    # All heads in one product, [D, H D], so that no product is repeated for each problem.
-    left = (seen @ qk.transpose(0, 1).reshape(width, -1)).reshape(problems, -1, width)  # [B, T H, D]
-    if softmax:
-        mixed = torch.softmax(left @ examples.mT, -1) @ examples
-    else:
-        mixed = left @ (examples.mT @ examples)  # the order that needs no map of attention
-    return mixed.reshape(problems, count, -1) @ vp.reshape(-1, width)
-
-
-def first_weights(shape: Sequence[int], variance: float, stream: torch.Generator) -> Tensor:
-    """Return normal weights cut at two deviations, widened so that the variance is as asked for."""
-    weights = torch.empty(*shape)
-    nn.init.trunc_normal_(weights, std=1.0, a=-2.0, b=2.0, generator=stream)
-    return weights * math.sqrt(variance) / 0.87962566
-
-
-def tokens(context: Context, query: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the examples (x_i, y_i) [B, n, d + 1] and the query (x_q, 0) [B, 1, d + 1]."""
-    examples = torch.cat([context.inputs, context.targets[..., None]], -1)
-    return examples, nn.functional.pad(query, (0, 1))[:, None]
-
-
-def check_width(dimensions: int, given: int) -> None:
-    """Refuse inputs of another width than the model's, with both numbers.
-
-    Raises:
-        UsageError: `given` is not the model's `dimensions`.
-    """
-    if given != dimensions:
-        raise UsageError(
-            f"The model reads tokens of width {dimensions + 1} (dimensions={dimensions} and a target), but the "
-            f"problems have {given} dimensions and a target, width {given + 1}. Give the model dimensions={given}."
-        )
-
-
-def gd_weights(
-    dimensions: int, step: float, start: Tensor | None = None, curvature: float = 0.0
-) -> dict[str, Tensor]:
-    """Return the four matrices [D, D] of a head whose layer takes one step of gradient descent.
-
-    y_j <- y_j - s Σ_i (y_i - w_0·x_i) x_i·x_j: targets become residuals, and the query's 0 becomes minus what the
-    step adds to w_0·x_q. With a curvature γ also x_j <- x_j - γ Σ_i x_i x_i·x_j (GD++).
-
-    Args:
-        dimensions: d.
-        step: s, on the sum of squared errors: η/N for a step η on their mean.
-        start: w_0 [d]; None is 0.
-        curvature: γ.
-    """
-    width = dimensions + 1
-    look = torch.eye(width)
-    look[-1, -1] = 0.0
-    value = torch.zeros(width, width)
-    value[-1, -1] = -1.0
-    projection = torch.zeros(width, width)
-    projection[-1, -1] = step
-    if start is not None:
-        value[:-1, -1] = start
-    if curvature:
-        value[:-1, :-1] = torch.eye(dimensions)
-        projection[:-1, :-1] = -curvature * torch.eye(dimensions)
-    return {"query": look, "key": look.clone(), "value": value, "projection": projection}
-
-
-def gd_attention(
-    dimensions: int, step: float, layers: int = 1, start: Tensor | None = None, curvature: float = 0.0
-) -> LinearSelfAttention:
-    """Return the model with the weights of `gd_weights`: `layers` steps of gradient descent."""
-    model = LinearSelfAttention(dimensions=dimensions, layers=layers, clip=math.inf)
-    with torch.no_grad():
-        for name, weight in gd_weights(dimensions, step, start, curvature).items():
-            getattr(model, name).copy_(weight)
-    return model

@@ -1,7 +1,7 @@
 """Attention on tokens that hold an input or a target, not both: x_1, y_1, x_2, y_2, ..., x_q.
 
-von Oswald et al. 2022, arXiv 2212.07677, section 5: here it takes two layers. The first, with softmax, copies each
-target into the token of its input, as induction heads do; the second then takes the step of gradient descent.
+von Oswald et al. 2022, arXiv 2212.07677, section 5: here it takes two layers. The first, with softmax, copies
+each target into the token of its input, as induction heads do; the second then takes the step of descent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from selfstudy.core.errors import UsageError
 from selfstudy.data.regression import Context
-from selfstudy.models.in_context.linear_attention import attend, check_width, first_weights
+from selfstudy.models.in_context.parts import attend, check_width, first_weights
 from selfstudy.models.small import SmallModel
 
 CODES = 10  # coordinates of a position's code
@@ -42,8 +42,8 @@ class PairedTokens(SmallModel):
         super().__init__(dimensions=dimensions, positions=positions, heads=heads, scale=scale, seed=seed)
         if min(dimensions, heads) < 1 or positions < 3 or not scale > 0:
             raise UsageError(
-                f"dimensions={dimensions} and heads={heads} must be at least 1, positions={positions} at least 3, "
-                f"scale={scale:g} above 0."
+                f"dimensions={dimensions} and heads={heads} must be at least 1, positions={positions} at "
+                f"least 3, scale={scale:g} above 0."
             )
         self.dimensions, self.positions, self.layers, self.descent_steps = dimensions, positions, 2, 1
         width, stream = dimensions + 1 + CODES, self.generator()
@@ -59,7 +59,8 @@ class PairedTokens(SmallModel):
         if 2 * context + 1 > self.positions:
             raise UsageError(
                 f"A context of {context} examples takes {2 * context + 1} positions, and the model has "
-                f"{self.positions}. Give the model positions={2 * context + 1}, or the task a smaller context."
+                f"{self.positions}. Give the model positions={2 * context + 1}, or the task a smaller "
+                "context."
             )
 
     def forward(self, context: Context, query: Tensor) -> Tensor:
@@ -87,8 +88,8 @@ class PairedTokens(SmallModel):
     def copying(self, context: Context, query: Tensor) -> dict[str, float]:
         """Return how much the tokens of inputs take from others in the first layer.
 
-        Mean norms of the gradient of a token's output: "own" with respect to itself (without the residual path),
-        "next" to the token after it, which holds its target, "other" to all others, each a token.
+        Mean norms of the gradient of a token's output: "own" with respect to itself (without the residual
+        path), "next" to the token after it, which holds its target, "other" to all others, each a token.
         """
         tokens = self.sequence(context, query).detach().requires_grad_()
         inputs = tokens[:, 0:-1:2]

@@ -1,4 +1,4 @@
-"""Predictors that are not trained: gradient descent, ridge regression and their relatives, as plain functions.
+"""Predictors that are not trained: gradient descent, ridge regression and their relatives, as functions.
 
 Each function here returns a predictor, (context, query [B, d]) -> predictions [B], for B problems at once.
 
@@ -108,7 +108,7 @@ def ridge(penalty: float, prior: Any = None) -> Predictor:
 
 
 def least_squares(prior: Any = None) -> Predictor:
-    """Return least squares of least norm, the limit of `ridge` at penalty 0 (the norm is that of the prior)."""
+    """Return least squares of least norm (in that of the prior), the limit of `ridge` at penalty 0."""
     return _whitened(lambda z, y: torch.linalg.pinv(z) @ y[..., None], prior)
 
 
