@@ -156,8 +156,8 @@ def train_in_context(
         norm = update(optimizer, settings.rate(step), settings.clip)
         if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
             raise UsageError(
-                f"At step {step} of {name!r} the loss ({float(loss.detach()):g}) or its gradient ({norm:g}) is "
-                "not finite. Deep models with shared weights blow up where activations are not cut: give the "
+                f"At step {step} of {name!r} the loss ({float(loss.detach()):g}) or its gradient is not "
+                "finite. Deep models with shared weights blow up where activations are not cut: give the "
                 "model clip=10. Else lower the learning rate, or check the scale of the inputs."
             )
         if step % logged == 0:

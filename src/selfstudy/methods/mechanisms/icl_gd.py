@@ -3,9 +3,9 @@
 von Oswald, Niklasson, Randazzo, Sacramento, Mordvintsev, Zhmoginov and Vladymyrov 2022, "Transformers Learn
 In-Context by Gradient Descent", arXiv 2212.07677. A layer of linear self-attention can take a step of
 gradient descent on the examples in its context. Here it is trained without being told so, and then compared
-with the step: what it predicts, how it reacts to the query, its weights, and away from its training problems. Pick it
-to watch or unit-test learning in context. `one-step-gd` asks the other question, how far such a layer is from
-the best possible one, for Gaussian inputs of any covariance, with noise and non-linear responses.
+with the step: what it predicts, how it reacts to the query, its weights, and away from its training problems.
+Pick it to watch or unit-test learning in context. `one-step-gd` asks the other question, how far such a layer
+is from the best possible one, for Gaussian inputs of any covariance, with noise and non-linear responses.
 
 Deviations from the paper and its program:
 - The error is the squared one, without the paper's half; gradients are of half of it, as there.

@@ -19,6 +19,7 @@ Deviations from the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from selfstudy.core.method import Fit, Method
@@ -74,7 +75,7 @@ class OneStepGd(Method):
         """Train a copy of `model` on the task's problems, and verify it on held-out ones."""
         require_regressor(task, model)
         paths = [
-            run.stage(f"train-{restart}", lambda restart=restart: self._train(task, model, run, restart))
+            run.stage(f"train-{restart}", partial(self._train, task, model, run, restart))
             for restart in range(self.restarts)
         ]
         tuning = task.held_out("validation", min(self.problems, CHOOSING), stream="tuning")

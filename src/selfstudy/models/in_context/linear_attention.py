@@ -50,6 +50,10 @@ class LinearSelfAttention(SmallModel):
     """
 
     kind = "linear-attention"
+    query: nn.Parameter
+    key: nn.Parameter
+    value: nn.Parameter
+    projection: nn.Parameter
 
     def __init__(
         self,
