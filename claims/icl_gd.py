@@ -1,8 +1,8 @@
 """What icl-gd claims: trained linear attention is gradient descent, and deeper models are GD++.
 
-The distribution is the paper's: 10 dimensions, 10 examples, inputs uniform in (-1/2, 1/2), weights N(0, 1), no
-noise. Every seed has other first weights, training problems and held-out problems; all predictors are measured
-on the same 10,000 of these, errors without a half. Settings are the authors' but for fewer steps.
+The distribution is the paper's: 10 dimensions, 10 examples, inputs uniform in (-1/2, 1/2), weights N(0, 1),
+no noise. Every seed has other first weights, training problems and held-out problems; all predictors are
+measured on the same 10,000 of these, errors without a half. Settings are the authors' but for fewer steps.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def _deeper_claim(layers: int) -> Claim:
 CLAIMS = [
     Claim(
         name="R1-one-layer",
-        statement="One trained layer of linear attention has the error of the best step of gradient descent"
-        " within 2 %, the same sensitivities (cosine 0.99), and so has the average of its weights"
-        " and the construction's.",
+        statement="One trained layer of linear attention has the error of the best step of gradient descent "
+        "within 2 % and its sensitivities (cosine 0.99); a layer halfway between its weights and the "
+        "construction's has that error too.",
         seeds=range(5),
         measure=one_layer,
         relations=[

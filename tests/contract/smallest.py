@@ -25,6 +25,7 @@ from selfstudy.signals.verifiers import verifier
 from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, draw, fill_splits
 from selfstudy.tasks.cooccurrence import CooccurrenceTask
 from selfstudy.tasks.reasoning import Item, ReasoningTask
+from selfstudy.tasks.regression import InContextRegression
 
 
 class Reasoning:
@@ -270,6 +271,36 @@ SMALLEST: dict[str, Smallest] = {
             drawn=(CooccurrenceTask, "batch", lambda task, size, rng: size),
             misfitting=("attention-decoder?vocabulary=34", "vocabulary"),
             unknown=(("--task", "cooccurence"), ("--model", "attention-decodr")),
+            least_gain=1.0,
+        ),
+    ),
+    "icl-gd": Smallest(
+        fields={"steps": 8, "batch": 32, "problems": 64, "snapshots": 3},
+        learning={"steps": 400, "batch": 2048, "problems": 500, "snapshots": 3},
+        refused=({"steps": 0}, {"batch": 0}, {"learning_rate": -1.0}, {"clip": 0.0}, {"problems": "many"}),
+        needs_truth=False,
+        learning_task="in-context-regression?items=1000",
+        family=Laboratory(
+            task="in-context-regression?items=64",
+            model="linear-attention",
+            drawn=(InContextRegression, "batch", lambda task, size, rng: size),
+            misfitting=("linear-attention?dimensions=4", "width"),
+            unknown=(("--task", "in-context-regresion"), ("--model", "linear-atention")),
+            least_gain=0.1,
+        ),
+    ),
+    "one-step-gd": Smallest(
+        fields={"steps": 8, "batch": 32, "problems": 64, "snapshots": 3, "restarts": 2},
+        learning={"steps": 300, "batch": 256, "problems": 500, "snapshots": 3},
+        refused=({"steps": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"restarts": 0}, {"problems": "many"}),
+        needs_truth=False,
+        learning_task="in-context-regression?inputs=gaussian&dimensions=5&context=20&items=1000",
+        family=Laboratory(
+            task="in-context-regression?inputs=gaussian&dimensions=5&context=20&items=64",
+            model="bilinear-attention",
+            drawn=(InContextRegression, "batch", lambda task, size, rng: size),
+            misfitting=("bilinear-attention?dimensions=4", "width"),
+            unknown=(("--task", "in-context-regresion"), ("--model", "bilinear-atention")),
             least_gain=1.0,
         ),
     ),
