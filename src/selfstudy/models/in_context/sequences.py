@@ -1,0 +1,234 @@
+"""Sequence models that learn from labelled examples in their context, a transformer and an LSTM.
+
+Kirsch et al. 2022, arXiv 2212.04458. A sequence is x_1, y_1, x_2, y_2, ... in L tokens: token j holds x_j and
+the label before it, y_(j-1), so that position j tells y_j from all labelled examples before it and from x_j.
+The label is moved on inside the models: no caller can show a model the label that it is asked for.
+
+The transformer smears its keys unless told otherwise: the key of a token is a mix of its own and of the one
+before, as in Olsson et al. 2022, arXiv 2209.11895. An example and its label are in neighbouring tokens, so
+that a query like x_j then finds y_j in one layer; a plain transformer has to build that out of two.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from selfstudy.core.errors import UsageError
+from selfstudy.models.small import SmallModel
+
+HEAD_SCALE = 0.02  # of the first weights of the output, so that the first loss is log C
+
+
+class SequenceModel(SmallModel):
+    """What the models share: tokens of inputs and earlier labels, and scores of classes.
+
+    Attributes:
+        inputs: m', the length of an input.
+        classes: C.
+        positions: most examples of a sequence, the last one included.
+        width: of a token.
+    """
+
+    inputs: int
+    classes: int
+    positions: int
+    width: int
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        for name, value in config.items():
+            if name not in ("seed", "smear") and value < 1:
+                raise UsageError(
+                    f"The field {name} of model {self.kind!r} is {value}; it must be at least 1."
+                )
+        self.inputs, self.classes = config["inputs"], config["classes"]
+        self.positions = config["positions"]
+
+    def _ends(self, width: int) -> None:
+        self.width = width
+        self.see = nn.Linear(self.inputs, width)
+        self.told = nn.Embedding(self.classes + 1, width)  # the last row: nothing is known before the first
+        self.tell = nn.Linear(width, self.classes)
+
+    def forward(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the scores of the classes at each position: [B, L, C].
+
+        Args:
+            inputs: [B, L, m'], float32.
+            labels: [B, L], int64; the label of a position is seen from the next position on, the last never.
+
+        Raises:
+            UsageError: inputs of another length, or more than `positions` examples.
+        """
+        length, features = inputs.shape[1:]
+        if features != self.inputs:
+            raise UsageError(
+                f"The model {self.name!r} takes inputs of {self.inputs} numbers, not {features}."
+            )
+        if length > self.positions:
+            raise UsageError(
+                f"A context of {length - 1} examples and one to tell is longer than the {self.positions} "
+                f"positions of the model {self.name!r}. Give fewer examples, or a model with more positions."
+            )
+        earlier = functional.pad(labels[:, :-1], (1, 0), value=self.classes)
+        return self.tell(self._read(self.see(inputs) + self.told(earlier)))
+
+    @abstractmethod
+    def _read(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return what is known at each position, [B, L, width], of the tokens up to there."""
+
+    @abstractmethod
+    def accessible_state(self, context: int) -> int:
+        """Return how many numbers it can carry from `context` past examples to the present."""
+
+    def _draw_weights(self) -> None:
+        """Draw matrices from N(0, 1/fan-in), with biases of 0; the output's are small."""
+        generator = self.generator()
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if weight.dim() < 2 or name.endswith("mix"):
+                    weight.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+                else:
+                    scale = HEAD_SCALE if name.startswith("tell") else 1 / math.sqrt(weight.shape[1])
+                    weight.normal_(0.0, scale, generator=generator)
+
+
+class SequenceTransformer(SequenceModel):
+    """A causal transformer with learned positions, norms before each part, and GELU.
+
+    Args:
+        inputs: m'.
+        classes: C.
+        layers: blocks of attention and a network of two layers.
+        width: of a token.
+        heads: of attention; they divide the width.
+        positions: N + 1, which bounds the context for good.
+        smear: whether keys are mixed with the ones before; without, it is a plain transformer.
+        seed: of the first weights.
+    """
+
+    kind: ClassVar[str] = "sequence-transformer"
+
+    def __init__(
+        self,
+        *,
+        inputs: int = 64,
+        classes: int = 5,
+        layers: int = 3,
+        width: int = 64,
+        heads: int = 2,
+        positions: int = 31,
+        smear: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            inputs=inputs,
+            classes=classes,
+            layers=layers,
+            width=width,
+            heads=heads,
+            positions=positions,
+            smear=smear,
+            seed=seed,
+        )
+        if width % heads:
+            raise UsageError(f"width {width} must be a multiple of heads, {heads}.")
+        self._ends(width)
+        self.place = nn.Embedding(positions, width)
+        self.blocks = nn.ModuleList(_Block(width, heads, smear) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self._draw_weights()
+
+    def _read(self, tokens: torch.Tensor) -> torch.Tensor:
+        tokens = tokens + self.place.weight[: tokens.shape[1]]
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+    def accessible_state(self, context: int) -> int:
+        """Return the numbers in keys and values of the past: 2 * layers * N * width."""
+        return 2 * len(self.blocks) * context * self.width
+
+
+class _Block(nn.Module):
+    """Attention to what came before, then a network of two layers."""
+
+    def __init__(self, width: int, heads: int, smear: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.mix = nn.Parameter(torch.zeros(heads, 1, 1)) if smear else None
+        self.norm_attention, self.norm_network = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.ask, self.give = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        batch, length, width = tokens.shape
+        heads = self.ask(self.norm_attention(tokens)).view(batch, length, 3, self.heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [B, heads, L, width / heads]
+        if self.mix is not None:
+            key = torch.lerp(functional.pad(key[:, :, :-1], (0, 0, 1, 0)), key, self.mix.sigmoid())
+        seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        tokens = tokens + self.give(seen.transpose(1, 2).reshape(batch, length, width))
+        return tokens + self.narrow(functional.gelu(self.widen(self.norm_network(tokens))))
+
+
+class SequenceLstm(SequenceModel):
+    """Layers of LSTM over the same tokens: what it knows of the past is a state of fixed size.
+
+    Args:
+        inputs: m'.
+        classes: C.
+        layers: of cells.
+        width: of tokens and hidden states.
+        positions: most examples of a sequence, for the same limits as the transformer's.
+        seed: of the first weights.
+    """
+
+    kind: ClassVar[str] = "sequence-lstm"
+
+    def __init__(
+        self,
+        *,
+        inputs: int = 64,
+        classes: int = 5,
+        layers: int = 1,
+        width: int = 200,
+        positions: int = 31,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            inputs=inputs, classes=classes, layers=layers, width=width, positions=positions, seed=seed
+        )
+        self._ends(width)
+        self.cells = nn.LSTM(width, width, layers, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+        self._draw_weights()
+
+    def _read(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.cells(tokens)[0])
+
+    @classmethod
+    def like(cls, other: SequenceModel, *, layers: int = 1) -> SequenceLstm:
+        """Return the LSTM of about as many weights as `other`, at most, for the same sequences.
+
+        >>> transformer = SequenceTransformer()
+        >>> 0.97 < SequenceLstm.like(transformer).weights / transformer.weights <= 1
+        True
+        """
+        fixed = {name: other.config[name] for name in ("inputs", "classes", "positions", "seed")}
+        ends = other.inputs + 2 * other.classes + 4  # weights a unit of width outside the cells
+        cells = 8 * layers
+        room = other.weights - other.classes
+        width = int((math.sqrt((ends + cells) ** 2 + 4 * cells * room) - ends - cells) / (2 * cells))
+        return cls(layers=layers, width=max(width, 1), **fixed)
+
+    def accessible_state(self, context: int) -> int:
+        """Return the numbers in hidden states and cells, 2 * layers * width, however long the context."""
+        del context  # the state does not grow with it
+        return 2 * self.cells.num_layers * self.width
