@@ -1,4 +1,4 @@
-"""Text as words: known texts and files, a vocabulary, windows, and which words come together."""
+"""Text as words: known texts and files, a vocabulary of the frequent ones, and windows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import numpy as np
 import torch
 
 from selfstudy.core.errors import DataError
-from selfstudy.data.cooccurrence import Cooccurrence, Sequences
+from selfstudy.data.cooccurrence import Sequences
 from selfstudy.data.library import VARIABLE, library_file
+from selfstudy.data.readers import plain_text, read_hub
 
 UNKNOWN = "<unk>"  # token 0: every word that is not among the frequent ones
+WIKITEXT = "Salesforce/wikitext"
+HUB = {"wikitext2": "wikitext-2-v1", "wikitext103": "wikitext-103-v1"}  # its configurations
 SHARES = (0.8, 0.1)  # of a text in one piece: training, validation; the rest is the test split
 _WORD = re.compile("\\w+(?:['\u2019]\\w+)*|[^\\w\\s]")
 
@@ -34,45 +37,56 @@ def read_text(source: str) -> Text:
     """Return the words of a known text or of a file.
 
     Args:
-        source: "wikitext2" or "tinyshakespeare", looked for below $SELFSTUDY_DATA, or the path of a text
-            file in UTF-8, also gzipped. A text in one piece is cut into 80 % training, 10 % validation and
-            10 % test, in its order. WikiText-2 without its training file trains on its validation file,
-            whose last tenth is then the validation split.
+        source: "wikitext2" or "wikitext103", looked for below $SELFSTUDY_DATA and then on the hub;
+            "tinyshakespeare", below $SELFSTUDY_DATA; or the path of a text file in UTF-8, also gzipped. A
+            text in one piece is cut into 80 % training, 10 % validation and 10 % test, in its order. Where
+            the folder has no training file of WikiText, nine tenths of its validation file train, and the
+            last tenth is the validation split.
 
     Raises:
-        DataError: the file is missing or is no text.
+        DataError: the text is missing or is none.
     """
-    if source == "wikitext2":
-        return _wikitext2()
+    if source in HUB:
+        return _wikitext(source)
     if source == "tinyshakespeare":
-        return _cut(_words(_read(_known("tinyshakespeare/input.txt.gz"))), *SHARES)
-    path = Path(source)
-    if not path.is_file():
+        path = library_file("tinyshakespeare/input.txt.gz")
+        if path is None:
+            raise DataError(
+                f"The file tinyshakespeare/input.txt.gz is not here. Set ${VARIABLE} to the folder that "
+                "holds it, or give the path of a text file of your own."
+            )
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise DataError(
+                f"There is no text {source!r}. Give the path of a text file, or one of "
+                f"{', '.join([*HUB, 'tinyshakespeare'])} with ${VARIABLE} set to the folder of data sets."
+            )
+    return _cut(_WORD.findall(_read(path)), *SHARES)
+
+
+def _wikitext(name: str) -> Text:
+    """WikiText is in words already, with a space after each."""
+    files = {split: library_file(f"{name}/{split}.txt.gz") for split in ("train", "valid", "test")}
+    if files["valid"] and files["test"]:
+        middle, test = (_read(files[split]).split() for split in ("valid", "test"))  # type: ignore[arg-type]
+        if files["train"]:
+            return Text(train=_read(files["train"]).split(), validation=middle, test=test)
+        cut = _cut(middle, 0.9, 0.1)
+        return Text(train=cut.train, validation=cut.validation, test=test)
+    try:
+        train, middle, test = (_of_hub(HUB[name], split) for split in ("train", "validation", "test"))
+    except DataError as error:
         raise DataError(
-            f"There is no text {source!r}. Give the path of a text file, or 'wikitext2' or 'tinyshakespeare' "
-            f"with ${VARIABLE} set to the folder of data sets."
-        )
-    return _cut(_words(_read(path)), *SHARES)
+            f"The text {name!r} is not here. Put {name}/valid.txt.gz and {name}/test.txt.gz into a folder "
+            f"and set ${VARIABLE} to it, or download {WIKITEXT} from the Hugging Face hub. ({error})"
+        ) from error
+    return Text(train=train, validation=middle, test=test)
 
 
-def _wikitext2() -> Text:
-    test = _read(_known("wikitext2/test.txt.gz")).split()
-    middle = _read(_known("wikitext2/valid.txt.gz")).split()
-    train = library_file("wikitext2/train.txt.gz")
-    if train:
-        return Text(train=_read(train).split(), validation=middle, test=test)
-    cut = _cut(middle, 0.9, 0.1)
-    return Text(train=cut.train, validation=cut.validation, test=test)
-
-
-def _known(relative: str) -> Path:
-    path = library_file(relative)
-    if path is None:
-        raise DataError(
-            f"The file {relative} is not there. Set ${VARIABLE} to the folder that holds it, or give the "
-            "path of a text file of your own."
-        )
-    return path
+def _of_hub(config: str, split: str) -> list[str]:
+    rows = read_hub(WIKITEXT, config, split)
+    return [word for row in rows for word in plain_text((row.values or {}).get("text")).split()]
 
 
 def _read(path: Path) -> str:
@@ -81,11 +95,6 @@ def _read(path: Path) -> str:
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"The file {path} cannot be read as text in UTF-8: {error}.") from error
-
-
-def _words(text: str) -> list[str]:
-    """Return words and punctuation marks."""
-    return _WORD.findall(text)
 
 
 def _cut(words: list[str], train: float, validation: float) -> Text:
@@ -126,78 +135,3 @@ def windows(ids: np.ndarray, length: int, starts: np.ndarray) -> Sequences:
     """
     rows = torch.from_numpy(ids[starts[:, None] + np.arange(length + 1)])
     return Sequences(rows[:, :-1], rows[:, 2:])
-
-
-def count_cooccurrence(
-    ids: np.ndarray,
-    length: int,
-    vocabulary: Sequence[str],
-    *,
-    queries: int = 20,
-    nexts: int = 10,
-    least: int = 20,
-) -> Cooccurrence:
-    """Estimate P(l | m, n) from a text, and which l are common for m.
-
-    Last tokens m are the most frequent words, next tokens n those that most often follow each m. Context is
-    the up to `length` - 1 words before m. A token l is common for m if its pointwise mutual information
-    with n given m, log P(l | m, n) / P(l | m), is below 0 for at least half of the n that it comes with.
-    (Taken over all n, a token that comes with a single n would count as common.) Tokens that come with m
-    less than `least` times are too rare to be told apart: they keep their probability and are neither.
-
-    Args:
-        ids: words of the text; 0, the unknown, is neither m nor n.
-        length: T of a window.
-        vocabulary: words by id.
-        queries: how many m.
-        nexts: how many n of each.
-        least: occurrences with m that a token needs, and (m, n) needs to be a class.
-
-    Raises:
-        DataError: the text is too short to have any class.
-    """
-    size, span = len(vocabulary), length - 1
-    if len(ids) < length + 1:
-        raise DataError(f"The text has {len(ids)} words; windows of {length} need at least {length + 1}.")
-    padded = np.concatenate([np.full(span, size), ids])
-    before = np.lib.stride_tricks.sliding_window_view(padded, span)  # row i: the words before word i
-    frequent = np.argsort(-np.bincount(ids[1:-1], minlength=size)[1:], kind="stable")[:queries] + 1
-    last, following, rows, common = [], [], [], []
-    for m in frequent:
-        at = np.flatnonzero(ids[1:-1] == m) + 1
-        after = np.bincount(ids[at + 1], minlength=size)
-        after[0] = 0
-        chosen = np.argsort(-after, kind="stable")[:nexts]
-        chosen = chosen[after[chosen] >= least]
-        with_m = np.bincount(before[at].ravel(), minlength=size + 1)[:size]
-        with_m[with_m < least] = 0
-        for n in chosen:
-            row = np.bincount(before[at[ids[at + 1] == n]].ravel(), minlength=size + 1)[:size]
-            rows.append(row * (with_m > 0))
-        counts = np.array(rows[len(rows) - len(chosen) :]).reshape(-1, size)
-        last += [m] * len(chosen)
-        following += chosen.tolist()
-        common += [_common(counts, with_m)] * len(chosen)
-    table = np.array(rows, dtype=float).reshape(-1, size)
-    known = table.sum(1) > 0
-    if not known.any():
-        raise DataError(
-            f"No two words of this text of {len(ids)} follow each other {least} times with context that "
-            "comes as often. Give a longer text."
-        )
-    table = table[known]
-    return Cooccurrence(
-        last=np.array(last)[known],
-        next=np.array(following)[known],
-        probabilities=table / table.sum(1, keepdims=True),
-        common=np.array(common)[known] & (table > 0),
-        words=tuple(vocabulary),
-    )
-
-
-def _common(counts: np.ndarray, with_m: np.ndarray) -> np.ndarray:
-    """Return which tokens are common, [M], from their counts by next token [N, M] and altogether [M]."""
-    expected = with_m * counts.sum(1, keepdims=True) / max(1, with_m.sum())
-    seen = counts > 0
-    below = (seen & (counts < expected)).sum(0)
-    return seen.any(0) & (2 * below >= seen.sum(0))

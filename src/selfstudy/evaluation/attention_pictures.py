@@ -46,7 +46,7 @@ def attention_pictures(
 
 
 def _class(table: Cooccurrence, k: int) -> str:
-    return f"last {table.word(int(table.last[k]))}, next {table.word(int(table.next[k]))}"
+    return f"last {table.word(int(table.last[k]))!r}, next {table.word(int(table.next[k]))!r}"
 
 
 def _most(table: Cooccurrence, k: int, which: np.ndarray, count: int) -> np.ndarray:
@@ -101,7 +101,7 @@ def _moving(trace: AttentionTrace, table: Cooccurrence, place: int, k: int) -> P
                     "co-occurrence P",
                     names,
                     probabilities,
-                    marker={"color": SHARE, "symbol": "line-ew-open", "size": 12},
+                    marker={"symbol": "line-ew-open", "size": 14, "line": {"width": 2, "color": SHARE}},
                 ),
             ],
         )

@@ -10,7 +10,8 @@ import numpy as np
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.data.cooccurrence import Cooccurrence, Sequences
-from selfstudy.data.words import Text, Vocabulary, count_cooccurrence, read_text, windows
+from selfstudy.data.corpus_cooccurrence import count_cooccurrence
+from selfstudy.data.words import Text, Vocabulary, read_text, windows
 from selfstudy.models.attention_decoder import require_decoder
 from selfstudy.tasks.cooccurrence import LOSS, mean_losses
 from selfstudy.tasks.sampled import SampledTask
