@@ -24,6 +24,7 @@ from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_sol
 from selfstudy.signals.verifiers import verifier
 from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, draw, fill_splits
 from selfstudy.tasks.cooccurrence import CooccurrenceTask
+from selfstudy.tasks.projected_images import ProjectedImages
 from selfstudy.tasks.reasoning import Item, ReasoningTask
 from selfstudy.tasks.regression import InContextRegression
 
@@ -302,6 +303,42 @@ SMALLEST: dict[str, Smallest] = {
             misfitting=("bilinear-attention?dimensions=4", "width"),
             unknown=(("--task", "in-context-regresion"), ("--model", "bilinear-atention")),
             least_gain=1.0,
+        ),
+    ),
+    "gpicl": Smallest(
+        fields={
+            "steps": 8,
+            "batch": 8,
+            "looks": 2,
+            "items": 32,
+            "map_tasks": [4],
+            "map_widths": [8],
+            "map_steps": 4,
+        },
+        learning={
+            "steps": 400,
+            "warmup": 50,
+            "learning_rate": 3e-3,
+            "looks": 2,
+            "map_tasks": [],
+            "map_widths": [],
+        },
+        refused=(
+            {"steps": 0},
+            {"epsilon": 0.0},
+            {"curriculum": "labels"},
+            {"map_tasks": [4], "map_widths": []},
+            {"batch": "many"},
+        ),
+        needs_truth=False,
+        learning_task="projected-images?base=clusters&labels=0,1&classes=2&inputs=8&context=8&bias=0",
+        family=Laboratory(
+            task="projected-images?base=clusters&labels=0,1&classes=2&inputs=8&context=8&bias=0&items=64",
+            model="sequence-transformer?inputs=8&classes=2&layers=2&width=32&positions=9",
+            drawn=(ProjectedImages, "batch", lambda task, size, rng, **grown: size),
+            misfitting=("sequence-transformer?inputs=8&classes=2&positions=8", "positions"),
+            unknown=(("--task", "projected-image"), ("--model", "sequence-transformr")),
+            least_gain=0.1,
         ),
     ),
 }
