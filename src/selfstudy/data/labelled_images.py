@@ -159,21 +159,22 @@ def check_examples(inputs: np.ndarray, labels: Sequence[object] | np.ndarray, na
 
 
 def _table(path: Path, label: str) -> LabelledSet:
-    rows = [row for row in read_rows(path, _TABLES[path.suffix])]
+    rows = read_rows(path, _TABLES[path.suffix])
     columns = sorted({name for row in rows if row.values for name in row.values})
     if label not in columns:
         raise DataError(f"{path} has no column {label!r} of labels. {nearest(label, columns)}")
     columns.remove(label)
     inputs, labels = [], []
     for row in rows:
+        values = row.values or {}
         try:
-            inputs.append([float((row.values or {})[column]) for column in columns])
+            inputs.append([float(values[column]) for column in columns])
+            labels.append(str(values[label]))
         except (TypeError, ValueError, KeyError):
             raise DataError(
                 f"{path}, row {row.line}: {row.fault or 'a value is no number'}. All columns but the labels, "
                 f"{label!r}, must be numbers."
             ) from None
-        labels.append(str(row.values[label]))
     return from_arrays(np.array(inputs), labels, name=path.stem)
 
 
@@ -204,23 +205,25 @@ def pooled(images: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 def _archive(name: str, folder: str, source: str) -> LabelledSet:
     """Read `train.npz` and `test.npz` of a folder; validation is what follows in the training file."""
-    splits, start = {}, 0
-    for split, file in (("train", "train"), ("validation", "train"), ("test", "test")):
-        path = library_file(f"{folder}/{file}.npz")
-        if path is None:
-            raise DataError(
-                f"The images of {name!r} are not on this machine: set ${VARIABLE} to a folder that holds "
-                f"{folder}/train.npz and {folder}/test.npz, each with `images` and `labels` ({source}). "
-                "The set 'digits' needs no files."
-            )
-        with np.load(path, allow_pickle=False) as data:
-            images, labels = data["images"], data["labels"]
-        start = LARGEST["train"] if split == "validation" else 0
-        count = min(LARGEST[split], len(images) - (LARGEST["validation"] if split == "train" else 0) - start)
-        at = slice(start, start + count)
-        splits[split] = Examples(pooled(images[at]), labels[at].astype(np.int64))
+    images, labels = _archive_file(name, f"{folder}/train.npz", source)
+    count = min(LARGEST["train"], len(images) * 6 // 7)
+    places = {"train": slice(count), "validation": slice(count, count + LARGEST["validation"])}
+    splits = {split: Examples(pooled(images[at]), labels[at]) for split, at in places.items()}
+    images, labels = _archive_file(name, f"{folder}/test.npz", source)
+    splits["test"] = Examples(pooled(images[: LARGEST["test"]]), labels[: LARGEST["test"]])
     names = tuple(str(label) for label in range(int(splits["train"].labels.max()) + 1))
     return LabelledSet(name, splits, names, (SIDE, SIDE))
+
+
+def _archive_file(name: str, file: str, source: str) -> tuple[np.ndarray, np.ndarray]:
+    path = library_file(file)
+    if path is None:
+        raise DataError(
+            f"The images of {name!r} are not on this machine: set ${VARIABLE} to a folder that holds {file}, "
+            f"with `images` and `labels` ({source}). The set 'digits' needs no files."
+        )
+    with np.load(path, allow_pickle=False) as data:
+        return data["images"], data["labels"].astype(np.int64)
 
 
 SETS: dict[str, Callable[[], LabelledSet]] = {

@@ -96,5 +96,5 @@ class TaskAugmenter:
         return torch.from_numpy(np.where(kept[:, None], np.arange(self.classes), order))
 
     def _keys(self, ids: np.ndarray, stream: int) -> np.ndarray:
-        root = np.uint64(stream_key("projected tasks", self.seed))
+        root = np.array(stream_key("projected tasks", self.seed), dtype=np.uint64)
         return derive(derive(root, np.asarray(ids)), stream)

@@ -55,7 +55,11 @@ def _map(cells: Sequence[Cell], classes: int) -> list[Picture]:
     at = {(cell.width, cell.tasks): cell for cell in cells}
     grid = [[at[width, count] for count in tasks] for width in widths]
     names = [f"{count:,}" for count in tasks], [str(width) for width in widths]
-    shared = {"zmin": 0, "zmax": 1, "colorbar": {"title": {"text": "points"}, "tickformat": ".0%"}}
+    shared: dict[str, Any] = {
+        "zmin": 0,
+        "zmax": 1,
+        "colorbar": {"title": {"text": "points"}, "tickformat": ".0%"},
+    }
     frames = [
         (
             word,

@@ -15,6 +15,7 @@ bias) is a function of its id, not of the batch; the MLP, the fast-weight LSTM a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
@@ -76,12 +78,12 @@ class Gpicl(Method):
             raise UsageError(
                 "steps, batch, looks, items and map_steps must be at least 1, and warmup at least 0."
             )
-        if not min(self.learning_rate, self.epsilon, self.clip) > 0:
+        if not all(0 < value < math.inf for value in (self.learning_rate, self.epsilon, self.clip)):
             raise UsageError("learning_rate, epsilon and clip must be above 0.")
         if bool(self.map_tasks) != bool(self.map_widths) or min((*self.map_tasks, *self.map_widths, 1)) < 1:
             raise UsageError(
-                f"A map needs numbers of tasks and widths, each at least 1, not {self.map_tasks} and "
-                f"{self.map_widths}. Leave both empty for no map."
+                f"map_tasks is {self.map_tasks} and map_widths {self.map_widths}: give numbers of at least 1 for "
+                "both, or leave both empty for no map."
             )
 
     def cost(self, task: ProjectedImages, model: SequenceModel) -> dict[str, float]:
@@ -143,7 +145,7 @@ class Gpicl(Method):
         """
         learner, trace, steps = model.copy(), Trace(), steps or self.steps
         optimizer = self._optimizer(learner)
-        state = {"model": learner, "optimizer": optimizer, "trace": trace}
+        state: dict[str, Stateful] = {"model": learner, "optimizer": optimizer, "trace": trace}
         every = max(1, steps // self.looks)
         for step in run.steps(steps, state=state, desc="meta-train", cost=self._step_cost(task, model)):
             if looks and step % every == 0:
