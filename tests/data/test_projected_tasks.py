@@ -29,7 +29,8 @@ import hashlib, numpy as np
 from selfstudy.data.projected_tasks import TaskAugmenter
 made = TaskAugmenter(features=12, inputs=8, classes=3, tasks=100)
 ids = np.array([0, 7, 2**30])
-print(hashlib.sha256(made.projections(ids).numpy().tobytes() + made.permutations(ids).numpy().tobytes()).hexdigest())
+told = made.projections(ids).numpy().tobytes() + made.permutations(ids).numpy().tobytes()
+print(hashlib.sha256(told).hexdigest())
 """
 
 

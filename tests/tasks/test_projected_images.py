@@ -54,7 +54,7 @@ def test_the_two_switches(name: str, switches: tuple[bool, bool], split: str) ->
 
 
 def test_training_draws() -> None:
-    """Oracle: ids below T or below the number asked for, images of the training split, the length asked for."""
+    """Oracle: ids below T or the number asked for, images of the training split, the length asked for."""
     made = task()
     drawn = made.batch(200, np.random.default_rng(0))
     assert drawn.ids.max() < 50 and drawn.inputs.shape == (200, 13, 64)

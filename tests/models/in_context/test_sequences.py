@@ -36,7 +36,7 @@ def examples(batch: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]
 @settings(deadline=None, max_examples=20)
 @given(st.sampled_from(sorted(models())), st.integers(0, L - 1), st.integers(0, 9))
 def test_a_label_is_seen_one_position_later(name: str, j: int, seed: int) -> None:
-    """Oracle: flipping y_j, and all that follows, leaves logits 1 to j bit for bit; flipping y_(j-1) does not."""
+    """Oracle: flipping y_j, and all that follows, leaves logits 1 to j bit for bit; y_(j-1) does not."""
     model, (inputs, labels) = models()[name], examples(seed=seed)
     scores = model(inputs, labels)
     later = labels.clone()

@@ -82,8 +82,8 @@ class Gpicl(Method):
             raise UsageError("learning_rate, epsilon and clip must be above 0.")
         if bool(self.map_tasks) != bool(self.map_widths) or min((*self.map_tasks, *self.map_widths, 1)) < 1:
             raise UsageError(
-                f"map_tasks is {self.map_tasks} and map_widths {self.map_widths}: give numbers of at least 1 for "
-                "both, or leave both empty for no map."
+                f"map_tasks is {self.map_tasks} and map_widths {self.map_widths}: give numbers of at least 1 "
+                "for both, or leave both empty for no map."
             )
 
     def cost(self, task: ProjectedImages, model: SequenceModel) -> dict[str, float]:
