@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import selfstudy
 from selfstudy.core.budget import Budget
+from selfstudy.core.config import from_dict
 from selfstudy.core.errors import UsageError
 from selfstudy.core.run import Run
 from selfstudy.data.cooccurrence import Cooccurrence, Sequences
@@ -18,6 +21,7 @@ from selfstudy.methods.mechanisms.scan_and_snap import ScanAndSnap
 from selfstudy.models.attention_decoder import AttentionDecoder
 from selfstudy.tasks.cooccurrence import CooccurrenceTask
 
+RECIPES = Path(__file__).resolve().parents[3] / "docs" / "recipes"
 SMALL = "cooccurrence?common=3&own=3&context=16&items=16"
 VOCABULARY = 2 + 2 + 3 + 6
 FEW = {"steps": 6, "batch": 4, "records": 3, "probe": 4}
@@ -232,3 +236,19 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
     for name, fields in (("c", {"steps": 2}), ("d", {"steps": 9, "records": 1})):
         with pytest.raises(UsageError, match=r"not finite.*attention_rate"):
             fit(tmp_path / name, attention_rate=1e38, decoder_rate=1e38, **fields)
+
+
+def test_the_recipe_fits_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: its fields are the method's; its model is that of a text with all the words its task keeps."""
+    recipe = yaml.safe_load((RECIPES / "scan-and-snap.yaml").read_text())
+    from_dict(ScanAndSnap, recipe["fields"]).validate()
+    words = " ".join(f"w{i}" for i in range(40_000))
+    for split in ("train", "valid", "test"):
+        path = tmp_path / "wikitext103" / f"{split}.txt.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(words.encode(), compresslevel=1))
+    monkeypatch.setenv("SELFSTUDY_DATA", str(tmp_path))
+    task = selfstudy.task(recipe["task"])
+    model = selfstudy.model(recipe["models"]["attention_decoder"])
+    assert model.vocabulary == task.vocabulary and model.residual
+    assert len(task.evaluate(model, limit=2).values) == 2
