@@ -61,15 +61,12 @@ def descent_pictures(
     ]
     if isinstance(model, LinearSelfAttention):
         shown += layer_pictures(model, models, metrics["descent"], batch)
+    note = "Trained at one setting, measured at others, beside the references with the steps they had there."
     for name, found in metrics["departures"].items():
         rest = {who: values for who, values in found.items() if who != "at"}
-        note = (
-            "Trained at one setting, measured at others, beside the references with the steps they had there."
-        )
+        axis = {"yaxis": draw.LOG}
         shown.append(
-            draw.curves(
-                name.capitalize(), found["at"], rest, over=name, of="squared error", note=note, log=True
-            )
+            draw.curves(name.capitalize(), found["at"], rest, over=name, of=ERROR, note=note, layout=axis)
         )
     return shown
 
@@ -96,29 +93,29 @@ def layer_pictures(
     constructed = gd_attention(
         model.dimensions, found["GD++ step"], model.layers, curvature=found["GD++ curvature"]
     )
-    frames = [(str(step), products(one)) for step, one in models]
+    # Before training the products are noise, which scaling would blow up.
+    frames = [(str(step), products(one)) for step, one in models if step > 0]
     aim = products(constructed)
+    note = "Only products of weights matter, up to a factor between them, which is fixed here."
     for i, name in enumerate(("QK", "VP")):
+        matrices = [(step, product[i][0]) for step, product in frames]
         shown.append(
-            draw.matrix_frames(
-                f"{name}, the product of two weights",
-                [(step, product[i][0]) for step, product in frames],
-                aim[i][0],
-                note="Only products of weights matter, up to a factor between them, which is fixed here.",
-            )
+            draw.matrix_frames(f"{name}, the product of two weights", matrices, aim[i][0], note=note)
         )
+    return [*shown, _between(model, constructed, batch)]
+
+
+def _between(model: LinearSelfAttention, constructed: LinearSelfAttention, batch: Batch) -> Picture:
+    """Return the error of models between the learned one and the construction."""
     shares = [i / 20 for i in range(21)]
-    between = [
-        float(squared_errors(interpolate(model, constructed, share), batch).mean()) for share in shares
-    ]
-    shown.append(
-        draw.curves(
-            "Between learned and constructed weights",
-            shares,
-            {"the model": between},
-            over="share of the construction",
-            of="squared error",
-            note="A flat line: learned weights and construction are one solution, weight for weight.",
-        )
+    mixtures = [interpolate(model, constructed, share) for share in shares]
+    errors = [float(squared_errors(mixture, batch).mean()) for mixture in mixtures]
+    return draw.curves(
+        "Between learned and constructed weights",
+        shares,
+        {"the model": errors, "the construction": [errors[-1]] * len(shares)},
+        over="share of the construction",
+        of=ERROR,
+        note="A flat line: learned weights and construction are one solution, weight for weight.",
+        layout={"yaxis": {"range": [0.8 * min(errors), 1.2 * max(errors)]}},
     )
-    return shown

@@ -97,7 +97,13 @@ def one_step_pictures(
         over = "examples in the context"
         shown.append(
             draw.curves(
-                "Risk by context", by_context["at"], risks, over=over, of=ERROR, note=note, log_x=True
+                "Risk by context",
+                by_context["at"],
+                risks,
+                over=over,
+                of=ERROR,
+                note=note,
+                layout={"xaxis": draw.LOG},
             )
         )
     return shown

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from selfstudy.evaluation.pictures import Picture, heatmap, line, moving_picture, picture, points
+from selfstudy.evaluation.pictures import Picture, bars, heatmap, line, moving_picture, picture, points
 
 MODEL, DESCENT, CURVED, OTHER = "#0072b2", "#d55e00", "#009e73", "#777777"  # Okabe and Ito
+DIVERGING = [[0.0, "#0072b2"], [0.5, "#ffffff"], [1.0, "#d55e00"]]
+LOG = {"type": "log"}
 SHOWN = 200  # problems of a scatter
 
 
@@ -58,7 +61,7 @@ def training_curve(
     steps: Sequence[int], errors: Sequence[float], levels: Mapping[str, float], note: str
 ) -> Picture:
     """Return the squared error over training, with the references as level lines."""
-    colours = [DESCENT, CURVED, OTHER, "#cc79a7", "#56b4e9"]
+    colours = [DESCENT, CURVED, OTHER, "#cc79a7", "#56b4e9", "#e69f00"]
     ends = [steps[0], steps[-1]]
     lines = [
         line(name, ends, [level, level], **_dashed(colours[i % len(colours)]))
@@ -78,35 +81,40 @@ def training_curve(
 
 def curves(
     title: str,
-    x: Sequence[float],
+    x: Sequence[Any],
     by_name: Mapping[str, Sequence[float]],
     *,
     over: str,
     of: str,
     note: str,
-    log: bool = False,
-    log_x: bool = False,
+    layout: dict[str, Any] | None = None,
 ) -> Picture:
-    """Return one line for each name over `x`: the model blue, descent orange, GD++ green, others grey."""
-    known = {"the model": MODEL, "gradient descent": DESCENT, "GD++": CURVED}
-    traces = [
-        line(
-            name,
-            x,
-            y,
-            line={"color": known.get(name, OTHER), **({} if name == "the model" else {"dash": "dash"})},
-        )
-        for name, y in by_name.items()
-    ]
-    kind = {"type": "log"}
-    layout = {**({"yaxis": kind} if log else {}), **({"xaxis": kind} if log_x else {})}
+    """Return one line for each name over `x`, or bars where x is words; the model is drawn full."""
+    known = {
+        "the model": MODEL,
+        "the best layer": DESCENT,
+        "the construction": DESCENT,
+        "gradient descent": DESCENT,
+        "GD++": CURVED,
+    }
+    others = itertools.cycle(
+        [MODEL, DESCENT, CURVED, "#cc79a7"] if not known.keys() & by_name.keys() else [OTHER]
+    )
+    traces = []
+    for name, y in by_name.items():
+        colour = known.get(name) or next(others)
+        if isinstance(x[0], str):
+            traces.append(bars(name, x, y, marker={"color": colour}))
+        else:
+            style = {} if name == "the model" or colour != known.get(name) else {"dash": "dash"}
+            traces.append(line(name, x, y, line={"color": colour, **style}))
     return picture(title, traces, x=over, y=of, note=note, layout=layout)
 
 
 def matrix_frames(title: str, frames: Sequence[tuple[str, Tensor]], target: Tensor, *, note: str) -> Picture:
     """Return a learned matrix (left), moving over training, beside the one it should become (right)."""
-    shown = {"showticklabels": False}
-    layout: dict[str, Any] = {"height": 380}
+    shown = {"showticklabels": False, "ticks": ""}
+    layout: dict[str, Any] = {}
     for place, side, left in (("", "learned", 0.0), ("2", "constructed", 0.52)):
         layout[f"xaxis{place}"] = {
             "domain": [left, left + 0.46],
@@ -119,7 +127,7 @@ def matrix_frames(title: str, frames: Sequence[tuple[str, Tensor]], target: Tens
     rows, columns = ([str(i + 1) for i in range(size)] for size in target.shape)
 
     def shade(matrix: Tensor, place: str) -> dict[str, Any]:
-        colours = {"zmin": -reach, "zmax": reach, "colorscale": "RdBu", "showscale": place == "2"}
+        colours = {"zmin": -reach, "zmax": reach, "colorscale": DIVERGING, "showscale": place == "2"}
         return heatmap(matrix.numpy(), columns, rows, xaxis=f"x{place}", yaxis=f"y{place}", **colours)
 
     moving = [(label, [shade(learned, ""), shade(target, "2")]) for label, learned in frames]
