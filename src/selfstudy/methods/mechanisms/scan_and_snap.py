@@ -10,7 +10,8 @@ needed: record its attention (`selfstudy.models.language.attention`).
 
 Deviations from the paper: positions of real text are drawn at random instead of in order; there is no end of
 line token; the rates fall evenly over the whole training instead of after each pass over the text; factored
-matrices start with one factor at zero and the other random, so that attention starts uniform there too.
+matrices start with one factor at zero and the other random, so that attention starts uniform there too; on
+text, whether a word is common is told from the next words that it comes with.
 """
 
 from __future__ import annotations
