@@ -18,6 +18,7 @@ import yaml
 import selfstudy
 from selfstudy.core.config import from_dict
 from selfstudy.core.index import METHODS, find
+from selfstudy.tasks.loading import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -213,16 +214,31 @@ def test_generated_quality(generate: ModuleType) -> None:
 # Recipes.
 
 
-@pytest.mark.parametrize("path", sorted((DOCS / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_recipes(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the method's own fields, and the task made of a few rows with the columns that it names."""
-    monkeypatch.chdir(tmp_path)
+RECIPES = sorted((DOCS / "recipes").glob("*.yaml"))
+REASONING = [path for path in RECIPES if find(path.stem).family == "reasoning"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes(path: Path) -> None:
+    """Oracle: the method's own fields, the fields of small models, the names of the index."""
     text = path.read_text()
     recipe = yaml.safe_load(text)
     assert set(recipe) == {"method", "paper", "task", "models", "data", "fields", "distributed", "not_yet"}
     assert recipe["method"] == path.stem and f"selfstudy fit {path.stem} " in text
     method = from_dict(find(recipe["method"]).load(), recipe["fields"])
     method.validate()
+    assert {"training", "generation"} <= set(recipe["distributed"]) and recipe["data"]["evaluation"]
+    assert recipe["task"].partition("?")[0] in NAMES or ":" in recipe["task"]
+    for model in recipe["models"].values():
+        if isinstance(model, str):
+            assert selfstudy.model(model).name
+
+
+@pytest.mark.parametrize("path", REASONING, ids=lambda path: path.stem)
+def test_recipes_for_language_models(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the task made of a few rows with the columns that it names."""
+    monkeypatch.chdir(tmp_path)
+    recipe = yaml.safe_load(path.read_text())
     for file in ("math-train.jsonl", "math-test.jsonl"):
         rows = [{"problem": f"{file} {n}", "answer": str(n), "solution": f"a\nb {n}"} for n in range(20)]
         Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -231,4 +247,3 @@ def test_recipes(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     solution = task.oracle.solution(task.train[0])
     assert (solution is not None) == ("solution=" in recipe["task"])
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", model) for model in recipe["models"]["policies"])
-    assert {"training", "generation"} <= set(recipe["distributed"]) and recipe["data"]["evaluation"]
