@@ -6,6 +6,7 @@ scikit-learn, and `clusters` is drawn; `fashion-mnist` and `cifar10` are files o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,6 +204,7 @@ def pooled(images: np.ndarray, side: int = SIDE) -> np.ndarray:
     return torch.nn.functional.adaptive_avg_pool2d(grey[:, None], side).flatten(1).numpy()
 
 
+@functools.cache
 def _archive(name: str, folder: str, source: str) -> LabelledSet:
     """Read `train.npz` and `test.npz` of a folder; validation is what follows in the training file."""
     images, labels = _archive_file(name, f"{folder}/train.npz", source)

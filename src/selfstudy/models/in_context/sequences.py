@@ -209,6 +209,10 @@ class SequenceLstm(SequenceModel):
         self.cells = nn.LSTM(width, width, layers, batch_first=True)
         self.norm = nn.LayerNorm(width)
         self._draw_weights()
+        with torch.no_grad():
+            for layer in range(layers):
+                # Forget gates start open, or nothing of the first examples is left (Jozefowicz et al. 2015).
+                getattr(self.cells, f"bias_ih_l{layer}")[width : 2 * width].fill_(1.0)
 
     def _read(self, tokens: torch.Tensor) -> torch.Tensor:
         return self.norm(self.cells(tokens)[0])
