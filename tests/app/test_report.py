@@ -16,6 +16,7 @@ from selfstudy.app.report import write_report
 from selfstudy.app.trees import forest_nodes
 from selfstudy.evaluation.pictures import bars, line, moving_picture, picture
 from selfstudy.evaluation.scores import ACCURACY, Metric
+from selfstudy.evaluation.tolerances import within
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&<!--\u2028"
 
@@ -124,6 +125,7 @@ def laboratory(tmp_path: Path) -> Path:
             "trained": loss.row([0.1, 0.2]),
             "gain": {"mean": 0.25, "low": 0.2, "high": 0.3, "n": 2},
             "metrics": {"the best": loss.row([0.1, 0.1]), "cosine": 0.99},
+            "held_to": [within("gap", 0.01, most=0.02), within(HOSTILE, 0.5, least=0.9)],
         },
         "pictures.json": [still, moving_picture("Moves", frames, over="step")],
     }
@@ -140,7 +142,15 @@ def test_a_loss_is_shown_as_one(laboratory: Path) -> None:
         ("0.15", "squared error after"),
         ("+0.25", "less squared error"),
     ]
-    table = text[text.index("<h2>Results") : text.index("<h2>What happened")]
+    held_to = text[text.index("<h2>Held to") : text.index("<h2>What happened")]
+    assert re.findall(r"<td.*?>(0\..*?|at .*?)</td>", held_to) == [
+        "0.01",
+        "at most 0.02",
+        "0.5",
+        "at least 0.9",
+    ]
+    assert held_to.index("✓ holds") < held_to.index("✗ fails") and "<img" not in held_to
+    table = text[text.index("<h2>Results") : text.index("<h2>Held to")]
     assert re.findall(r"<td>(.*?)</td>", table) == ["base model", "trained model", "the best"]
     assert "tokens" not in table and " %</td>" not in table
     high = json.loads((laboratory / "summary.json").read_text())["base"]["high"]

@@ -171,6 +171,7 @@ def _work(
             "trained": after["entry"],
             "gain": loaded.task.metric.gain(after["values"], before["values"]).to_json(),
             "metrics": fitted.metrics,
+            "held_to": fitted.held_to,
             "saved": ["model", *fitted.parts],
         }
         summary = write_summary(run, results)

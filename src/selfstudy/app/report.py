@@ -14,7 +14,7 @@ from string import Template
 from typing import Any
 
 from selfstudy.app.charts import charts_of, comparison_chart
-from selfstudy.app.rows import NONE, difference_text, figure, metric_of, rows
+from selfstudy.app.rows import NONE, bounds, difference_text, figure, metric_of, rows
 from selfstudy.app.trees import TREES
 from selfstudy.core.config import flatten
 from selfstudy.core.errors import UsageError
@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 REPORT = "report.html"
 SAMPLES = "samples.json"
 PICTURES = "pictures.json"
+KEPT, BROKEN = '<span class="right">✓ holds</span>', '<span class="wrong">✗ fails</span>'
 MOVES = " moving"  # a class of the style sheet
 TOKENS = ("generated_tokens", "scored_tokens")
 
@@ -50,6 +51,7 @@ def write_report(directory: Path) -> Path:
     sections = [
         _results(summary),
         _comparison(comparison) if comparison else "",
+        _held_to(summary.get("held_to") or []),
         _pictures(pictures),
         _charts(charts),
         _trees(trees),
@@ -184,6 +186,17 @@ def _results(summary: dict[str, Any]) -> str:
         f"<th class=bar></th><th class=n>items</th>{heads if wrote else ''}</tr>"
     )
     return _section("Results", f'<div class="scroll"><table>{head}{"".join(body)}</table></div>')
+
+
+def _held_to(lines: list[dict[str, Any]]) -> str:
+    body = "".join(
+        f"<tr><td>{escape(line['name'])}</td><td class=n>{figure(line['value'], False)}</td>"
+        f"<td class=n>{bounds(line)}</td><td>{KEPT if line['holds'] else BROKEN}</td></tr>"
+        for line in lines
+    )
+    head = "<tr><th></th><th class=n>measured</th><th class=n>must be</th><th></th></tr>"
+    table = f'<div class="scroll"><table>{head}{body}</table></div>'
+    return _section("Held to exact results", table) if lines else ""
 
 
 def _bar(value: float, low: Any, high: Any, scale: float) -> str:

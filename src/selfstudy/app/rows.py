@@ -42,6 +42,17 @@ def rows(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield from ((whole, row) for row in listed if is_row(row))
 
 
+def bounds(line: dict[str, Any]) -> str:
+    """Return what a figure is held to, in words.
+
+    >>> bounds({"at_least": 0.99}), bounds({"at_least": 0, "at_most": 0.02})
+    ('at least 0.99', 'at least 0, at most 0.02')
+    """
+    return ", ".join(
+        f"{word.replace('_', ' ')} {line[word]:g}" for word in ("at_least", "at_most") if word in line
+    )
+
+
 def percent(share: Any) -> str:
     """Return a share in percent, or a dash where there is none.
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from selfstudy.app.rows import NONE, difference_text, figure, metric_of, rows
+from selfstudy.app.rows import NONE, bounds, difference_text, figure, metric_of, rows
 from selfstudy.core.budget import describe
 
 
@@ -39,6 +39,13 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     console.print(table)
     if summary.get("gain"):
         console.print(f"gain      {difference_text(summary['gain'], metric.share)}", highlight=False)
+    for line in summary.get("held_to", ()):
+        verdict = "holds" if line["holds"] else "FAILS"
+        console.print(
+            f"held to   {line['name']}: {figure(line['value'], False)}, {bounds(line)}: {verdict}",
+            highlight=False,
+            markup=False,
+        )
     if summary.get("ended_by_budget"):
         unit = summary["ended_by_budget"].replace("_", " ")
         console.print(f"ended     by its budget of {unit}; a new run with a larger one goes further")

@@ -16,12 +16,14 @@ class Fit:
         model: the trained model; has `save(folder)`.
         parts: further trained models by name, such as the value model of a tree search.
         metrics: figures by name that belong in the summary.
+        held_to: figures with their tolerances, as made by `selfstudy.evaluation.tolerances.within`.
         pictures: for the report, as made by `selfstudy.evaluation.pictures`.
     """
 
     model: Any
     parts: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    held_to: list[dict[str, Any]] = field(default_factory=list)
     pictures: list[dict[str, Any]] = field(default_factory=list)
 
 
