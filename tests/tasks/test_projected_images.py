@@ -14,7 +14,7 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.data.labelled_images import from_arrays, labelled_set
 from selfstudy.data.projected_tasks import FIRST_TEST_ID, FIRST_VALIDATION_ID
 from selfstudy.models.in_context.sequences import SequenceModel, SequenceTransformer
-from selfstudy.tasks.projected_figures import NEW, SWITCHES, figures
+from selfstudy.tasks.projected_figures import NEW, SWITCHES, examples, figures
 from selfstudy.tasks.projected_images import ProjectedImages, projected_images
 
 
@@ -127,6 +127,18 @@ def test_figures() -> None:
     assert found[NEW, "1-NN"]["curve"][-1] > 0.6 and len(found[NEW, "1-NN"]["curve"]) == 12
     assert np.mean(found[NEW, "logistic regression"]["last"]) > 0.6
     assert len(found[NEW, ""]["curve"]) == 13
+
+
+def test_examples() -> None:
+    """Oracle: the first digit of each class, and A times it; vectors have no pictures."""
+    made = task()
+    shown = examples(made, tasks=2)
+    assert [part.task for part in shown] == ["as they are", "task 0", "task 1"]
+    assert shown[0].labels == [0, 1, 2, 3, 4]
+    by_hand = made.augmenter.projections(np.array([1]))[0] @ torch.from_numpy(shown[0].images[3].ravel())
+    assert np.allclose(shown[2].images[3].ravel(), by_hand, atol=1e-5)
+    assert shown[2].labels == made.augmenter.permutations(np.array([1]))[0].tolist()
+    assert examples(task(inputs=32)) == [] and examples(task(base="clusters")) == []
 
 
 def test_other_data() -> None:

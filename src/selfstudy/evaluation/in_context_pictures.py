@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from selfstudy.evaluation.in_context_curves import UNDER, learned, smoothed
 from selfstudy.evaluation.pictures import Picture, heatmap, line, moving_picture, picture, points
 from selfstudy.learning.meta_training import Trace
@@ -34,8 +36,26 @@ class Cell:
     """What it has become."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Examples as one task shows them."""
+
+    task: str
+    """A name for it."""
+    images: np.ndarray
+    """[n, h, w]."""
+    labels: list[int]
+    """The n labels it gives them."""
+
+
 def in_context_pictures(
-    trace: Trace, rows: Sequence[dict[str, Any]], cells: Sequence[Cell], *, classes: int, left: int | None
+    trace: Trace,
+    rows: Sequence[dict[str, Any]],
+    cells: Sequence[Cell],
+    shown: Sequence[Shown],
+    *,
+    classes: int,
+    left: int | None,
 ) -> list[Picture]:
     """Return the pictures of a fit.
 
@@ -43,11 +63,13 @@ def in_context_pictures(
         trace: of the training.
         rows: accuracies by position, as made by `selfstudy.tasks.projected_figures.figures`.
         cells: the transition map; none draws none.
+        shown: the same images under several tasks; none draws none.
         classes: C.
         left: the step at which the plateau was left; None if it was not.
     """
     drawn = _map(cells, classes) if cells else []
-    return [*drawn, _curves(rows, classes), _training(trace, classes), _plateau(trace, classes, left)]
+    drawn += [_curves(rows, classes), _training(trace, classes), _plateau(trace, classes, left)]
+    return [*drawn, _examples(shown)] if shown else drawn
 
 
 def _map(cells: Sequence[Cell], classes: int) -> list[Picture]:
@@ -182,6 +204,26 @@ def _plateau(trace: Trace, classes: int, left: int | None) -> Picture:
         y="cross-entropy (nats)",
         note=f"Training losses are means over {WIDTH} steps. "
         + ("The plateau was not left." if left is None else f"The plateau was left at step {left}."),
+    )
+
+
+def _examples(shown: Sequence[Shown]) -> Picture:
+    """The images of a task side by side, in rows of their own from the top."""
+    frames = []
+    for task in shown:
+        padded = np.pad(task.images, ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
+        grid = np.concatenate(list(padded), axis=1)[:, :-1]
+        z = [[None if np.isnan(value) else round(float(value), 2) for value in row] for row in grid]
+        trace = heatmap(z, range(grid.shape[1]), range(grid.shape[0]), colorscale="Greys", showscale=False)
+        frames.append((f"{task.task}: labels {', '.join(map(str, task.labels))}", [trace]))
+    bare = {"showticklabels": False, "showgrid": False, "zeroline": False}
+    return moving_picture(
+        "The same images in different tasks",
+        frames,
+        over="task",
+        note="What the model sees of the first example of each class, and the labels it is told.",
+        layout={"xaxis": bare, "yaxis": {**bare, "autorange": "reversed", "scaleanchor": "x"}},
+        milliseconds=1500,
     )
 
 

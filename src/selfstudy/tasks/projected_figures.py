@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from selfstudy.evaluation.in_context_curves import logistic_regression, nearest_mean, nearest_neighbour
+from selfstudy.evaluation.in_context_pictures import Shown
 from selfstudy.models.in_context.sequences import SequenceModel
 from selfstudy.tasks.projected_images import ProjectedImages, Sequences, right
 
@@ -52,6 +54,24 @@ def figures(
             _row(name, learner, told, first) for learner, (told, first) in baselines(drawn[name]).items()
         ]
     return rows
+
+
+def examples(task: ProjectedImages, tasks: int = 4) -> list[Shown]:
+    """Return an image of each class as it is and as the first tasks show it; none without images."""
+    base, augmenter = task.base, task.augmenter
+    if base.image == (0, 0) or augmenter.inputs != base.image[0] * base.image[1]:
+        return []
+    inputs, labels = base.splits["train"]
+    first = [int((labels == label).argmax()) for label in range(len(base.labels))]
+    size, known = (len(first), *base.image), labels[first].tolist()
+    found = [Shown(task="as they are", images=inputs[first].reshape(size), labels=known)]
+    ids = np.arange(min(tasks, augmenter.tasks))
+    rows = torch.from_numpy(np.repeat(inputs[first][None], len(ids), 0))
+    shown, told = augmenter(ids, rows, torch.from_numpy(np.repeat(labels[first][None], len(ids), 0)))
+    found += [
+        Shown(task=f"task {i}", images=shown[i].reshape(size).numpy(), labels=told[i].tolist()) for i in ids
+    ]
+    return found
 
 
 def baselines(sequences: Sequences) -> dict[str, tuple[torch.Tensor, int]]:

@@ -34,7 +34,7 @@ from selfstudy.evaluation.in_context_pictures import Cell, in_context_pictures
 from selfstudy.learning.loops import update
 from selfstudy.learning.meta_training import MetaTrained, Trace, sequence_loss
 from selfstudy.models.in_context.sequences import SequenceModel
-from selfstudy.tasks.projected_figures import figures
+from selfstudy.tasks.projected_figures import examples, figures
 from selfstudy.tasks.projected_images import ProjectedImages, Sequences, right
 
 SMOOTHED = 20  # steps whose mean loss tells that the plateau is left
@@ -122,7 +122,9 @@ class Gpicl(Method):
         metrics["plateau_left_at"] = left
         metrics["accessible_state"] = trained.model.accessible_state(task.context)
         metrics["map"] = [asdict(cell) for cell in transitions]
-        pictures = in_context_pictures(trained.trace, rows, transitions, classes=classes, left=left)
+        pictures = in_context_pictures(
+            trained.trace, rows, transitions, examples(task), classes=classes, left=left
+        )
         return Fit(model=trained.model, metrics=metrics, pictures=pictures)
 
     def meta_train(
