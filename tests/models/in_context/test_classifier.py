@@ -68,6 +68,7 @@ def test_more_examples_than_positions() -> None:
     alone = classifier().fit(inputs[-20:], labels[-20:])
     asked = groups(5, seed=2)[0]
     assert np.array_equal(cut.predict_proba(asked), alone.predict_proba(asked))
+    assert np.array_equal(cut.context_, alone.context_) and np.array_equal(cut.labels_, alone.labels_)
     with pytest.raises(UsageError, match="Give fewer"):
         classifier(strict=True).fit(inputs, labels)
 
