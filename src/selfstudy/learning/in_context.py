@@ -141,8 +141,7 @@ def train_in_context(
     trained = model.copy()
     trained.train()
     path = Trajectory(trained, {})
-    weights = list(trained.parameters())
-    optimizer = torch.optim.Adam(weights, lr=settings.learning_rate, betas=settings.betas)
+    optimizer = _adam(trained, settings)
     kept = {round(i * settings.steps / settings.snapshots) for i in range(settings.snapshots)}
     state = {"weights": trained, "optimizer": optimizer, "path": path}
     logged = max(1, settings.steps // LOGGED)
@@ -151,21 +150,43 @@ def train_in_context(
         if step in kept:
             path.keep(step)
         batch = draw(settings.batch, run.rng(name, "batch", step))
-        loss = nn.functional.mse_loss(trained(batch.context, batch.query), batch.answer)
-        (loss / 2).backward()
-        norm = update(optimizer, settings.rate(step), settings.clip)
-        if not (math.isfinite(norm) and math.isfinite(float(loss.detach()))):
+        loss, norm = _step(trained, optimizer, batch, settings, step)
+        if not (math.isfinite(norm) and math.isfinite(loss)):
             raise UsageError(
-                f"At step {step} of {name!r} the loss ({float(loss.detach()):g}) or its gradient is not "
+                f"At step {step} of {name!r} the loss ({loss:g}) or its gradient is not "
                 "finite. Deep models with shared weights blow up where activations are not cut: give the "
                 "model clip=10. Else lower the learning rate, or check the scale of the inputs."
             )
         if step % logged == 0:
-            run.log(part=name, step=step, loss=float(loss.detach()), norm=norm)
+            run.log(part=name, step=step, loss=loss, norm=norm)
         done = step + 1
     path.keep(done or max(path.snapshots, default=0))
     trained.eval()
     return path
+
+
+def trial_step(
+    model: Any, draw: Callable[[int, np.random.Generator], Batch], settings: ContextTraining
+) -> Callable[[], object]:
+    """Return a callable that does one step on a copy of `model`, to be timed."""
+    copy = model.copy()
+    optimizer = _adam(copy, settings)
+    rng = np.random.default_rng(0)  # of problems that are thrown away
+    return lambda: _step(copy, optimizer, draw(settings.batch, rng), settings, 0)
+
+
+def _adam(model: Any, settings: ContextTraining) -> torch.optim.Adam:
+    return torch.optim.Adam(model.parameters(), lr=settings.learning_rate, betas=settings.betas)
+
+
+def _step(
+    model: Any, optimizer: torch.optim.Adam, batch: Batch, settings: ContextTraining, step: int
+) -> tuple[float, float]:
+    """Take one step; return the squared error before it, and the norm of the gradient of its half."""
+    loss = nn.functional.mse_loss(model(batch.context, batch.query), batch.answer)
+    (loss / 2).backward()
+    norm = update(optimizer, settings.rate(step), settings.clip)
+    return float(loss.detach()), norm
 
 
 def step_cost(model: Any, settings: ContextTraining, context: int) -> dict[str, float]:

@@ -63,7 +63,7 @@ def test_deep_models_are_compared_with_gd_plus_plus(tmp_path: Path) -> None:
     metrics = fitted.metrics
     assert metrics["descent"]["steps"] == 3
     assert metrics["GD++"][ERROR] < metrics[DESCENT][ERROR] < metrics["zero"][ERROR]
-    assert "held_to" not in metrics and "layer applied again and again" not in metrics["departures"]
+    assert not fitted.held_to and "layer applied again and again" not in metrics["departures"]
     by_layer = next(p for p in fitted.pictures if p["title"] == "Predictions layer by layer")
     assert [frame["name"] for frame in by_layer["frames"]] == ["0", "1", "2", "3"]
 
@@ -91,7 +91,7 @@ def test_pictures_of_one_layer(tmp_path: Path) -> None:
 def test_models_whose_weights_cannot_be_averaged(tmp_path: Path) -> None:
     """Oracle: a softmax of two heads is compared by predictions and sensitivities, not by weights."""
     fitted = fit(tmp_path, "", selfstudy.model("linear-attention?softmax=true&heads=2"))
-    assert "averaged weights" not in fitted.metrics and len(fitted.metrics["held_to"]) == 2
+    assert "averaged weights" not in fitted.metrics and len(fitted.held_to) == 2
     assert "QK, the product of two weights" not in titles(fitted)
 
 
@@ -100,7 +100,7 @@ def test_sines_are_compared_with_descent_on_features(tmp_path: Path) -> None:
     fitted = fit(tmp_path, "?responses=sine&dimensions=1&range=10", EmbeddedAttention(width=6))
     assert set(fitted.parts) == {"features"}
     assert list(fitted.metrics["gaps"]) == [FEATURES, DESCENT]
-    assert fitted.metrics["held_to"][0]["value"] == pytest.approx(abs(fitted.metrics["gaps"][FEATURES]))
+    assert fitted.held_to[0]["value"] == pytest.approx(abs(fitted.metrics["gaps"][FEATURES]))
 
 
 def test_paired_tokens_tell_what_they_copy(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_one_layer_reaches_gradient_descent(tmp_path: Path) -> None:
     fitted = fit(tmp_path, "", selfstudy.model("linear-attention"), steps=700, batch=2048, problems=4000)
     metrics = fitted.metrics
     assert metrics["descent"]["eta"] == pytest.approx(6.06, abs=0.005)
-    assert all(line["holds"] for line in metrics["held_to"]), metrics["held_to"]
+    assert len(fitted.held_to) == 3 and all(line["holds"] for line in fitted.held_to), fitted.held_to
     assert metrics[MODEL][ERROR] < 0.6 * metrics["zero"][ERROR]
 
 

@@ -19,6 +19,7 @@ Deviations from the paper and its program:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ from selfstudy.evaluation.descent_search import best_curved_descent, best_descen
 from selfstudy.evaluation.in_context_optimum import one_layer_optimum
 from selfstudy.evaluation.out_of_distribution import Curves, departures, repeated
 from selfstudy.evaluation.tolerances import within
-from selfstudy.learning.in_context import ContextTraining, step_cost, train_in_context
+from selfstudy.learning.in_context import ContextTraining, step_cost, train_in_context, trial_step
 from selfstudy.learning.loops import check_positive
 from selfstudy.models.in_context.descent_weights import gd_attention
 from selfstudy.models.in_context.embedded import EmbeddedAttention, FeatureDescent
@@ -85,6 +86,12 @@ class IclGd(Method):
         one = step_cost(model, settings, task.problems.context)
         return {unit: settings.steps * amount for unit, amount in one.items()}
 
+    def trial(self, task: InContextRegression, model: Any) -> tuple[Callable[[], object], int]:
+        """Return a callable that does one training step on a copy, and how many a fit takes."""
+        require_regressor(task, model)
+        settings = self.training(model)
+        return trial_step(model, task.batch, settings), settings.steps
+
     def fit(self, task: InContextRegression, model: Any, run: Run) -> Fit:
         """Train a copy of `model` on the task's problems, and compare it with descent on held-out ones."""
         require_regressor(task, model)
@@ -98,6 +105,7 @@ class IclGd(Method):
             references, parts = {FEATURES: own, **references}, {"features": own}
         held_out = task.held_out("validation", self.problems)
         metrics = run.stage("comparison", lambda: compare(path.model, references, held_out, found["step"]))
+        held_to = metrics.pop("held_to", [])
         metrics["descent"] = {**found, "eta": context * found["step"]}
         metrics["departures"] = run.stage(
             "departures", lambda: self._departures(task, path.model, references, found)
@@ -106,6 +114,7 @@ class IclGd(Method):
             model=path.model,
             parts=parts,
             metrics=metrics,
+            held_to=held_to,
             pictures=descent_pictures(path, references, metrics, held_out),
         )
 

@@ -18,6 +18,7 @@ Deviations from the paper:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,7 +28,7 @@ from selfstudy.core.run import Run
 from selfstudy.evaluation.alignment import squared_errors
 from selfstudy.evaluation.one_step_pictures import one_step_pictures, risks_by_context
 from selfstudy.evaluation.verification import references, verify_icl
-from selfstudy.learning.in_context import ContextTraining, Trajectory, step_cost, train_in_context
+from selfstudy.learning.in_context import ContextTraining, Trajectory, step_cost, train_in_context, trial_step
 from selfstudy.learning.loops import check_positive
 from selfstudy.tasks.regression import SQUARED_ERROR, InContextRegression, require_regressor
 
@@ -71,6 +72,11 @@ class OneStepGd(Method):
         one = step_cost(model, self.training, task.problems.context)
         return {unit: self.restarts * self.steps * amount for unit, amount in one.items()}
 
+    def trial(self, task: InContextRegression, model: Any) -> tuple[Callable[[], object], int]:
+        """Return a callable that does one training step on a copy, and how many a fit takes."""
+        require_regressor(task, model)
+        return trial_step(model, task.batch, self.training), self.restarts * self.steps
+
     def fit(self, task: InContextRegression, model: Any, run: Run) -> Fit:
         """Train a copy of `model` on the task's problems, and verify it on held-out ones."""
         require_regressor(task, model)
@@ -87,14 +93,14 @@ class OneStepGd(Method):
             name: SQUARED_ERROR.row(squared_errors(predictor, held_out).tolist())
             for name, predictor in {"the model": path.model, **known}.items()
         }
-        metrics = {
-            **rows,
-            "restarts": risks,
-            "verification": verify_icl(path.model, task.problems, held_out),
-            "by_context": run.stage("by-context", lambda: risks_by_context(task.problems, task.held_out)),
-        }
+        verified = verify_icl(path.model, task.problems, held_out)
+        by_context = run.stage("by-context", lambda: risks_by_context(task.problems, task.held_out))
+        metrics = {**rows, "restarts": risks, "verification": verified, "by_context": by_context}
         return Fit(
-            model=path.model, metrics=metrics, pictures=one_step_pictures(path, known, metrics, held_out)
+            model=path.model,
+            metrics=metrics,
+            held_to=verified.pop("held_to", []),
+            pictures=one_step_pictures(path, known, metrics, held_out),
         )
 
     def _train(self, task: InContextRegression, model: Any, run: Run, restart: int) -> Trajectory:
