@@ -1,6 +1,6 @@
 """projected-images - learn a new classification from examples in the context, thousands of them from one set.
 
-`projected-images?base=digits&classes=5&tasks=65536&context=30&bias=0.9`. Each sequence shows examples of one
+`projected-images?base=digits&classes=5&tasks=65536&context=30&bias=0.5`. Each sequence shows examples of one
 task: a random projection and a random order of the labels (Kirsch et al. 2022, arXiv 2212.04458). A model is
 judged by the label of the last example, on tasks and images that it was not trained on.
 """
@@ -224,7 +224,7 @@ def projected_images(
     tasks: int = 65536,
     context: int = 30,
     inputs: int = 64,
-    bias: float = 0.9,
+    bias: float = 0.5,
     identity: bool = False,
     by: str = "all",
     items: int = 512,
