@@ -5,10 +5,10 @@ which cell acts when, and its coin. First the traces are compared: every swap of
 number of activations must be equal, otherwise the benchmark fails. The plain simulator is what one writes
 in Python first: a class for each policy, cells that hold their neighbours' list, draws made by the block with
 NumPy. As the rule says, an Insertion cell looks through the cells on its left, up to the first disorder, and
-then at its neighbour. It looks, as ours does, whether any cell can still act once none has for a round. Both are timed in
-turn, on one thread, by processor time and by the clock; a figure is the median of the repetitions after a
-warm-up, and a ratio is the median of the ratios of the repetitions. The throughput of a condition is its
-activations by its time; "all" is all activations by all time.
+then at its neighbour. It looks, as ours does, whether any cell can still act once none has for a round. Both
+are timed in turn, on one thread, by processor time and by the clock; a figure is the median of the runs
+after a warm-up, and a ratio is the median of the ratios of the repetitions. The throughput of a condition is
+its activations by its time; "all" is all activations by all time, of which Insertion has most.
 
 It also times 100 arrays of 100 cells under every policy and damage setting, both schedulers, once.
 
@@ -59,9 +59,11 @@ class Cell:
         return place, target
 
     def target(self, coin: int) -> int | None:
+        """Return the place that the cell wants to swap with."""
         raise NotImplementedError
 
     def can_act(self) -> bool:
+        """Tell whether the cell could change anything, whatever its coin."""
         if self.frozen:
             return False
         targets = (self.target(coin) for coin in (0, 1))
@@ -69,7 +71,9 @@ class Cell:
 
 
 class Bubble(Cell):
-    def target(self, coin: int) -> int | None:
+    """Looks at a neighbour at random."""
+
+    def target(self, coin: int) -> int | None:  # noqa: D102
         if coin:
             right = self.place + 1
             return right if right < len(self.array) and self.value > self.array[right].value else None
@@ -78,7 +82,9 @@ class Bubble(Cell):
 
 
 class Insertion(Cell):
-    def target(self, coin: int) -> int | None:
+    """Moves left once all there is in order."""
+
+    def target(self, coin: int) -> int | None:  # noqa: D102
         place, array, before = self.place, self.array, None
         for at in range(place):
             cell = array[at]
@@ -92,24 +98,27 @@ class Insertion(Cell):
 
 
 class Selection(Cell):
+    """Looks for its ideal place."""
+
     ideal = 0
 
-    def act(self, coin: int) -> tuple[int, int] | bool:
+    def act(self, coin: int) -> tuple[int, int] | bool:  # noqa: D102
         if self.advances():
             self.ideal += 1
             return True
         return super().act(coin)
 
     def advances(self) -> bool:
+        """Tell whether the ideal place moves on."""
         if self.ideal == self.place or self.ideal >= len(self.array):
             return False
         other = self.array[self.ideal]
         return (other.frozen and not self.movable) or self.value >= other.value
 
-    def target(self, coin: int) -> int | None:
+    def target(self, coin: int) -> int | None:  # noqa: D102
         return None if self.ideal == self.place or self.ideal >= len(self.array) else self.ideal
 
-    def can_act(self) -> bool:
+    def can_act(self) -> bool:  # noqa: D102
         return not self.frozen and (self.advances() or self.target(0) is not None)
 
 
@@ -125,9 +134,8 @@ def plain(kind: str, values: Sequence[float], frozen: Sequence[bool], movable: b
     order, swaps, idle, steps, slot = list(cells), [], 0, 0, 0
     while True:
         draws = derive(key, np.arange(steps, steps + BLOCK))
-        for upper, coin in zip(
-            (draws >> np.uint64(32)).tolist(), ((draws >> np.uint64(31)) & np.uint64(1)).tolist(), strict=True
-        ):
+        uppers, coins = (draws >> np.uint64(32)).tolist(), (draws >> np.uint64(31) & np.uint64(1)).tolist()
+        for upper, coin in zip(uppers, coins, strict=True):
             steps += 1
             if uniform:
                 cell = cells[upper * n >> 32]

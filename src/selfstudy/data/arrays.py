@@ -92,7 +92,7 @@ def draw_arrays(
     Args:
         keys: [B] uint64.
         length: n, cells of an array.
-        levels: different values, each as often as the others (give or take one); 0 for a permutation of 0 .. n-1.
+        levels: different values, each about as often; 0 for a permutation of 0 .. n-1.
         column: values to take from instead: a random `length` of its rows in a random order.
         broken: frozen cells.
         mode: "movable" or "immovable".
@@ -104,8 +104,8 @@ def draw_arrays(
     """
     if length < 0 or levels < 0 or levels > length:
         raise UsageError(
-            f"Arrays of length={length} with duplicates={levels} different values cannot be made: give a length "
-            "of 0 or more, and from 1 to length different values, or 0 for all different."
+            f"Arrays of length={length} with duplicates={levels} different values cannot be made: give a "
+            "length of 0 or more, and from 1 to length different values, or 0 for all different."
         )
     require_damage(broken, mode, length)
     require_width(width, length)
@@ -135,7 +135,7 @@ def require_width(width: int, length: int) -> None:
     """Raise `UsageError` unless `length` cells fill whole rows of a lattice of `width`."""
     if width < 0 or (width and length % width):
         raise UsageError(
-            f"A lattice of width={width} cannot hold {length} cells: give a divisor of {length}, or 0 for a line."
+            f"A lattice of width={width} cannot hold {length} cells: give a divisor of that, or 0."
         )
 
 
@@ -169,8 +169,8 @@ def read_column(source: str, name: str) -> np.ndarray:
             values.append(np.nan)
         if not np.isfinite(values[-1]):
             raise DataError(
-                f"Row {row} of {source} has {cell!r} in the column {name!r}, which is no finite number. Fill it "
-                "in, take the row out, or name another column."
+                f"Row {row} of {source} has {cell!r} in the column {name!r}, which is no finite number. Fill "
+                "it in, take the row out, or name another column."
             )
     return np.array(values)
 

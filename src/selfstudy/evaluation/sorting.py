@@ -1,4 +1,4 @@
-"""How well arrays are sorted, what it took, and whether cells of one type gather more than labels do by chance."""
+"""How well arrays are sorted, what it took, and whether cells of one type gather more than by chance."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def summarise(traces: Sequence[Trace]) -> dict[str, Any]:
 
 
 def inversions(values: Sequence[float] | np.ndarray) -> int:
-    """Return the number of pairs in the wrong order, which is the number of swaps of neighbours that sort them.
+    """Return the number of pairs in the wrong order: as many swaps of neighbours sort them.
 
     >>> inversions([3, 1, 2, 2])
     3

@@ -1,5 +1,4 @@
-"""The two experiments on self-sorting arrays: damage, against the classical algorithm; and mixtures, against the
-control."""
+"""Two experiments on self-sorting arrays: damage against the algorithm, mixtures against the control."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ def mixture_experiment(arrays: Arrays, cells: Cells, mixture: Mixture) -> dict[s
 
 
 def gathered(traces: Sequence[Trace]) -> dict[str, Any]:
-    """Return how cells of one type gathered over many runs, as JSON data: by run, and curves over progress."""
+    """Return how cells of one type gathered over many runs: by run, and curves over progress."""
     found = [aggregation(trace) for trace in traces]
     curves = np.array([one.curve for one in found])
     low, high = np.quantile(curves, BAND, axis=0)

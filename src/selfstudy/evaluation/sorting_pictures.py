@@ -1,4 +1,4 @@
-"""What a report of self-sorting arrays shows: arrays while they sort themselves, errors, detours, gathering."""
+"""Pictures of self-sorting arrays: an array while it sorts itself, errors, detours, how types gather."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def sorting_picture(
                 name,
                 np.flatnonzero(here),
                 trace.values[at][here],
+                width=0.9,
                 marker={"color": FROZEN if name == "frozen" else COLOURS[name] if typed else GREY},
             )
             for name, here in groups
@@ -53,7 +54,6 @@ def sorting_picture(
     n, values = len(trace.values), trace.values
     low, high = (float(values.min()), float(values.max())) if n else (0.0, 1.0)
     room = 0.03 * (high - low or 1.0)
-    # Bars start at 0 whatever the axis shows, so that ranks of 0 need a margin below to be seen as a foot.
     return moving_picture(
         title,
         shown,
@@ -63,7 +63,6 @@ def sorting_picture(
         note=note,
         layout={
             "barmode": "overlay",
-            "bargap": 0.1,
             "xaxis": {"range": [-1, n]},
             "yaxis": {"range": [min(low, 0.0) - room, high + room]},
         },
@@ -95,8 +94,8 @@ def damage_pictures(records: Sequence[dict[str, Any]], scheduler: str) -> list[P
                 traces,
                 x="frozen cells",
                 y="neighbours out of order at the end",
-                note="Means over the arrays; hatched: the classical algorithm on the same arrays with the same "
-                "broken cells.",
+                note="Means over the arrays; hatched: the classical algorithm on the same arrays with the "
+                "same broken cells.",
                 layout={"xaxis": {"dtick": 1}},
             )
         )
@@ -124,8 +123,8 @@ def _detours(records: Sequence[dict[str, Any]]) -> list[Picture]:
                 traces,
                 x="frozen cells",
                 y="mean gain of a detour",
-                note="How much more a fall of the error wins back than the rise before it had cost. Dotted: a "
-                "random cell each time instead of all once a round.",
+                note="How much more a fall of the error wins back than the rise before it had cost. Dotted: "
+                "a random cell each time instead of all once a round.",
                 layout={"xaxis": {"dtick": 1}},
             )
         )
@@ -152,8 +151,8 @@ def mixture_pictures(records: Sequence[dict[str, Any]]) -> list[Picture]:
                 traces,
                 x="progress in percent of the swaps",
                 y="cells whose right neighbour has their type",
-                note="Means over the arrays. The control has one policy for all cells and random labels; its band "
-                "holds 95 % of its runs.",
+                note="Means over the arrays. The control has one policy for all cells and random labels; its "
+                "band holds 95 % of its runs.",
             )
         )
         errors = [line(record["name"], progress, record["mixed"]["error_curve"]) for record in chosen]

@@ -86,13 +86,13 @@ class ArraysTask(SampledTask):
         cut = sum(trace.outcome == TRUNCATED for trace in traces)
         if cut:
             raise UsageError(
-                f"{cut} of {count} runs were cut off by the limit on activations, so their errors say nothing. "
-                "Give a larger max_steps."
+                f"{cut} of {count} runs were cut off by the limit on activations, so their errors say "
+                "nothing. Give a larger max_steps."
             )
         return [float(trace.errors()[-1]) for trace in traces]
 
     def _keys(self, split: str, count: int) -> np.ndarray:
-        return derive(np.uint64(stream_key("arrays", self.seed, split)), np.arange(count))
+        return derive(np.array(stream_key("arrays", self.seed, split), np.uint64), np.arange(count))
 
     def _arrays(self, keys: np.ndarray, levels: int | None = None) -> Arrays:
         more = self._drawn if levels is None else {**self._drawn, "levels": levels, "column": None}
@@ -103,8 +103,8 @@ def require_sorter(model: Any) -> None:
     """Raise `UsageError` unless `model` sorts arrays."""
     if not hasattr(model, "sort"):
         raise UsageError(
-            f"The model {getattr(model, 'name', type(model).__name__)!r} sorts no arrays. Take top-down-bubble, "
-            "top-down-insertion or top-down-selection, or an object with sort(arrays) that returns traces."
+            f"The model {getattr(model, 'name', type(model).__name__)!r} sorts no arrays. Take "
+            "top-down-bubble, top-down-insertion or top-down-selection, or an object with sort(arrays) that returns traces."
         )
 
 
@@ -127,8 +127,8 @@ def arrays(
     """
     if bool(values) != bool(column) or (values and duplicates):
         raise UsageError(
-            f"Values of a table need both fields: values={values!r} and column={column!r}, and no duplicates, "
-            "for a table's rows have their own ties."
+            f"Values of a table need both fields: values={values!r} and column={column!r}, and no "
+            "duplicates, for a table's rows have their own ties."
         )
     name = (
         f"arrays?length={length}&arrays={arrays}&frozen={frozen}&mode={mode}&duplicates={duplicates}"

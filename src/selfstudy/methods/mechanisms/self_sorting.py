@@ -8,11 +8,11 @@ decentralised behaviour that survives faults. To sort numbers, call `sorted`. To
 giving them, use a cellular automaton that is trained.
 
 Deviations from the paper: a deterministic scheduler (each cell once a round in a fresh random order, or a
-random cell each time) takes the place of a thread for each cell; a run ends exactly when no cell could change
-anything, whatever its coin, instead of after idle rounds; delayed gratification is always the mean over detours
-(the authors' program gives the sum where a series ends in a rise); decreasing cells compare the other way round
-and keep their end of the array; the control with random labels is always run, for both policies of a pair, and
-excess is taken over the higher one.
+random cell each time) takes the place of a thread for each cell; a run ends when no cell could change
+anything, whatever its coin; delayed gratification is always the mean over detours, where the authors' program
+gives the sum for a series that ends in a rise; decreasing cells compare the other way round and still start at
+the left; duplicates are 10 levels of 10 cells, not 10 of 20; the control with random labels is always run, for both
+policies of a pair, and excess is taken over the higher one.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class SelfSorting(Method):
                 f"frozen is {self.frozen}; give different numbers of cells, 0 or more, as in 0 1 2 3."
             )
         if not all(0 < share < 1 and math.isfinite(share) for share in self.mixtures):
-            raise UsageError(f"mixtures is {self.mixtures}; give shares above 0 and below 1, as in 0.5.")
+            raise UsageError(f"mixtures is {self.mixtures}; give shares above 0 and below 1, such as 0.5.")
 
     def damages(self) -> list[Damage]:
         """Return the settings of the first experiment; without broken cells the mode means nothing."""
@@ -129,16 +129,16 @@ class SelfSorting(Method):
     def _require_fit(self, task: ArraysTask, model: TopDown) -> None:
         if not isinstance(model, TopDown) or not isinstance(task, ArraysTask):
             raise UsageError(
-                f"Self-sorting needs a classical algorithm and arrays, not the model {_name(model)!r} and the task "
-                f"{_name(task)!r}. Take --model top-down-bubble, top-down-insertion or top-down-selection, and "
-                "--task arrays."
+                f"Self-sorting needs a classical algorithm and arrays, not the model {_name(model)!r} "
+                f"and the task {_name(task)!r}. Take --model top-down-bubble, top-down-insertion or "
+                "top-down-selection, and --task arrays."
             )
         for broken in self.frozen:
             require_damage(broken, MODES[0], task.length)
         if self.mixtures and task.length < self.levels:
             raise UsageError(
-                f"Arrays of {task.length} cells cannot have levels={self.levels} different values each equally "
-                "often. Give levels of the array's length or less, or no mixtures."
+                f"Arrays of {task.length} cells cannot have levels={self.levels} different values each "
+                "equally often. Give levels of the array's length or less, or no mixtures."
             )
 
     def _damage(self, task: ArraysTask, run: Run, setting: Damage) -> dict[str, Any]:
@@ -199,8 +199,8 @@ class SelfSorting(Method):
                 f"A mixed array: {pair[0]} and {pair[1]} cells with equal values, {both.outcome}",
                 both,
                 pair,
-                note="Both kinds want the same order. Where values are equal, nothing but their rules decides who "
-                "stands beside whom.",
+                note="Both kinds want the same order. Where values are equal, only their rules decide "
+                "who stands beside whom.",
                 frames=frames,
             ),
         ]

@@ -55,7 +55,7 @@ def bubble(view: View) -> int | None:
 
 
 def insertion(view: View) -> int | None:
-    """Move left past larger values, once all on the left is in order; frozen cells there count as in order."""
+    """Move left past larger values, once all on the left is in order but for frozen cells."""
     place, values, frozen = view.place, view.values, view.frozen
     if place == 0 or values[place] >= values[place - 1]:
         return None
@@ -112,7 +112,7 @@ def simulate_policies(
     slot = idle = steps = wishes = 0
     while n > 1 and steps < most and idle < IDLE_ROUNDS * n:
         if steps % _BLOCK == 0:
-            draws = derive(np.uint64(key), np.arange(steps, steps + _BLOCK)).tolist()
+            draws = derive(np.array(key, np.uint64), np.arange(steps, steps + _BLOCK)).tolist()
         number = draws[steps % _BLOCK]
         steps += 1
         if uniform:
@@ -135,17 +135,17 @@ def simulate_policies(
             continue
         if not isinstance(target, int | np.integer) or not 0 <= target < n or target == view.place:
             raise UsageError(
-                f"The policy of the cell at position {view.place} wants to swap with {target!r}. It must return "
-                f"another position from 0 to {n - 1}, or None."
+                f"The policy of the cell at position {view.place} wants to swap with {target!r}. It must "
+                f"return another position from 0 to {n - 1}, or None."
             )
         wishes += 1
         if damage[target] and not movable:
             continue
-        p = view.place
+        p, target = view.place, int(target)
         for row in (at, damage, *by_place.values()):
             row[p], row[target] = row[target], row[p]  # type: ignore[index]
         views[at[p]].place, views[at[target]].place = p, target
-        swaps.append((p, int(target)))
+        swaps.append((p, target))
         idle = 0
     cut = n > 1 and idle < IDLE_ROUNDS * n
     return np.array(swaps, np.int32).reshape(-1, 2), (steps, 0, wishes, len(swaps)), cut

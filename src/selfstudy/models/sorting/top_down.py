@@ -1,4 +1,4 @@
-"""The classical algorithms on arrays with broken cells: a controller moves the cells, who do nothing themselves.
+"""The classical algorithms on arrays with broken cells: a controller moves the cells.
 
 A move is refused when the cell to be moved is frozen (the left one of Bubble's pair, the one that Insertion
 inserts, the least one that Selection found), and in immovable mode when either is.
