@@ -16,6 +16,7 @@ from selfstudy.learning.meta_training import Trace
 WIDTH = 20  # steps over which drawn losses are smoothed
 UNIT = {"range": [0, 1], "tickformat": ".0%"}
 DOTTED = {"dash": "dot"}
+SCALE = [[0, "#f4f6fa"], [1, "#1f4e9c"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,41 +68,29 @@ def in_context_pictures(
         classes: C.
         left: the step at which the plateau was left; None if it was not.
     """
-    drawn = _map(cells, classes) if cells else []
+    drawn = [_map(cells, classes), _by_tasks(cells)] if cells else []
     drawn += [_curves(rows, classes), _training(trace, classes), _plateau(trace, classes, left)]
     return [*drawn, _examples(shown)] if shown else drawn
 
 
-def _map(cells: Sequence[Cell], classes: int) -> list[Picture]:
+def _map(cells: Sequence[Cell], classes: int) -> Picture:
     widths, tasks = sorted({cell.width for cell in cells}), sorted({cell.tasks for cell in cells})
     at = {(cell.width, cell.tasks): cell for cell in cells}
     grid = [[at[width, count] for count in tasks] for width in widths]
     names = [f"{count:,}" for count in tasks], [str(width) for width in widths]
-    shared: dict[str, Any] = {
-        "zmin": 0,
-        "zmax": 1,
-        "colorbar": {"title": {"text": "points"}, "tickformat": ".0%"},
-    }
-    frames = [
-        (
-            word,
-            [
-                heatmap(
-                    [[figure(cell) for cell in row] for row in grid],
-                    *names,
-                    text=[[f"{cell.phase}<br>{figure(cell):.0%}" for cell in row] for row in grid],
-                    texttemplate="%{text}",
-                    **shared,
-                )
-            ],
-        )
-        for word, figure in (
-            ("learned in context on new tasks", lambda cell: max(learned(cell.new), 0.0)),
-            ("learned in context on seen tasks", lambda cell: max(learned(cell.seen), 0.0)),
-            ("known at once on seen tasks", lambda cell: max(cell.seen[0] - 1 / classes, 0.0)),
-        )
-    ]
-    flat = moving_picture(
+    most = 1 - 1 / classes
+    shared: dict[str, Any] = {"colorscale": SCALE, "zmin": 0, "zmax": most, "texttemplate": "%{text}"}
+    frames = []
+    for word, figure in (
+        ("learned in context on new tasks", lambda cell: learned(cell.new)),
+        ("learned in context on seen tasks", lambda cell: learned(cell.seen)),
+        ("known at once on seen tasks", lambda cell: cell.seen[0] - 1 / classes),
+    ):
+        points_of = [[max(figure(cell), 0.0) for cell in row] for row in grid]
+        text = [[f"{cell.phase}<br>{100 * figure(cell):+.0f} points" for cell in row] for row in grid]
+        bar = {"title": {"text": "accuracy"}, "tickformat": ".0%"}
+        frames.append((word, [heatmap(points_of, *names, text=text, colorbar=bar, **shared)]))
+    return moving_picture(
         "From memorising to learning",
         frames,
         over="what is shown",
@@ -112,24 +101,24 @@ def _map(cells: Sequence[Cell], classes: int) -> list[Picture]:
         layout={"xaxis": {"type": "category"}, "yaxis": {"type": "category"}},
         milliseconds=1500,
     )
-    widest = widths[-1]
-    curves = [
-        (
-            f"{count:,}",
-            [_line("seen tasks", at[widest, count].seen), _line("new tasks", at[widest, count].new)],
-        )
-        for count in tasks
+
+
+def _by_tasks(cells: Sequence[Cell]) -> Picture:
+    """Curves of the widest models, one frame for each number of tasks."""
+    widest = max(cell.width for cell in cells)
+    chosen = sorted((cell for cell in cells if cell.width == widest), key=lambda cell: cell.tasks)
+    frames = [
+        (f"{cell.tasks:,}", [_line("seen tasks", cell.seen), _line("new tasks", cell.new)]) for cell in chosen
     ]
-    by_tasks = moving_picture(
+    return moving_picture(
         f"Accuracy by position, by number of tasks (width {widest})",
-        curves,
+        frames,
         over="number of tasks T",
         x="position in the sequence",
         y="accuracy",
         layout={"yaxis": UNIT},
         milliseconds=1200,
     )
-    return [flat, by_tasks]
 
 
 def _curves(rows: Sequence[dict[str, Any]], classes: int) -> Picture:
