@@ -13,14 +13,15 @@ import selfstudy
 from selfstudy.core.run import Run
 from selfstudy.evaluation.alignment import alignment, squared_errors
 from selfstudy.evaluation.claims import Claim, Relation, Values
-from selfstudy.methods.mechanisms.icl_gd import DESCENT, MODEL, IclGd
+from selfstudy.methods.mechanisms.icl_gd import DESCENT, FEATURES, MODEL, IclGd
 from selfstudy.models.in_context.predictors import gradient_descent
 
 TASK = "in-context-regression"
 ERROR = "squared error"
 GAP = 0.02  # share of gradient descent's error
 UNIFORM_DEVIATION = 12**-0.5
-STEPS = 3000  # of training deeper models
+STEPS = 2500  # of training deeper models
+FEATURES_FIELDS = "responses=sine&dimensions=1&range=10"
 
 
 def trained(seed: int, run: Run, layers: int, **fields: Any) -> tuple[Any, dict[str, Any]]:
@@ -91,6 +92,30 @@ def elsewhere(seed: int, run: Run) -> Values:
     return values
 
 
+def other_forms(seed: int, run: Run) -> Values:
+    """Measure attention on learned features of sines, and on tokens of inputs and targets apart."""
+    waves = selfstudy.task(f"{TASK}?{FEATURES_FIELDS}&seed={seed}").metered(run.meter)
+    embedded = selfstudy.model(f"embedded-attention?seed={seed}")
+    shorter = IclGd(steps=1500, batch=512, clip=100.0)
+    sines = run.stage("sines", lambda: shorter.fit(waves, embedded, run).metrics)
+    pairs = selfstudy.task(f"{TASK}?seed={seed}").metered(run.meter)
+    apart = selfstudy.model(f"paired-tokens?seed={seed}")
+    longer = IclGd(steps=3000, batch=512, clip=10.0, learning_rate=1e-3)
+    tokens = run.stage("tokens", lambda: longer.fit(pairs, apart, run).metrics)
+    alike = sines["alignment"][FEATURES]
+    return {
+        "sines: error of the model": sines[MODEL][ERROR],
+        "sines: error of descent on learned features": sines[FEATURES][ERROR],
+        "sines: error of descent on the inputs": sines[DESCENT][ERROR],
+        "sines: cosine to descent on learned features": alike["cosine"],
+        "sines: difference to descent on learned features": alike["prediction_difference"],
+        "tokens: error of the model": tokens[MODEL][ERROR],
+        "tokens: error of gradient descent": tokens[DESCENT][ERROR],
+        "tokens: cosine to gradient descent": tokens["alignment"][DESCENT]["cosine"],
+        **{f"tokens: taken from {whom}": taken for whom, taken in tokens["copying"].items()},
+    }
+
+
 def _deeper_claim(layers: int) -> Claim:
     return Claim(
         name=f"R2-{layers}-layers",
@@ -133,6 +158,23 @@ CLAIMS = [
         relations=[
             Relation("not above 1.25", "largest ratio below 1.25 by", 0.0),
             Relation("not below 0.8", "smallest ratio above 0.8 by", 0.0),
+        ],
+        share=False,
+    ),
+    Claim(
+        name="R4-other-forms",
+        statement="With features below it the layer regresses on them, better than descent on the inputs. Where "
+        "inputs and targets are tokens apart, the first layer takes more from the token with its target than "
+        "from others.",
+        seeds=range(5),
+        measure=other_forms,
+        relations=[
+            Relation(
+                "features are better than inputs",
+                "sines: error of descent on the inputs",
+                "sines: error of the model",
+            ),
+            Relation("copies its target", "tokens: taken from next", "tokens: taken from other"),
         ],
         share=False,
     ),
