@@ -14,7 +14,12 @@ from torch.nn import functional
 
 import selfstudy
 from selfstudy.core.errors import UsageError
-from selfstudy.models.in_context.sequences import SequenceLstm, SequenceModel, SequenceTransformer
+from selfstudy.models.in_context.sequences import (
+    SequenceLstm,
+    SequenceModel,
+    SequenceTransformer,
+    _outer_products,
+)
 
 L, M, C = 9, 6, 4
 SIZES = {"inputs": M, "classes": C, "positions": L}
@@ -24,6 +29,7 @@ def models() -> dict[str, SequenceModel]:
     return {
         "smeared": SequenceTransformer(**SIZES, layers=2, width=16, heads=2),
         "plain": SequenceTransformer(**SIZES, layers=2, width=16, heads=2, smear=False),
+        "fast": SequenceTransformer(**SIZES, layers=2, width=16, heads=2, memory="outer-products"),
         "lstm": SequenceLstm(**SIZES, width=16),
     }
 
@@ -89,8 +95,22 @@ def test_attention_by_hand(smear: bool) -> None:
     assert torch.allclose(model(inputs.double(), labels)[0], expected, atol=1e-10)
 
 
+def test_fast_weights_by_hand() -> None:
+    """Oracle: a matrix and a sum of keys for each head, added to position by position."""
+    query, key, value = torch.randn(3, 2, L, 4, generator=torch.Generator().manual_seed(0)).double()
+    found = _outer_products(query, key, value)
+    for head in range(2):
+        matrix, total = torch.zeros(4, 4).double(), torch.zeros(4).double()
+        for j in range(L):
+            k, q = (functional.elu(part[head, j]) + 1 for part in (key, query))
+            matrix, total = matrix + torch.outer(value[head, j], k), total + k
+            assert torch.allclose(found[head, j], matrix @ q / (total @ q), atol=1e-12)
+
+
 def test_accessible_state() -> None:
-    """Oracle: the counts of the paper: 2 layers N width; 2 layers width, whatever N."""
+    """Oracle: the counts of the paper: 2 layers N width; 2 layers width, or matrices and sums, whatever N."""
+    fast = SequenceTransformer(layers=3, width=64, heads=4, memory="outer-products")
+    assert fast.accessible_state(30) == fast.accessible_state(3) == 3 * 4 * (16 * 16 + 16)
     assert SequenceTransformer(layers=3, width=64, heads=4).accessible_state(30) == 2 * 3 * 30 * 64
     assert SequenceLstm(layers=2, width=50).accessible_state(30) == 2 * 2 * 50
     assert SequenceLstm(layers=2, width=50).accessible_state(3) == 2 * 2 * 50
@@ -127,5 +147,7 @@ def test_refusals() -> None:
         model(inputs[..., :5], labels)
     with pytest.raises(UsageError, match="multiple of heads, 3"):
         SequenceTransformer(width=64, heads=3)
+    with pytest.raises(UsageError, match="'outer-products'"):
+        selfstudy.model("sequence-transformer?memory=outer-product")
     with pytest.raises(UsageError, match="layers of model 'sequence-lstm' is 0"):
         selfstudy.model("sequence-lstm?layers=0")

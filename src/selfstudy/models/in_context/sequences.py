@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from selfstudy.core.errors import UsageError
+from selfstudy.core.errors import UsageError, nearest
 from selfstudy.models.small import SmallModel
 
 HEAD_SCALE = 0.02  # of the first weights of the output, so that the first loss is log C
@@ -43,7 +43,9 @@ class SequenceModel(SmallModel):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         for name, value in config.items():
-            if name not in ("seed", "smear") and value < 1:
+            if name in ("seed", "smear", "memory"):
+                continue
+            if value < 1:
                 raise UsageError(
                     f"The field {name} of model {self.kind!r} is {value}; it must be at least 1."
                 )
@@ -110,6 +112,7 @@ class SequenceTransformer(SequenceModel):
         heads: of attention; they divide the width.
         positions: N + 1, which bounds the context for good.
         smear: whether keys are mixed with the ones before; without, it is a plain transformer.
+        memory: "attention" keeps all keys and values; "outer-products" adds them up in one matrix a head.
         seed: of the first weights.
     """
 
@@ -125,6 +128,7 @@ class SequenceTransformer(SequenceModel):
         heads: int = 2,
         positions: int = 31,
         smear: bool = True,
+        memory: str = "attention",
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -135,13 +139,17 @@ class SequenceTransformer(SequenceModel):
             heads=heads,
             positions=positions,
             smear=smear,
+            memory=memory,
             seed=seed,
         )
         if width % heads:
             raise UsageError(f"width {width} must be a multiple of heads, {heads}.")
+        if memory not in _MEMORIES:
+            raise UsageError(f"memory={memory} is unknown. {nearest(memory, _MEMORIES)}")
+        self.heads, self.memory = heads, memory
         self._ends(width)
         self.place = nn.Embedding(positions, width)
-        self.blocks = nn.ModuleList(_Block(width, heads, smear) for _ in range(layers))
+        self.blocks = nn.ModuleList(_Block(width, heads, smear, memory) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self._draw_weights()
 
@@ -152,16 +160,36 @@ class SequenceTransformer(SequenceModel):
         return self.norm(tokens)
 
     def accessible_state(self, context: int) -> int:
-        """Return the numbers in keys and values of the past: 2 * layers * N * width."""
-        return 2 * len(self.blocks) * context * self.width
+        """Return the numbers kept: keys and values of the past, 2 * layers * N * width, or the matrices."""
+        layers, each = len(self.blocks), self.width // self.heads
+        if self.memory == "outer-products":
+            return layers * self.heads * each * (each + 1)
+        return 2 * layers * context * self.width
+
+
+def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+
+def _outer_products(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Read W_j q_j, where W_j = W_(j-1) + v_j k_j^T is the fast weights, divided by the same sum of keys.
+
+    Katharopoulos et al. 2020, arXiv 2006.16236, on positive features; Schlag et al. 2021, arXiv 2102.11174,
+    say why these are the fast weights of Schmidhuber 1992. All positions at once, as a masked product.
+    """
+    weights = ((functional.elu(query) + 1) @ (functional.elu(key) + 1).transpose(-2, -1)).tril()
+    return weights @ value / weights.sum(-1, keepdim=True)
+
+
+_MEMORIES = {"attention": _attention, "outer-products": _outer_products}
 
 
 class _Block(nn.Module):
     """Attention to what came before, then a network of two layers."""
 
-    def __init__(self, width: int, heads: int, smear: bool) -> None:
+    def __init__(self, width: int, heads: int, smear: bool, memory: str) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.recall = heads, _MEMORIES[memory]
         self.mix = nn.Parameter(torch.zeros(heads, 1, 1)) if smear else None
         self.norm_attention, self.norm_network = nn.LayerNorm(width), nn.LayerNorm(width)
         self.ask, self.give = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -173,7 +201,7 @@ class _Block(nn.Module):
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each [B, heads, L, width / heads]
         if self.mix is not None:
             key = torch.lerp(functional.pad(key[:, :, :-1], (0, 0, 1, 0)), key, self.mix.sigmoid())
-        seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        seen = self.recall(query, key, value)
         tokens = tokens + self.give(seen.transpose(1, 2).reshape(batch, length, width))
         return tokens + self.narrow(functional.gelu(self.widen(self.norm_network(tokens))))
 
