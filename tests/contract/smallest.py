@@ -22,6 +22,7 @@ from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Completion, TorchSampler
 from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_solver
 from selfstudy.signals.verifiers import verifier
+from selfstudy.tasks.arrays import ArraysTask
 from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, draw, fill_splits
 from selfstudy.tasks.cooccurrence import CooccurrenceTask
 from selfstudy.tasks.projected_images import ProjectedImages
@@ -339,6 +340,27 @@ SMALLEST: dict[str, Smallest] = {
             misfitting=("sequence-transformer?inputs=8&classes=2&positions=8", "positions"),
             unknown=(("--task", "projected-image"), ("--model", "sequence-transformr")),
             least_gain=0.1,
+        ),
+    ),
+    "self-sorting": Smallest(
+        fields={"arrays": 4, "frozen": [0, 2], "levels": 4, "conflict_rounds": 20, "frames": 5},
+        learning={"arrays": 10, "frozen": [3]},
+        refused=(
+            {"arrays": 0},
+            {"frozen": []},
+            {"frozen": [-1]},
+            {"mixtures": [1.0]},
+            {"scheduler": "threads"},
+        ),
+        needs_truth=False,
+        learning_task="arrays",
+        family=Laboratory(
+            task="arrays?length=16&arrays=12&frozen=2",
+            model="top-down-bubble",
+            drawn=(ArraysTask, "batch", lambda task, size, rng, **levels: size),
+            misfitting=("linear-attention", "top-down-bubble"),
+            unknown=(("--task", "arays"), ("--model", "top-down-buble")),
+            least_gain=1.0,
         ),
     ),
 }

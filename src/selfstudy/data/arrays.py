@@ -87,7 +87,7 @@ def draw_arrays(
     """Return one array for each key.
 
     >>> draw_arrays(np.arange(2, dtype=np.uint64), 4, levels=2).values.tolist()
-    [[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]]
+    [[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0]]
 
     Args:
         keys: [B] uint64.

@@ -104,7 +104,8 @@ def require_sorter(model: Any) -> None:
     if not hasattr(model, "sort"):
         raise UsageError(
             f"The model {getattr(model, 'name', type(model).__name__)!r} sorts no arrays. Take "
-            "top-down-bubble, top-down-insertion or top-down-selection, or an object with sort(arrays) that returns traces."
+            "top-down-bubble, top-down-insertion or top-down-selection, or an object with sort(arrays) that "
+            "returns traces."
         )
 
 

@@ -9,10 +9,10 @@ giving them, use a cellular automaton that is trained.
 
 Deviations from the paper: a deterministic scheduler (each cell once a round in a fresh random order, or a
 random cell each time) takes the place of a thread for each cell; a run ends when no cell could change
-anything, whatever its coin; delayed gratification is always the mean over detours, where the authors' program
-gives the sum for a series that ends in a rise; decreasing cells compare the other way round and still start at
-the left; duplicates are 10 levels of 10 cells, not 10 of 20; the control with random labels is always run, for both
-policies of a pair, and excess is taken over the higher one.
+anything, whatever its coin; delayed gratification is always the mean over detours, where the authors'
+program gives the sum for a series that ends in a rise; decreasing cells compare the other way round and still
+start at the left; duplicates are 10 levels of 10 cells, not 10 of 20; the control with random labels is always
+run, for both policies of a pair, and excess is taken over the higher one.
 """
 
 from __future__ import annotations

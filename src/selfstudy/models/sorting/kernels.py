@@ -1,8 +1,8 @@
 """The compiled loops of the sorting simulator: cells, the classical algorithms, and replays of swaps.
 
-All arrays are NumPy's; cells are numbered by their first position. Their values are dense ranks, for
-order and ties are all that matters. Everything compiled is in this one file, for the compiler's cache does not
-notice a change in another.
+All arrays are NumPy's; cells are numbered by their first position. Their values are dense ranks, for order
+and ties are all that matters. Everything compiled is in this one file: the compiler's cache does not notice
+a change in another one.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class SelfSortingArray:
 
     >>> trace = SelfSortingArray([3, 1, 2], "bubble").run()
     >>> trace.final.tolist(), trace.counts.swaps, trace.outcome
-    ([1, 2, 3], 2, 'sorted')
+    ([1.0, 2.0, 3.0], 2, 'sorted')
 
     Args:
         values: [n], by position; equal ones may occur.
