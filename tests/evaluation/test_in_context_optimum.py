@@ -86,7 +86,7 @@ CASES = [
     Regression(inputs="gaussian", dimensions=5, context=20, noise=0.5, weight_scale=2.0),
     Regression(inputs="gaussian", dimensions=5, context=20, noise=0.5, covariance=SPECTRUM),
     Regression(inputs="gaussian", dimensions=5, context=20, noise=0.5, covariance=SPECTRUM, prior="inverse"),
-    Regression(inputs="gaussian", dimensions=5, context=20, noise=0.5, responses="relu", weight_scale=2.0),
+    Regression(inputs="gaussian", dimensions=5, context=20, noise=3.0, responses="relu", weight_scale=2.0),
     Regression(inputs="gaussian", dimensions=5, context=20, noise=0.5, responses="absolute"),
 ]
 
