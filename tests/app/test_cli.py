@@ -53,6 +53,7 @@ def test_version(command) -> None:
         (("fitt",), 2, "Did you mean 'fit'?"),
         (("fit",), 2, "required: method"),
         (("fit", "cram"), 2, "needs problems to work on"),
+        (("fit", "rest-em", "--task", "exam"), 2, "cannot work on the task 'exam'"),
         (("methods", "--familly", "x"), 2, "--familly"),
         (("methods", "--family", "reasonin"), 2, "Did you mean 'reasoning'?"),
         (("show", "rest-mtcs"), 2, "Did you mean 'rest-mcts'?"),

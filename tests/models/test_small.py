@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfstudy.core.errors import MachineError
+import selfstudy
+from selfstudy.core.errors import MachineError, UsageError
 from selfstudy.models.small import SmallModel
 
 
@@ -50,3 +51,17 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "model" / "config.json").read_text())["kind"] == "dot"
     with pytest.raises(MachineError, match="holds a model 'dot', not 'other'"):
         Other.load(tmp_path / "model")
+
+
+def test_a_model_by_name() -> None:
+    """Oracle: the fields of its constructor; a name nearly right is put right, whatever kind it is of."""
+    model = selfstudy.model("linear-attention?layers=2&seed=3")
+    assert model.config["layers"] == 2 and model.name.startswith("linear-attention?")
+    with pytest.raises(
+        UsageError, match=r"Model 'linear-attention' has no field 'layer'\. Did you mean 'layers'"
+    ):
+        selfstudy.model("linear-attention?layer=2")
+    with pytest.raises(UsageError, match=r"no model 'linear-attentoin'\. Did you mean 'linear-attention'"):
+        selfstudy.model("linear-attentoin")
+    with pytest.raises(UsageError, match="Did you mean 'tiny-lm'"):
+        selfstudy.model("tiny-ml")

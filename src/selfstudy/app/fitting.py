@@ -129,6 +129,7 @@ def fit_plan(
             print_summary(done, console)
         return read_fit(directory, done)
     loaded = _load(plan, loaded)
+    _require_kinds(plan, loaded)
     if console or dry_run:
         _announce(plan, loaded, directory, budget, console)
     if dry_run:
@@ -261,6 +262,15 @@ def _load(plan: Plan, loaded: Loaded | None) -> Loaded:
     if plan.train_limit:
         ready_task = ready_task.limited(plan.train_limit)
     return Loaded(task=ready_task, model=model(plan.model) if loaded.model is None else loaded.model)
+
+
+def _require_kinds(plan: Plan, loaded: Loaded) -> None:
+    tasks, models = plan.method.works_on
+    if not isinstance(loaded.task, tasks) or not isinstance(loaded.model, models):
+        raise UsageError(
+            f"The method {plan.slug!r} cannot work on the task {plan.task!r} with the model {plan.model!r}. "
+            f"It needs {find(plan.slug).needs}. `selfstudy show {plan.slug}` tells more."
+        )
 
 
 def _name(thing: Any) -> str:

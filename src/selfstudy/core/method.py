@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from selfstudy.core.run import Run
 
@@ -29,7 +29,13 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """Interface of every method; its fields are the hyper-parameters, with the paper's defaults."""
+    """Interface of every method; its fields are the hyper-parameters, with the paper's defaults.
+
+    Attributes:
+        works_on: classes of the tasks and of the models that it can take; others are refused before any work.
+    """
+
+    works_on: ClassVar[tuple[type, type]] = (object, object)
 
     def fit(self, task: Any, model: Any, run: Run) -> Fit:
         """Train `model` on `task`; every random draw, record and checkpoint goes through `run`."""

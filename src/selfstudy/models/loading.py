@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from selfstudy.core.errors import UsageError, nearest
 from selfstudy.core.specs import make
 
 # Name -> "module:class or function"; its keyword-only parameters are the fields of the specification.
@@ -30,6 +32,9 @@ def model(spec: str) -> Any:
     name, _, query = spec.partition("?")
     if name in NAMES:
         return make("model", name, query, NAMES[name])
+    hint = nearest(name, NAMES)
+    if hint.startswith("Did") and "/" not in spec and not Path(spec).exists():
+        raise UsageError(f"There is no model {spec!r}. {hint}")
     from selfstudy.models.language.loading import language_model
 
     return language_model(spec)

@@ -30,6 +30,8 @@ from selfstudy.tasks.reasoning import Problem, ReasoningTask
 class RestEm(Method):
     """Sample solutions, keep the right ones, fine-tune on them; repeat (Singh et al. 2023)."""
 
+    works_on = (ReasoningTask, LanguageModel)
+
     rounds: int = 2
     """Times the loop is run (T)."""
     samples: int = 32

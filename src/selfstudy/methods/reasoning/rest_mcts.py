@@ -47,6 +47,8 @@ UNKNOWN = 0.5  # the constant that guides a first search without a value model
 class RestMcts(Method):
     """Search trees over steps, train the policy on right solutions and the value model on values; repeat."""
 
+    works_on = (ReasoningTask, LanguageModel)
+
     rounds: int = 2
     """Times the loop is run (T in the paper's Algorithm 1)."""
     search: TreeSearch = field(default_factory=lambda: TreeSearch(iterations=50))

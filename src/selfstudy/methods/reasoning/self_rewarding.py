@@ -40,6 +40,8 @@ JUDGE = (
 class SelfRewarding(Method):
     """Sample solutions, let the policy score them, train it to prefer best over worst; repeat."""
 
+    works_on = (ReasoningTask, LanguageModel)
+
     rounds: int = 2
     """Times the loop is run."""
     samples: int = 4
