@@ -164,8 +164,8 @@ CLAIMS = [
     Claim(
         name="R4-other-forms",
         statement="With features below it the layer regresses on them, better than descent on the inputs. "
-        "Where inputs and targets are tokens apart, the first layer takes more from the token with its target "
-        "than from others.",
+        "Where inputs and targets are tokens apart, the first layer takes more from the token with its "
+        "target than from others.",
         seeds=range(5),
         measure=other_forms,
         relations=[

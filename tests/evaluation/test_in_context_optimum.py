@@ -10,7 +10,7 @@ import selfstudy
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import generator
 from selfstudy.data.regression import Batch, Regression
-from selfstudy.evaluation.alignment import squared_errors
+from selfstudy.evaluation.alignment import predictions, squared_errors
 from selfstudy.evaluation.descent_search import best_curved_descent, best_descent, best_ridge, spectra
 from selfstudy.evaluation.in_context_optimum import (
     isotropic_optimum,
@@ -95,7 +95,7 @@ CASES = [
 def test_risks_and_their_minimum(case: Regression) -> None:
     """Oracle: Monte Carlo on 40,000 problems: the risk within 4 s.e.; its slope in every entry of Γ is 0.
 
-    The slope of the mean of (ŷ - y)² in Γ_jk is that of 2 (ŷ - y) (X^T y)_j x_k.
+    The slope of the mean of (ŷ - y)² in Γ_jk is that of 2 (ŷ - y) (X^T y)_j x_k; along Γ, of 2 (ŷ - y) ŷ.
     """
     best = one_layer_optimum(case)
     assert best is not None and best.exact
@@ -104,6 +104,8 @@ def test_risks_and_their_minimum(case: Regression) -> None:
     assert standard_errors(squared_errors(predictor, batch).double().numpy(), best.risk) < 4
     assert standard_errors(batch.answer.double().numpy() ** 2, best.zero_risk) < 4
     residual = (predictor(*batch[:2]) - batch.answer).double().numpy()
+    along_gamma = residual * predictions(predictor, batch).double().numpy()
+    assert standard_errors(along_gamma, 0.0) < 4 or not best.matrix.any()
     for j in range(case.dimensions):
         for k in range(case.dimensions):
             slope = residual * slopes(batch)[:, j] * batch.query[:, k].double().numpy()
