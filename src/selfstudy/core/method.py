@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from selfstudy.core.run import Run
 
+Kind = type | tuple[type, ...]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
@@ -35,7 +37,7 @@ class Method:
         works_on: classes of the tasks and of the models that it can take; others are refused before any work.
     """
 
-    works_on: ClassVar[tuple[type, type]] = (object, object)
+    works_on: ClassVar[tuple[Kind, Kind]] = (object, object)
 
     def fit(self, task: Any, model: Any, run: Run) -> Fit:
         """Train `model` on `task`; every random draw, record and checkpoint goes through `run`."""

@@ -46,6 +46,8 @@ CELL_SEQUENCES = 256  # of each accuracy in the map
 class Gpicl(Method):
     """Meta-train a sequence model to learn in its context, and map when it does (Kirsch et al. 2022)."""
 
+    works_on = (ProjectedImages, SequenceModel)
+
     steps: int = 1200
     """Optimiser steps (the paper: tens of thousands)."""
     batch: int = 32

@@ -30,6 +30,7 @@ from selfstudy.evaluation.one_step_pictures import one_step_pictures, risks_by_c
 from selfstudy.evaluation.verification import references, verify_icl
 from selfstudy.learning.in_context import ContextTraining, Trajectory, step_cost, train_in_context, trial_step
 from selfstudy.learning.loops import check_positive
+from selfstudy.models.small import SmallModel
 from selfstudy.tasks.regression import SQUARED_ERROR, InContextRegression, require_regressor
 
 CHOOSING = 4000  # validation problems on which the best restart is chosen
@@ -38,6 +39,8 @@ CHOOSING = 4000  # validation problems on which the best restart is chosen
 @dataclass(frozen=True, kw_only=True)
 class OneStepGd(Method):
     """Train a layer of linear attention and verify that it is one step of descent (Mahankali 2023)."""
+
+    works_on = (InContextRegression, SmallModel)
 
     steps: int = 1500
     """Training steps."""

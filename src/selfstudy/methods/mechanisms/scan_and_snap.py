@@ -43,6 +43,8 @@ TokenTask = CooccurrenceTask | NextWordsTask
 class ScanAndSnap(Method):
     """Train attention and decoder at separate rates and watch attention (Tian et al. 2023)."""
 
+    works_on = ((CooccurrenceTask, NextWordsTask), AttentionDecoder)
+
     steps: int = 100
     """Optimiser steps."""
     batch: int = 128

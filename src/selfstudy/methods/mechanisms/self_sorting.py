@@ -55,6 +55,8 @@ class Damage(NamedTuple):
 class SelfSorting(Method):
     """Turn a sorting algorithm into cells that sort themselves, and measure them (Zhang et al. 2024)."""
 
+    works_on = (ArraysTask, TopDown)
+
     arrays: int = 100
     """Arrays of every setting."""
     frozen: tuple[int, ...] = (0, 1, 2, 3)
