@@ -20,9 +20,13 @@ from selfstudy.data.regression_tables import read_table
 from selfstudy.data.splits import SPLITS
 from selfstudy.evaluation.alignment import squared_errors
 from selfstudy.evaluation.scores import Metric
+from selfstudy.models.in_context.embedded import EmbeddedAttention, FeatureDescent
+from selfstudy.models.in_context.linear_attention import BilinearAttention, LinearSelfAttention
+from selfstudy.models.in_context.paired_tokens import PairedTokens
 from selfstudy.models.in_context.parts import check_width
 from selfstudy.tasks.sampled import SampledTask
 
+REGRESSORS = (LinearSelfAttention, BilinearAttention, EmbeddedAttention, FeatureDescent, PairedTokens)
 SQUARED_ERROR = Metric(name="squared error", lower_is_better=True)
 BLOCK = 1000  # held-out problems are drawn so many at a time, so that fewer are a beginning of more
 STREAM = "in-context-regression"
@@ -183,7 +187,7 @@ def require_regressor(task: Any, model: Any) -> None:
             f"This method needs regression in context, not the task {getattr(task, 'name', task)!r}: "
             "--task in-context-regression."
         )
-    if not hasattr(model, "descent_steps"):
+    if not isinstance(model, REGRESSORS):
         raise UsageError(
             f"This method needs a model that regresses in context, not {getattr(model, 'name', model)!r}: "
             "--model linear-attention, bilinear-attention, embedded-attention or paired-tokens."

@@ -40,8 +40,7 @@ from selfstudy.models.in_context.linear_attention import LinearSelfAttention
 from selfstudy.models.in_context.paired_tokens import PairedTokens
 from selfstudy.models.in_context.parts import DEEP
 from selfstudy.models.in_context.predictors import gradient_descent, zero
-from selfstudy.models.small import SmallModel
-from selfstudy.tasks.regression import SQUARED_ERROR, InContextRegression, require_regressor
+from selfstudy.tasks.regression import REGRESSORS, SQUARED_ERROR, InContextRegression, require_regressor
 
 MODEL, DESCENT, FEATURES = "the model", "gradient descent", "descent on learned features"
 GAP = 0.02  # of the error above that of gradient descent, for one layer
@@ -52,7 +51,7 @@ COSINE = 0.99
 class IclGd(Method):
     """Train a model to regress in context, measure how near it is to gradient descent (von Oswald 2022)."""
 
-    works_on = (InContextRegression, SmallModel)
+    works_on = (InContextRegression, REGRESSORS)
 
     steps: int | None = None
     """Training steps; None is 2,000 for one layer and 5,000 for more."""

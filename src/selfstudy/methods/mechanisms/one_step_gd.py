@@ -30,8 +30,7 @@ from selfstudy.evaluation.one_step_pictures import one_step_pictures, risks_by_c
 from selfstudy.evaluation.verification import references, verify_icl
 from selfstudy.learning.in_context import ContextTraining, Trajectory, step_cost, train_in_context, trial_step
 from selfstudy.learning.loops import check_positive
-from selfstudy.models.small import SmallModel
-from selfstudy.tasks.regression import SQUARED_ERROR, InContextRegression, require_regressor
+from selfstudy.tasks.regression import REGRESSORS, SQUARED_ERROR, InContextRegression, require_regressor
 
 CHOOSING = 4000  # validation problems on which the best restart is chosen
 
@@ -40,7 +39,7 @@ CHOOSING = 4000  # validation problems on which the best restart is chosen
 class OneStepGd(Method):
     """Train a layer of linear attention and verify that it is one step of descent (Mahankali 2023)."""
 
-    works_on = (InContextRegression, SmallModel)
+    works_on = (InContextRegression, REGRESSORS)
 
     steps: int = 1500
     """Training steps."""
