@@ -193,5 +193,5 @@ def require_regressor(task: Any, model: Any) -> None:
             "--model linear-attention, bilinear-attention, embedded-attention or paired-tokens."
         )
     check_width(model.dimensions, task.problems.dimensions)
-    if hasattr(model, "check_room"):
+    if isinstance(model, PairedTokens):
         model.check_room(task.problems.context)
