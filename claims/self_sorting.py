@@ -1,12 +1,13 @@
 """What self-sorting arrays can do that the classical algorithms cannot, and where they cannot.
 
-Arrays of 100 cells, 100 of them a seed, nothing tuned. Cells and classical algorithms get the same arrays with
-the same broken cells; a figure is the mean over a seed's runs. No run may be cut off, so that all count.
+Arrays of 100 cells, 100 of them a seed, nothing tuned. Cells and classical algorithms get the same arrays
+with the same broken cells; a figure is the mean over a seed's runs. No run may be cut off, so that all count.
 
 Robustness is claimed for Bubble with movable frozen cells and for Selection in both modes. It does NOT hold
-for Bubble and Insertion with immovable frozen cells, nor for Insertion with movable ones: there cells end with
-the very errors of the classical algorithm. Those figures are listed beside the others. All is judged under the
-scheduler "rounds"; figures under "uniform" are listed too, and those of arrays made of a real column with ties.
+for Bubble and Insertion with immovable frozen cells, nor for Insertion with movable ones: there cells end
+with the very errors of the classical algorithm. Those figures are listed beside the others. All is judged
+under the scheduler "rounds"; figures under "uniform" are listed too, and those of arrays made of a real
+column with ties.
 """
 
 from __future__ import annotations
@@ -124,9 +125,9 @@ CLAIMS = [
     Claim(
         name="robustness",
         statement="With 1 to 3 frozen cells, Selection cells end with fewer neighbours out of order than "
-        "selection sort, whether frozen cells are movable or not, and Bubble cells than bubble sort where they "
-        "are movable. Not so for Bubble with immovable ones, nor for Insertion: there cells end as the classical "
-        "algorithm does.",
+        "selection sort, whether frozen cells are movable or not, and Bubble cells than bubble sort where "
+        "they are movable. Not so for Bubble with immovable ones, nor for Insertion: there cells end as the "
+        "classical algorithm does.",
         seeds=range(5),
         measure=robustness_seed,
         relations=[Relation(at, f"top-down {at}", f"cells {at}") for at in SETTINGS],
@@ -146,9 +147,9 @@ CLAIMS = [
     ),
     Claim(
         name="gathering",
-        statement="In arrays of two policies, cells of one policy gather: the peak of aggregation is more than "
-        "0.03 above that of the control, one policy with random labels. With equal values Bubble and Selection, "
-        "and Selection and Insertion, stay together at the end: more than 0.6.",
+        statement="In arrays of two policies, cells of one policy gather: the peak of aggregation is more "
+        "than 0.03 above that of the control, one policy with random labels. With equal values Bubble and "
+        "Selection, and Selection and Insertion, stay together at the end: more than 0.6.",
         seeds=range(5),
         measure=gathering_seed,
         relations=[

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from selfstudy.models.sorting import kernels
 
 
 def test_draws_are_those_of_the_project() -> None:
-    """Oracle: `core.random.derive`, followed by hand: in the uniform schedule the upper half picks the cell."""
+    """Oracle: `core.random.derive`, followed by hand; in the uniform schedule the upper half picks cells."""
     key, n, steps = 2**63 + 12345, 7, 400
     cells = np.zeros(n, kernels.CELL)
     cells["place"], cells["value"], cells["kind"] = np.arange(n), [3, 1, 4, 1, 5, 2, 6], kernels.BUBBLE
@@ -21,7 +23,7 @@ def test_draws_are_those_of_the_project() -> None:
         p = at.index((number >> 32) * n >> 32)
         q = p + 1 if number >> 31 & 1 else p - 1
         low, high = sorted((p, q))
-        if 0 <= low and high < n and values[at[low]] > values[at[high]]:
+        if low >= 0 and high < n and values[at[low]] > values[at[high]]:
             at[p], at[q] = at[q], at[p]
             expected.append([p, q])
     assert swaps[:done].tolist() == expected and len(expected) == 6
@@ -37,7 +39,7 @@ def test_pairs_over_time(data, n: int, equal: bool) -> None:
     now, expected = values.copy(), []
     for p, q in [(0, 0), *pairs]:
         now[[p, q]] = now[[q, p]]
-        expected.append(sum(a == b if equal else a > b for a, b in zip(now, now[1:], strict=False)))
+        expected.append(sum(a == b if equal else a > b for a, b in itertools.pairwise(now)))
     swaps = np.array(pairs, np.int32).reshape(-1, 2)
     assert kernels.pairs_over_time(values, swaps, equal).tolist() == expected
     assert values[kernels.replay(n, swaps)].tolist() == now.tolist()

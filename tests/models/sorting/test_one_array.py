@@ -75,7 +75,7 @@ def small_cases() -> Iterator[tuple[str, tuple[int, ...], tuple[bool, ...], bool
 
 
 def test_every_small_array_under_every_schedule() -> None:
-    """Oracle: the rules once more, all states of all schedules of 2 and 3 cells; a run goes along them to an end.
+    """Oracle: the rules once more, all states of all schedules of 2 and 3 cells; a run goes along to an end.
 
     Without damage every end is sorted.
     """
@@ -125,7 +125,7 @@ def test_without_damage_all_is_sorted(kind: str, scheduler: str, values: list[in
     seed=st.integers(0, 2**32),
 )
 def test_compiled_cells_are_the_policies_in_python(data, n, movable, scheduler, seed) -> None:
-    """Oracle: the plain second implementation in `policies`, with mixed types, directions, damage, lattices."""
+    """Oracle: the second implementation in `policies`, with mixed types, directions, damage, lattices."""
     each = {"min_size": n, "max_size": n}
     values = data.draw(st.lists(st.integers(0, 8), **each))
     types = data.draw(st.lists(st.sampled_from(POLICIES), **each))

@@ -10,8 +10,8 @@ giving them, use a cellular automaton that is trained.
 Deviations from the paper: a deterministic scheduler (each cell once a round in a fresh random order, or a
 random cell each time) takes the place of a thread for each cell; a run ends when no cell could change
 anything, whatever its coin; delayed gratification is always the mean over detours, where the authors'
-program gives the sum for a series that ends in a rise; decreasing cells compare the other way round and still
-start at the left; duplicates are 10 levels of 10 cells, not 10 of 20; the control with random labels is always
+program gives the sum for a series that ends in a rise; decreasing cells compare the other way round but start
+at the left too; duplicates are 10 levels of 10 cells, not 10 of 20; the control with random labels is always
 run, for both policies of a pair, and excess is taken over the higher one.
 """
 
@@ -68,7 +68,7 @@ class SelfSorting(Method):
     levels: int = 10
     """Different values in mixed arrays with equal ones."""
     conflict_rounds: int = 100
-    """Rounds after which arrays whose types sort in opposite directions are cut off: they never settle."""
+    """Rounds after which arrays whose types sort in opposite directions are cut off; some never settle."""
     max_steps: int = 0
     """Activations after which any other run is cut off and flagged; 0 is 2 n^3 + 1000."""
     frames: int = 60
@@ -177,7 +177,7 @@ class SelfSorting(Method):
         (own,), (classical,) = cells.sort(arrays), model.sort(arrays)
         other = "selection" if model.algorithm != "selection" else "bubble"
         pair = (model.algorithm, other)
-        equal = task.held_out(1, levels=min(self.levels, max(task.length, 1))).damaged(0, MODES[0])
+        equal = task.held_out(1, levels=min(self.levels, task.length)).damaged(0, MODES[0])
         (both,) = sort_mixed(cells, equal, pair, labels=equal.labels())
         names, frames = [model.algorithm], self.frames
         broken = f"{task.broken} cells are broken ({task.mode}) and never act."
