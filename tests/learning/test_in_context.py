@@ -93,9 +93,12 @@ def test_resumed(tmp_path: Path) -> None:
 
 
 def test_a_budget_ends_it(tmp_path: Path) -> None:
-    """Oracle: 40 samples are two steps of 16."""
-    path = train(tmp_path / "run", budget=Budget(samples=40))
+    """Oracle: 40 samples are two steps of 16; a second session with no budget left changes nothing."""
+    path = train(tmp_path / "run", budget=Budget(samples=40), checkpoint_steps=1)
     assert max(path.snapshots) == 2
+    again = train(tmp_path / "run", budget=Budget(samples=40), checkpoint_steps=1)
+    assert again.done == 2 and torch.equal(again.at(2).query, path.model.query)
+    assert torch.equal(again.at(0).query, start().query)
     with Run(tmp_path / "flops", {}) as run:
         train_in_context(start(layers=2), selfstudy.task(TASK).batch, SETTINGS, 4, run)
         # 64 weights used twice, 5 tokens, 16 problems, 6 steps

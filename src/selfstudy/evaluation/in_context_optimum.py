@@ -32,6 +32,11 @@ class Optimum(NamedTuple):
         """The step of gradient descent it comes to: the mean diagonal of Γ."""
         return float(np.trace(self.matrix) / len(self.matrix))
 
+    @property
+    def isotropic(self) -> bool:
+        """Whether it is a plain step of gradient descent, without a preconditioner."""
+        return bool(np.allclose(self.matrix, self.step * np.eye(len(self.matrix))))
+
 
 def isotropic_optimum(
     context: int,

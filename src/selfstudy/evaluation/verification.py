@@ -45,7 +45,7 @@ def references(problems: Regression, tuning: Batch) -> dict[str, Predictor]:
     """
     best, n = one_layer_optimum(problems), problems.context
     found: dict[str, Predictor] = {BEST: preconditioned(best.matrix)} if best else {}
-    if best is None or not _is_step(best.matrix):
+    if best is None or not best.isotropic:
         found[ISOTROPIC] = gradient_descent(best_descent(tuning, 1))
     found[f"{STEPS} steps of descent"] = gradient_descent(best_descent(tuning, STEPS), STEPS)
     found["descent with step 1/n"] = gradient_descent(1 / n)
@@ -144,7 +144,3 @@ def _plain(terms: EffectiveMap) -> dict[str, Any]:
     return {
         name: value.tolist() if hasattr(value, "tolist") else value for name, value in terms._asdict().items()
     }
-
-
-def _is_step(matrix: np.ndarray) -> bool:
-    return bool(np.allclose(matrix, matrix[0, 0] * np.eye(len(matrix))))

@@ -67,10 +67,11 @@ class Trajectory:
     Attributes:
         model: with its last weights.
         snapshots: step -> weights by name, from step 0 (before training) on.
+        done: steps taken.
     """
 
     def __init__(self, model: Any, snapshots: dict[int, dict[str, Tensor]]) -> None:
-        self.model, self.snapshots = model, snapshots
+        self.model, self.snapshots, self.done = model, snapshots, 0
 
     def at(self, step: int) -> Any:
         """Return a model with the weights before step `step`."""
@@ -84,12 +85,14 @@ class Trajectory:
         self.snapshots[step] = {name: value.detach().clone() for name, value in weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the snapshots, for a checkpoint."""
-        return {str(step): weights for step, weights in self.snapshots.items()}
+        """Return the snapshots and the count of steps, for a checkpoint."""
+        seen = {str(step): weights for step, weights in self.snapshots.items()}
+        return {"snapshots": seen, "done": self.done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the snapshots of a checkpoint."""
-        self.snapshots = {int(step): weights for step, weights in state_dict.items()}
+        """Take over what `state_dict` returned."""
+        self.snapshots = {int(step): weights for step, weights in state_dict["snapshots"].items()}
+        self.done = state_dict["done"]
 
     def save(self, folder: Path) -> None:
         """Write the model and the snapshots."""
@@ -110,7 +113,9 @@ class Trajectory:
         for name, value in safetensors.torch.load_file(folder / SEEN).items():
             step, _, weight = name.partition("/")
             snapshots.setdefault(int(step), {})[weight] = value
-        return cls(kind.load(folder / "model"), dict(sorted(snapshots.items())))
+        path = cls(kind.load(folder / "model"), dict(sorted(snapshots.items())))
+        path.done = max(snapshots)
+        return path
 
 
 def train_in_context(
@@ -145,7 +150,6 @@ def train_in_context(
     kept = {round(i * settings.steps / settings.snapshots) for i in range(settings.snapshots)}
     state = {"weights": trained, "optimizer": optimizer, "path": path}
     logged = max(1, settings.steps // LOGGED)
-    done = 0
     for step in run.steps(settings.steps, state=state, desc=name, cost=step_cost(model, settings, context)):
         if step in kept:
             path.keep(step)
@@ -159,8 +163,8 @@ def train_in_context(
             )
         if step % logged == 0:
             run.log(part=name, step=step, loss=loss, norm=norm)
-        done = step + 1
-    path.keep(done or max(path.snapshots, default=0))
+        path.done = step + 1
+    path.keep(path.done)
     trained.eval()
     return path
 

@@ -50,10 +50,10 @@ def test_the_construction_passes_and_a_wrong_step_does_not() -> None:
     task = selfstudy.task("in-context-regression")
     found = best_steps(task, 1, 500)
     batch = task.held_out("validation", 2000)
-    right = compare(gd_attention(10, found["step"]), named(found, 1), batch, found["step"])
+    right = compare(gd_attention(10, found["step"]), named(found, 1), batch, found)
     assert all(line["holds"] for line in right["held_to"]) and len(right["held_to"]) == 3
     assert right["gaps"][DESCENT] == pytest.approx(0, abs=1e-5)
-    wrong = compare(gd_attention(10, 2 * found["step"]), named(found, 1), batch, found["step"])
+    wrong = compare(gd_attention(10, 2 * found["step"]), named(found, 1), batch, found)
     assert [line["holds"] for line in wrong["held_to"]] == [False, True, False]
 
 
@@ -100,7 +100,7 @@ def test_sines_are_compared_with_descent_on_features(tmp_path: Path) -> None:
     fitted = fit(tmp_path, "?responses=sine&dimensions=1&range=10", EmbeddedAttention(width=6))
     assert set(fitted.parts) == {"features"}
     assert list(fitted.metrics["gaps"]) == [FEATURES, DESCENT]
-    assert fitted.held_to[0]["value"] == pytest.approx(abs(fitted.metrics["gaps"][FEATURES]))
+    assert not fitted.held_to
 
 
 def test_paired_tokens_tell_what_they_copy(tmp_path: Path) -> None:
@@ -115,6 +115,7 @@ def test_paired_tokens_tell_what_they_copy(tmp_path: Path) -> None:
 def test_a_table_of_rows(tmp_path: Path) -> None:
     """Oracle: rows have ranges, but no other kinds of inputs; the target column is learned from rows."""
     fitted = fit(tmp_path, "?table=diabetes&target=target", selfstudy.model("linear-attention"))
+    assert not fitted.held_to and "averaged weights" in fitted.metrics
     assert set(fitted.metrics["departures"]) == {
         "weight scale",
         "corrupted targets",

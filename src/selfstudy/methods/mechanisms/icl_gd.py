@@ -106,8 +106,8 @@ class IclGd(Method):
             own = run.stage("features", lambda: self._descent_on_features(task, model, run))
             references, parts = {FEATURES: own, **references}, {"features": own}
         held_out = task.held_out("validation", self.problems)
-        metrics = run.stage("comparison", lambda: compare(path.model, references, held_out, found["step"]))
-        held_to = metrics.pop("held_to", [])
+        metrics = run.stage("comparison", lambda: compare(path.model, references, held_out, found))
+        held_to = metrics.pop("held_to")
         metrics["descent"] = {**found, "eta": context * found["step"]}
         metrics["departures"] = run.stage(
             "departures", lambda: self._departures(task, path.model, references, found)
@@ -143,12 +143,22 @@ class IclGd(Method):
 
 
 def best_steps(task: InContextRegression, steps: int, problems: int) -> dict[str, float]:
-    """Return the best step of plain descent, and the best step and curvature of GD++, for so many steps."""
+    """Return the best step of plain descent, and the best step and curvature of GD++, for so many steps.
+
+    "closed form" tells whether one step of descent is known to be the best that a layer can do.
+    """
     tuning = task.held_out("validation", problems, stream="tuning")
-    best = one_layer_optimum(task.problems) if steps == 1 and task.problems.inputs == "uniform" else None
-    step = best.step if best and best.exact else best_descent(tuning, steps)
+    best = one_layer_optimum(task.problems) if steps == 1 else None
+    known = best is not None and best.exact and best.isotropic
+    step = best.step if best and known else best_descent(tuning, steps)
     curved_step, curvature = best_curved_descent(tuning, steps) if steps > 1 else (step, 0.0)
-    return {"steps": steps, "step": step, "GD++ step": curved_step, "GD++ curvature": curvature}
+    return {
+        "steps": steps,
+        "step": step,
+        "GD++ step": curved_step,
+        "GD++ curvature": curvature,
+        "closed form": known,
+    }
 
 
 def named(found: dict[str, float], steps: int) -> dict[str, Predictor]:
@@ -159,8 +169,17 @@ def named(found: dict[str, float], steps: int) -> dict[str, Predictor]:
     return references
 
 
-def compare(model: Any, references: dict[str, Predictor], batch: Batch, step: float) -> dict[str, Any]:
-    """Return errors and alignment on the same problems, and what the specification holds them to."""
+def compare(
+    model: Any, references: dict[str, Predictor], batch: Batch, found: dict[str, float]
+) -> dict[str, Any]:
+    """Return errors and alignment on the same problems, and what one layer is held to.
+
+    Args:
+        model: that was trained.
+        references: by name, the nearest first.
+        batch: held-out problems.
+        found: by `best_steps`.
+    """
     errors = {
         name: squared_errors(p, batch) for name, p in {MODEL: model, **references, "zero": zero}.items()
     }
@@ -168,16 +187,19 @@ def compare(model: Any, references: dict[str, Predictor], batch: Batch, step: fl
     gaps = {name: float(errors[MODEL].mean() / errors[name].mean()) - 1 for name in references}
     alike = {name: alignment(model, reference, batch)._asdict() for name, reference in references.items()}
     rows = {name: SQUARED_ERROR.row(values.tolist()) for name, values in errors.items()}
-    found: dict[str, Any] = {**rows, "gaps": gaps, "alignment": alike}
+    held_to: list[dict[str, Any]] = []
+    figures: dict[str, Any] = {**rows, "gaps": gaps, "alignment": alike, "held_to": held_to}
     if isinstance(model, PairedTokens):
-        found["copying"] = model.copying(batch.context, batch.query)
-    if model.layers == 1:
-        held_to = [within("error against gradient descent", abs(gaps[first]), most=GAP)]
+        figures["copying"] = model.copying(batch.context, batch.query)
+    # Where a layer can do better than descent, or is not known not to, it is held to nothing.
+    exact = found["closed form"] and model.layers == 1
+    if exact:
+        held_to.append(within("error against gradient descent", abs(gaps[first]), most=GAP))
         held_to.append(within("cosine of sensitivities", alike[first]["cosine"], least=COSINE))
-        if isinstance(model, LinearSelfAttention) and can_average(model):
-            mixed = squared_errors(interpolate(model, gd_attention(model.dimensions, step)), batch)
-            found["averaged weights"] = SQUARED_ERROR.row(mixed.tolist())
-            gap = abs(float(mixed.mean() / errors[first].mean()) - 1)
+    if model.layers == 1 and isinstance(model, LinearSelfAttention) and can_average(model):
+        mixed = squared_errors(interpolate(model, gd_attention(model.dimensions, found["step"])), batch)
+        figures["averaged weights"] = SQUARED_ERROR.row(mixed.tolist())
+        gap = abs(float(mixed.mean() / errors[first].mean()) - 1)
+        if exact:
             held_to.append(within("error of averaged weights against gradient descent", gap, most=GAP))
-        found["held_to"] = held_to
-    return found
+    return figures
