@@ -142,7 +142,8 @@ def test_a_loss_is_shown_as_one(laboratory: Path) -> None:
         ("0.15", "squared error after"),
         ("+0.25", "less squared error"),
     ]
-    held_to = text[text.index("<h2>Held to") : text.index("<h2>What happened")]
+    assert "<dt>cosine</dt><dd>0.99</dd>" in text and "<dt>the best</dt>" not in text
+    held_to = text[text.index("<h2>Held to") : text.index("<h2>Figures")]
     assert re.findall(r"<td.*?>(0\..*?|at .*?)</td>", held_to) == [
         "0.01",
         "at most 0.02",

@@ -52,6 +52,7 @@ def write_report(directory: Path) -> Path:
         _results(summary),
         _comparison(comparison) if comparison else "",
         _held_to(summary.get("held_to") or []),
+        _figures(summary.get("metrics") or {}),
         _pictures(pictures),
         _charts(charts),
         _trees(trees),
@@ -197,6 +198,15 @@ def _held_to(lines: list[dict[str, Any]]) -> str:
     head = "<tr><th></th><th class=n>measured</th><th class=n>must be</th><th></th></tr>"
     table = f'<div class="scroll"><table>{head}{body}</table></div>'
     return _section("Held to exact results", table) if lines else ""
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    """List what a method measured beside its results: the plain numbers and words among its metrics."""
+    found = {name: value for name, value in metrics.items() if isinstance(value, int | float | str)}
+    facts = {
+        name: figure(value, False) if isinstance(value, float) else value for name, value in found.items()
+    }
+    return _section("Figures", _facts(facts)) if facts else ""
 
 
 def _bar(value: float, low: Any, high: Any, scale: float) -> str:
