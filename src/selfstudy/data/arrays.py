@@ -100,7 +100,7 @@ def draw_arrays(
 
     Raises:
         UsageError: sizes or damage that cannot be.
-        DataError: the column has fewer rows than an array, or a value that is no number.
+        DataError: the column has fewer rows than an array, or a value that is not finite.
     """
     if length < 0 or levels < 0 or levels > length:
         raise UsageError(
@@ -140,12 +140,12 @@ def require_width(width: int, length: int) -> None:
 
 
 def require_numbers(values: np.ndarray) -> None:
-    """Raise `DataError` where a value cannot be put in order."""
-    wrong = np.flatnonzero(np.isnan(values))
+    """Raise `DataError` where a value is no finite number."""
+    wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         raise DataError(
-            f"Value {wrong[0] + 1} of {len(values)} is not a number, so there is no order to sort by. "
-            "Fill it in, or take it out."
+            f"Value {wrong[0] + 1} of {len(values)} is {values[wrong[0]]}, which is no finite number. Fill it in, "
+            "or take it out."
         )
 
 

@@ -35,6 +35,10 @@ def sorting_picture(
     steps = np.unique(np.rint(np.linspace(0, len(trace.swaps), frames)).astype(int))
     types = trace.types if len(trace.types) else np.zeros(len(trace.values), np.int8)
     errors = trace.errors()
+    n, values = len(trace.values), trace.values
+    low, high = (float(values.min()), float(values.max())) if n else (0.0, 1.0)
+    room = 0.03 * (high - low or 1.0)
+    foot = min(low, 0.0) - room  # so that the least value has a bar too
     shown = []
     for step in steps.tolist():
         at = trace.cells_at(step)
@@ -44,16 +48,14 @@ def sorting_picture(
             bars(
                 name,
                 np.flatnonzero(here),
-                trace.values[at][here],
+                trace.values[at][here] - foot,
+                base=foot,
                 width=0.9,
                 marker={"color": FROZEN if name == "frozen" else COLOURS[name] if typed else GREY},
             )
             for name, here in groups
         ]
         shown.append((f"{step} (out of order: {errors[step]})", traces))
-    n, values = len(trace.values), trace.values
-    low, high = (float(values.min()), float(values.max())) if n else (0.0, 1.0)
-    room = 0.03 * (high - low or 1.0)
     return moving_picture(
         title,
         shown,
@@ -64,7 +66,7 @@ def sorting_picture(
         layout={
             "barmode": "overlay",
             "xaxis": {"range": [-1, n]},
-            "yaxis": {"range": [min(low, 0.0) - room, high + room]},
+            "yaxis": {"range": [foot, high + room]},
         },
         milliseconds=90,
     )

@@ -33,7 +33,7 @@ class ArraysTask(SampledTask):
         mode: "movable" or "immovable".
         duplicates: different values, each equally often; 0 for all different.
         width: of a lattice, or 0.
-        column: values to draw from instead, NaN-free.
+        column: values to draw from instead, finite numbers.
         seed: names the test arrays.
 
     Raises:

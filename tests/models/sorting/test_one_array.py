@@ -262,6 +262,7 @@ def test_a_longer_run_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"scheduler": "threads"}, UsageError, "rounds"),
         ({"width": 2}, UsageError, "width"),
         ({"values": [1.0, float("nan"), 2.0]}, DataError, "Value 2"),
+        ({"values": [1.0, 2.0, float("inf")]}, DataError, "Value 3"),
         ({"values": ["a", "b"]}, DataError, "numbers"),
         ({"values": [[1, 2], [3, 4]]}, DataError, "shape"),
     ],
@@ -270,9 +271,3 @@ def test_bad_input(options, error, words) -> None:
     """Oracle: the kind of error and what it must name."""
     with pytest.raises(error, match=words):
         SelfSortingArray(**{"values": [3, 1, 2], **options})
-
-
-def test_infinite_values_have_an_order() -> None:
-    """Oracle: sorted()."""
-    values = [np.inf, 1.0, -np.inf]
-    assert SelfSortingArray(values, "selection").run().final.tolist() == sorted(values)

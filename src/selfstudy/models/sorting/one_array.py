@@ -55,7 +55,7 @@ class SelfSortingArray:
 
     Raises:
         UsageError: an unknown word, or a frozen position that is none.
-        DataError: values that are not numbers.
+        DataError: values that are not finite numbers.
     """
 
     def __init__(

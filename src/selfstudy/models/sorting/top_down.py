@@ -75,7 +75,7 @@ def traditional(kind: str, values: np.ndarray, frozen: np.ndarray, mode: str = "
 
     Raises:
         UsageError: an unknown kind or mode.
-        DataError: values that are not numbers.
+        DataError: values that are not finite numbers.
     """
     for name, known in ((kind, ALGORITHMS), (mode, MODES)):
         if name not in known:
