@@ -144,8 +144,8 @@ def require_numbers(values: np.ndarray) -> None:
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         raise DataError(
-            f"Value {wrong[0] + 1} of {len(values)} is {values[wrong[0]]}, which is no finite number. Fill it in, "
-            "or take it out."
+            f"Value {wrong[0] + 1} of {len(values)} is {values[wrong[0]]}, which is no finite number. "
+            "Fill it in, or take it out."
         )
 
 

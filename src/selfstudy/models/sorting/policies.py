@@ -6,7 +6,7 @@ An array with a policy of the user's runs here, a cell at a time; one with the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import derive
 
-# A policy may toss its coin, so a round without a change is not yet the end: where one of four neighbours would
-# do, twenty such rounds happen once in 300 times before a last move, a hundred never.
+# A policy may toss its coin, so a round without a change is not yet the end: where one of four neighbours
+# would do, twenty such rounds come before a last move once in 300 times, a hundred never.
 IDLE_ROUNDS = 100
 _BLOCK = 4096  # draws made at once
 
@@ -82,6 +82,22 @@ def selection(view: View) -> int | None:
 PLAIN: dict[str, Policy] = {"bubble": bubble, "insertion": insertion, "selection": selection}
 
 
+def schedule(key: int, n: int, *, uniform: bool) -> Iterator[tuple[int, float]]:
+    """Yield which of n cells acts next, and its coin, without end; as `kernels.act` has it with this key."""
+    order, slot, start = list(range(n)), 0, 0
+    while True:
+        for number in derive(np.array(key, np.uint64), np.arange(start, start + _BLOCK)).tolist():
+            upper, coin = number >> 32, (number & 0xFFFFFFFF) / 2**32
+            if uniform:
+                yield upper * n >> 32, coin
+                continue
+            other = slot + (upper * (n - slot) >> 32)
+            order[other], order[slot] = order[slot], order[other]
+            yield order[slot], coin
+            slot = (slot + 1) % n
+        start += _BLOCK
+
+
 def simulate_policies(
     policies: Sequence[Policy],
     values: Sequence[float],
@@ -94,9 +110,9 @@ def simulate_policies(
     key: int,
     most: int,
 ) -> tuple[np.ndarray, tuple[int, int, int, int], bool]:
-    """Run the policies of one array, all by cell, under the schedule that `kernels.act` has with this key.
+    """Run the policies of one array; all arguments are by cell.
 
-    Ends when nothing has changed for IDLE_ROUNDS rounds of n activations: no swap, no memory.
+    Ends when nothing, no position and no memory, has changed for IDLE_ROUNDS rounds of n activations.
 
     Returns:
         (swaps [S, 2], counts as in `Counts` without comparisons, whether it was cut off after `most`).
@@ -105,49 +121,41 @@ def simulate_policies(
         UsageError: a policy wants to swap with something that is no position.
     """
     n = len(values)
-    at, order = list(range(n)), list(range(n))
-    by_place = {sign: [sign * value for value in values] for sign in (1, -1)}
-    damage = list(frozen)
-    signs = [-1 if falls else 1 for falls in falling]
-    views = [View(by_place[signs[c]], damage, movable, width, place=c) for c in range(n)]
+    at, damage = list(range(n)), list(frozen)
+    turned = {sign: [sign * value for value in values] for sign in (1, -1)}
+    views = [View(turned[-1 if falling[c] else 1], damage, movable, width, place=c) for c in range(n)]
     swaps: list[tuple[int, int]] = []
-    slot = idle = steps = wishes = 0
+    idle = steps = wishes = 0
+    turns = schedule(key, n, uniform=uniform)
     while n > 1 and steps < most and idle < IDLE_ROUNDS * n:
-        if steps % _BLOCK == 0:
-            draws = derive(np.array(key, np.uint64), np.arange(steps, steps + _BLOCK)).tolist()
-        number = draws[steps % _BLOCK]
-        steps += 1
-        if uniform:
-            c = (number >> 32) * n >> 32
-        else:
-            other = slot + ((number >> 32) * (n - slot) >> 32)
-            c = order[other]
-            order[other], order[slot] = order[slot], c
-            slot = (slot + 1) % n
-        idle += 1
+        c, coin = next(turns)
+        steps, idle = steps + 1, idle + 1
         view = views[c]
         if damage[view.place]:
             continue
-        view.coin = (number & 0xFFFFFFFF) / 2**32
-        before = dict(view.memory)
+        view.coin, before = coin, dict(view.memory)
         target = policies[c](view)
-        if view.memory != before:
-            idle = 0
+        idle = idle if view.memory == before else 0
         if target is None:
             continue
-        if not isinstance(target, int | np.integer) or not 0 <= target < n or target == view.place:
-            raise UsageError(
-                f"The policy of the cell at position {view.place} wants to swap with {target!r}. It must "
-                f"return another position from 0 to {n - 1}, or None."
-            )
+        p, q = view.place, _position(target, view)
         wishes += 1
-        if damage[target] and not movable:
+        if damage[q] and not movable:
             continue
-        p, target = view.place, int(target)
-        for row in (at, damage, *by_place.values()):
-            row[p], row[target] = row[target], row[p]  # type: ignore[index]
-        views[at[p]].place, views[at[target]].place = p, target
-        swaps.append((p, target))
+        for row in (at, damage, *turned.values()):
+            row[p], row[q] = row[q], row[p]  # type: ignore[index]
+        views[at[p]].place, views[at[q]].place = p, q
+        swaps.append((p, q))
         idle = 0
     cut = n > 1 and idle < IDLE_ROUNDS * n
     return np.array(swaps, np.int32).reshape(-1, 2), (steps, 0, wishes, len(swaps)), cut
+
+
+def _position(target: Any, view: View) -> int:
+    n = len(view.values)
+    if not isinstance(target, int | np.integer) or not 0 <= target < n or target == view.place:
+        raise UsageError(
+            f"The policy of the cell at position {view.place} wants to swap with {target!r}. It must return "
+            f"another position from 0 to {n - 1}, or None."
+        )
+    return int(target)
