@@ -38,8 +38,10 @@ def test_damage_is_nested() -> None:
     assert [mask.sum(1).tolist() for mask in masks] == [[k] * len(KEYS) for k in range(16)]
     assert all((less <= more).all() for less, more in itertools.pairwise(masks))
     # 600 places of the first broken cell: each of 15 within five standard errors of 40 (false alarms 1e-5).
-    many = draw_arrays(derive(np.array(6, np.uint64), np.arange(600)), 15, broken=1).frozen.sum(0)
-    assert (abs(many - 40) < 5 * (600 / 15 * 14 / 15) ** 0.5).all()
+    many = draw_arrays(derive(np.array(6, np.uint64), np.arange(600)), 15, broken=1)
+    assert (abs(many.frozen.sum(0) - 40) < 5 * (600 / 15 * 14 / 15) ** 0.5).all()
+    # Their values are those of any cell: mean 7, variance (15^2 - 1) / 12.
+    assert abs(many.values[many.frozen].mean() - 7) < 5 * (224 / 12 / 600) ** 0.5
 
 
 def test_labels_are_shares() -> None:
