@@ -1,14 +1,15 @@
 """The compiled simulator of self-sorting arrays against a plain one with an object for each cell.
 
 Method: the same arrays (20 of 100 cells in each condition, three broken) are sorted by both under the same
-schedule: the same draws decide which cell acts when, and its coin. First the traces are compared: every swap of
-every array and the number of activations must be equal, otherwise the benchmark fails. The plain simulator is
-what one writes in Python first: a class for each policy, cells that hold their neighbours' list, draws made by
-the block with NumPy. As the rule says, an Insertion cell looks through the cells on its left, up to the first
-disorder, and then at its neighbour. It looks, as ours does, whether any cell can still act once none has for a
-round. Both are timed in turn, on one thread, by processor time and by the clock; a figure is the median of the
-repetitions after a warm-up, and a ratio is the median of the ratios of the repetitions. The throughput of a
-condition is its activations by its time; "all" is all activations by all time, of which Insertion has most.
+schedule: the same draws decide which cell acts when, and its coin. First the traces are compared: every swap
+of every array and the number of activations must be equal, otherwise the benchmark fails. The plain
+simulator is what one writes in Python first: a class for each policy, cells that hold their neighbours'
+list, draws made by the block with NumPy. As the rule says, an Insertion cell looks through the cells on its
+left, up to the first disorder, and then at its neighbour. It looks, as ours does, whether any cell can still
+act once none has for a round. Both are timed in turn, on one thread, by processor time and by the clock; a
+figure is the median of the repetitions after a warm-up, and a ratio is the median of the ratios of the
+repetitions. The throughput of a condition is its activations by its time; "all" is all activations by all
+time, of which Insertion has most.
 
 It also times 100 arrays of 100 cells under every policy and damage setting, both schedulers, once.
 
