@@ -16,6 +16,7 @@ COLOURS = {"bubble": "#2f72d6", "insertion": "#e08a1e", "selection": "#2a9d6f"}
 FROZEN = "#d1495b"
 GREY = "#6c757d"
 _BAND = "rgba(108,117,125,0.25)"
+_LINES = ("#b65bc4", "#4fb3c8", "#d1495b", "#8a8f2c", "#8d6e63", "#7a86d8")  # of mixtures
 _DASHES = {"rounds": "solid", "uniform": "dot"}
 
 
@@ -146,18 +147,21 @@ def mixture_pictures(records: Sequence[dict[str, Any]]) -> list[Picture]:
                 traces += filled("control", progress, control["low"], control["high"], _BAND)
                 style = {"color": GREY, "dash": "dash"}
                 traces.append(line("control, mean", progress, control["curve"], line=style))
-            traces.append(line(record["name"], progress, record["mixed"]["curve"]))
+            traces.append(line(record["name"], progress, record["mixed"]["curve"], line=_own(record, chosen)))
         pictures.append(
             picture(
                 f"Aggregation of mixed arrays, {_IN_WORDS[kind]}",
                 traces,
                 x="progress in percent of the swaps",
                 y="cells whose right neighbour has their type",
-                note="Means over the arrays. The control has one policy for all cells and random labels; its "
-                "band holds 95 % of its runs.",
+                note="Means over the arrays. The control has one policy for all cells and random labels; at "
+                "each place its band holds 95 % of its runs.",
             )
         )
-        errors = [line(record["name"], progress, record["mixed"]["error_curve"]) for record in chosen]
+        errors = [
+            line(record["name"], progress, record["mixed"]["error_curve"], line=_own(record, chosen))
+            for record in chosen
+        ]
         pictures.append(
             picture(
                 f"Error of mixed arrays, {_IN_WORDS[kind]}",
@@ -168,6 +172,10 @@ def mixture_pictures(records: Sequence[dict[str, Any]]) -> list[Picture]:
             )
         )
     return pictures
+
+
+def _own(record: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, str]:
+    return {"color": _LINES[records.index(record) % len(_LINES)]}
 
 
 _IN_WORDS = {
