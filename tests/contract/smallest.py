@@ -358,7 +358,7 @@ SMALLEST: dict[str, Smallest] = {
             task="arrays?length=16&arrays=12&frozen=2",
             model="top-down-bubble",
             drawn=(ArraysTask, "batch", lambda task, size, rng, **levels: size),
-            misfitting=("linear-attention", "top-down-bubble"),
+            misfitting=("linear-attention", "sorting algorithm"),
             unknown=(("--task", "arays"), ("--model", "top-down-buble")),
             least_gain=1.0,
         ),
