@@ -6,7 +6,7 @@ import pytest
 from selfstudy.core.files import as_read
 from selfstudy.core.random import derive
 from selfstudy.data.arrays import draw_arrays
-from selfstudy.evaluation.sorting_experiments import Mixture, damage_experiment, mixture_experiment
+from selfstudy.evaluation.sorting_experiments import Mixture, damage_experiment, held_to, mixture_experiment
 from selfstudy.evaluation.sorting_pictures import damage_pictures, mixture_pictures, sorting_picture
 from selfstudy.models.sorting.cells import Cells, sort_mixed
 from selfstudy.models.sorting.one_array import SelfSortingArray
@@ -25,6 +25,27 @@ def test_both_sort_the_same_arrays() -> None:
     assert found["gain"]["mean"] == pytest.approx(np.mean(classical) - np.mean(own))
     cut = damage_experiment(arrays, Cells("bubble", max_steps=1))
     assert cut["gain"] is None and cut["cells"]["outcomes"]["truncated"] == 20
+
+
+def test_what_is_known_exactly() -> None:
+    """Oracle: by hand: no disorder and no swap too many without damage; labels far from the closed form."""
+    whole = damage_experiment(ARRAYS, Cells("insertion"))
+    assert whole["beyond_inversions"] == 0
+    assert damage_experiment(ARRAYS, Cells("selection"))["beyond_inversions"] is None
+    assert damage_experiment(ARRAYS.damaged(1, "movable"), Cells("bubble"))["beyond_inversions"] is None
+
+    def lines(start: list[float], **more) -> list[bool]:
+        outcomes = {"stuck": 0, "truncated": 0, **more}
+        damage = [
+            {"frozen": 0, "cells": outcomes, "beyond_inversions": 2 * outcomes["stuck"]},
+            {"frozen": 1, "cells": {"stuck": 5, "truncated": 5}, "beyond_inversions": None},
+        ]
+        mixtures = [{"share": 0.5, "mixed": {"start": start}}]
+        return [line["holds"] for line in held_to(damage, mixtures, 20)]
+
+    assert lines([0.4, 0.45, 0.5]) == [True, True, True]  # (20 / 2 - 1) / 20 is 0.45
+    assert lines([0.5, 0.55, 0.6, 0.55]) == [True, True, False]
+    assert lines([0.45], stuck=1) == [False, False] and held_to([], [], 20) == []
 
 
 def test_mixtures_and_their_controls_are_computed_alike() -> None:

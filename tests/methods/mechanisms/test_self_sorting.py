@@ -38,6 +38,7 @@ def test_cells_of_the_models_own_rule(tmp_path: Path) -> None:
             assert record["cells"]["error"] == record["top_down"]["error"] == 0
         if record["policy"] != "selection" and record["mode"] == "immovable":
             assert record["gain"]["mean"] == 0
+    assert len(fit.held_to) == 3 and all(line["holds"] for line in fit.held_to)
     row = fit.metrics["selection cells, 2 frozen, movable"]
     (same,) = [
         r for r in damage if (*(r[n] for n in Damage._fields),) == ("rounds", "selection", 2, "movable")

@@ -34,6 +34,7 @@ from selfstudy.evaluation.sorting_experiments import (
     PAIRS,
     Mixture,
     damage_experiment,
+    held_to,
     mixture_experiment,
 )
 from selfstudy.evaluation.sorting_pictures import damage_pictures, mixture_pictures, sorting_picture
@@ -126,7 +127,12 @@ class SelfSorting(Method):
             *damage_pictures(damage, self.scheduler),
             *mixture_pictures(mixed),
         ]
-        return Fit(model=cells, metrics=self._figures(damage, mixed, model.algorithm), pictures=pictures)
+        return Fit(
+            model=cells,
+            metrics=self._figures(damage, mixed, model.algorithm),
+            held_to=held_to(damage, mixed, task.length),
+            pictures=pictures,
+        )
 
     def _require_fit(self, task: ArraysTask, model: TopDown) -> None:
         if not isinstance(model, TopDown) or not isinstance(task, ArraysTask):
@@ -157,6 +163,7 @@ class SelfSorting(Method):
             **setting._asdict(),
             **means,
             "gain": found["gain"],
+            "beyond_inversions": found["beyond_inversions"],
             "errors": {who: found[who]["errors"] for who in means},
         }
 
