@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
 from selfstudy.core.machine import hardware, versions
@@ -255,7 +256,7 @@ def main() -> None:
         "arrays": options.arrays,
         "cells": LENGTH,
         "threads": 1,
-        "versions": versions(),
+        "versions": {**versions(), "numba": numba.__version__},
         "hardware": hardware(),
     }
     text = json.dumps(result, indent=1)
