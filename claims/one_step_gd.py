@@ -14,9 +14,9 @@ from selfstudy.core.run import Run
 from selfstudy.evaluation.alignment import squared_errors
 from selfstudy.evaluation.claims import Claim, Relation, Values
 from selfstudy.evaluation.in_context_optimum import one_layer_optimum
-from selfstudy.evaluation.verification import BAYES, BEST, ISOTROPIC, MAP, RISK, SPURIOUS, TABLE_RISK
+from selfstudy.evaluation.verification import BEST, ISOTROPIC, MAP, RISK, SPURIOUS
 from selfstudy.methods.mechanisms.one_step_gd import OneStepGd
-from selfstudy.models.in_context.predictors import posterior_mean, preconditioned
+from selfstudy.models.in_context.predictors import posterior_mean, preconditioned, zero
 
 TASK = "in-context-regression?inputs=gaussian"
 ERROR = "squared error"
@@ -35,6 +35,7 @@ MEASURED = 20_000
 FOUR = "linear-attention?dimensions=5&scale=0.05"
 TINY = "linear-attention?dimensions=5&scale=0.002"
 MODEL = "the model"
+TABLE_RISK = 0.02  # share of the Gaussian prediction's risk
 
 
 def fitted(seed: int, run: Run, fields: str, name: str, model: str = "", **settings: Any) -> dict[str, Any]:
@@ -93,17 +94,38 @@ def anisotropic(seed: int, run: Run) -> Values:
 
 
 def table(seed: int, run: Run) -> Values:
-    """Measure rows of diabetes with random linear targets: the Gaussian prediction and the layer."""
-    found = fitted(seed, run, "table=diabetes&context=20&noise=0.5", "diabetes")
-    gap = found["verification"]["risk_gap"]
-    return {
-        "trained layer": found[MODEL][ERROR],
-        "Gaussian prediction": found[BEST][ERROR],
-        "ridge": found[BAYES][ERROR],
-        "predicting zero": found["zero"][ERROR],
-        "excess of the Gaussian prediction over the layer, share": -gap / (1 + gap),
-        "layer not worse by more than 2 % by": TABLE_RISK - gap,
+    """Measure rows of diabetes with random linear answers: the layer and the prediction for Gaussian inputs.
+
+    The covariance of the prediction is that of the rows that training problems are sampled from, so fresh
+    problems of these rows are judged. Problems of rows that were never sampled are reported too.
+    """
+    task = selfstudy.task(f"{TASK}&table=diabetes&context=20&noise=0.5&seed={seed}")
+    start = selfstudy.model(f"bilinear-attention?dimensions=10&seed={seed}")
+    layer = run.stage("diabetes", lambda: OneStepGd().fit(task.metered(run.meter), start, run).model)
+    best = one_layer_optimum(task.problems)
+    assert best is not None
+    predictors = {
+        "trained layer": layer,
+        "Gaussian prediction": preconditioned(best.matrix),
+        "ridge": posterior_mean(0.5),
+        "predicting zero": zero,
     }
+    batches = {
+        "own rows": task.batch(MEASURED, run.rng("own rows")),
+        "other rows": task.held_out("validation", MEASURED),
+    }
+    risks = {
+        (name, rows): float(squared_errors(predictor, batch).mean())
+        for rows, batch in batches.items()
+        for name, predictor in predictors.items()
+    }
+    values: Values = {f"{rows}: {name}": risk for (name, rows), risk in risks.items()}
+    for rows in batches:
+        excess = risks["Gaussian prediction", rows] / risks["trained layer", rows] - 1
+        values[f"{rows}: excess of the Gaussian prediction, share"] = excess
+    gap = risks["trained layer", "own rows"] / risks["Gaussian prediction", "own rows"] - 1
+    values["not worse by more than 2 % by"] = TABLE_RISK - gap
+    return values
 
 
 def responses(seed: int, run: Run) -> Values:
@@ -183,11 +205,11 @@ CLAIMS = [
     ),
     Claim(
         name="R2-table",
-        statement="On rows of a real table the trained layer is not worse than the prediction for Gaussian "
-        "inputs of the same covariance by more than 2 %.",
+        statement="On fresh problems of the rows of a real table the trained layer is not worse than the "
+        "prediction for Gaussian inputs of their covariance by more than 2 %.",
         seeds=range(5),
         measure=table,
-        relations=[Relation("not worse by more than 2 %", "layer not worse by more than 2 % by", 0.0)],
+        relations=[Relation("not worse by more than 2 %", "not worse by more than 2 % by", 0.0)],
         share=False,
     ),
     Claim(
