@@ -34,6 +34,7 @@ SEARCHERS = {
     "BoN+PRM": "#cc79a7",
     "self-consistency": "#777777",
 }
+LONG = 24  # rows of a table that is shown at once
 AT = re.compile(r"(?P<name>.+?)(?:, (?P<branches>\d+) branches)?")
 Claim = dict[str, Any]
 
@@ -174,10 +175,19 @@ def _claim_text(claim: Claim) -> str:
         f"**{claim['name']}: {claim['verdict']}.** {claim['statement']}\n\n"
         + table(("relation", "paired difference (95 % interval)", "pairs", "verdict"), relations)
         + "\n"
-        + _figures(claim["values"], claim["share"])
+        + _folded(_figures(claim["values"], claim["share"]))
         + f"\n{len(claim['seeds'])} seeds, {claim['minutes']:.0f} minutes on {made['cores']} cores "
         f"({made['cpu']}), torch {versions['torch']}, transformers {versions['transformers']}.\n"
     )
+
+
+def _folded(text: str) -> str:
+    """Fold a table that is longer than a page; it opens on a click."""
+    rows = text.count("\n") - 2
+    if rows <= LONG:
+        return text
+    summary = f"<summary>All {rows} figures</summary>"
+    return f'<details markdown="1">{summary}\n\n{text}\n</details>\n'
 
 
 def _figures(values: dict[str, list[float]], share: bool) -> str:
@@ -194,7 +204,9 @@ def _figures(values: dict[str, list[float]], share: bool) -> str:
         tokens = [_tokens(values, f"{name}{kind} tokens") for kind in ("", " value")] if wrote else []
         rows.append((_plain(name), figure(within.mean, share), f"{low} to {high}", *tokens))
     if wrote:
-        return table(("contestant", "accuracy", "95 % over seeds", "generated tokens", "value tokens"), rows, 4)
+        return table(
+            ("contestant", "accuracy", "95 % over seeds", "generated tokens", "value tokens"), rows, 4
+        )
     return table(("measured", "mean", "95 % over seeds"), rows, 2)
 
 

@@ -169,6 +169,16 @@ def test_generated_parts_of_figures_that_are_no_shares(
     assert "points" not in text and "tokens" not in text
 
 
+def test_long_tables_of_figures_are_folded(generate: ModuleType, records: Callable[..., Path]) -> None:
+    """Oracle: the number of figures; every one of them is there, and the verdict stays in the open."""
+    claim = result(**{f"figure {n}": [0.5, 0.5] for n in range(30)})
+    claim["relations"][0] |= {"a": "figure 0", "b": "figure 1"}
+    text = generate.pages(records(claim))["claims-rest-mcts.md"]
+    seen, _, folded = text.partition("<details")
+    assert "**holds**" in seen and "| figure 29 |" in folded and "All 30 figures" in folded
+    assert folded.count("| figure") == 30 and folded.rstrip().endswith("transformers 5.")
+
+
 def test_generated_parts_without_results(generate: ModuleType, tmp_path: Path) -> None:
     """Oracle: an empty repository has no figure, and says so."""
     made = generate.pages(tmp_path)
