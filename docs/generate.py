@@ -16,8 +16,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from selfstudy.app.fields import described_fields
 from selfstudy.app.claiming import SIGNS
+from selfstudy.app.fields import described_fields
 from selfstudy.app.rows import difference_text, figure, percent
 from selfstudy.core.files import read_json
 from selfstudy.core.index import METHODS

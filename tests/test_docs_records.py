@@ -160,12 +160,12 @@ def test_generated_parts_of_figures_that_are_no_shares(
     generate: ModuleType, records: Callable[..., Path]
 ) -> None:
     """Oracle: means by hand; no percent, no points, no columns of tokens, a relation to a number."""
-    claim = result(**{"MCTS*": [0.25, 0.75]})
+    claim = result(**{"loss*": [0.25, 0.75]})
     claim["share"] = False
-    claim["relations"][0] |= {"b": 0.99, "how": "level"}
+    claim["relations"][0] |= {"a": "loss*", "b": 0.99, "how": "level"}
     text = generate.pages(records(claim))["claims-rest-mcts.md"]
-    assert "| MCTS\\* = 0.99 | +0.1 (+0.05 to +0.15) |" in text
-    assert "| measured | mean | 95 % over seeds |" in text and "| MCTS\\* | 0.5 |" in text
+    assert "| loss\\* = 0.99 | +0.1 (+0.05 to +0.15) |" in text
+    assert "| measured | mean | 95 % over seeds |" in text and "| loss\\* | 0.5 |" in text
     assert "points" not in text and "tokens" not in text
 
 
