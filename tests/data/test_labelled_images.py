@@ -88,10 +88,13 @@ def test_tables(tmp_path: Path) -> None:
     for part in found.splits.values():
         assert np.array_equal(part.labels, part.inputs[:, 0].astype(int) % 2)
         assert np.array_equal(part.inputs[:, 1], part.inputs[:, 0] / 2)
-    with pytest.raises(DataError, match="no column 'sort' of labels"):
+    with pytest.raises(UsageError, match="no column 'sort'"):
         labelled_set(str(path), label="sort")
     path.write_text("a,kind\n1,x\nmany,y\n")
-    with pytest.raises(DataError, match="row 3: a value is no number"):
+    with pytest.raises(DataError, match=r"Row 2 of .* has 'many' in the column 'a'"):
+        labelled_set(str(path), label="kind")
+    path.write_text("a,kind\n1,x\n2,\n")
+    with pytest.raises(DataError, match=r"Row 2 of .* has no label in the column 'kind'"):
         labelled_set(str(path), label="kind")
 
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.core.random import derive, uniforms
-from selfstudy.data.readers import plain_text, read_rows
+from selfstudy.data.tables import finite_numbers, read_columns, require_column
 
 MODES = ("movable", "immovable")
-KINDS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
-DIABETES = "diabetes"
 _VALUES, _BREAKS, _SCHEDULE, _LABELS = range(4)  # the streams of an array
 
 
@@ -160,47 +157,9 @@ def read_column(source: str, name: str) -> np.ndarray:
         UsageError: no such column, or a kind of file that is not read.
         DataError: a row that cannot be read or a cell that is no finite number.
     """
-    cells = _diabetes(name) if source == DIABETES else _cells(source, name)
-    values = []
-    for row, cell in enumerate(cells, 1):
-        try:
-            values.append(float(plain_text(cell)))
-        except (TypeError, ValueError):
-            values.append(np.nan)
-        if not np.isfinite(values[-1]):
-            raise DataError(
-                f"Row {row} of {source} has {cell!r} in the column {name!r}, which is no finite number. Fill "
-                "it in, take the row out, or name another column."
-            )
-    return np.array(values)
-
-
-def _cells(source: str, name: str) -> list[object]:
-    path = Path(source)
-    kind = KINDS.get(Path(path.stem).suffix if path.suffix == ".gz" else path.suffix)
-    if kind is None:
-        raise UsageError(f"The table {source} is none of {', '.join(KINDS)}, and not {DIABETES!r}.")
-    rows = read_rows(path, kind)
-    for row in rows:
-        if row.values is None:
-            raise DataError(f"Row {row.line} of {source} is {row.fault}. Mend it, or take it out.")
-    _require_column(source, name, list(rows[0].values or {}))
-    return [(row.values or {}).get(name) for row in rows]
-
-
-def _diabetes(name: str) -> list[object]:
-    from sklearn.datasets import load_diabetes
-
-    found = load_diabetes()
-    columns = {feature: found.data[:, i] for i, feature in enumerate(found.feature_names)}
-    columns["target"] = found.target
-    _require_column(DIABETES, name, list(columns))
-    return columns[name].tolist()
-
-
-def _require_column(source: str, name: str, known: list[str]) -> None:
-    if name not in known:
-        raise UsageError(f"The table {source} has no column {name!r}. {nearest(name, known)}")
+    columns = read_columns(source)
+    require_column(source, name, columns)
+    return finite_numbers(source, name, columns[name])
 
 
 def _permutations(keys: np.ndarray, stream: int, n: int) -> np.ndarray:

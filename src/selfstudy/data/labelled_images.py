@@ -17,13 +17,13 @@ import numpy as np
 from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.core.random import generator
 from selfstudy.data.library import VARIABLE, library_file
-from selfstudy.data.readers import read_rows
+from selfstudy.data.readers import plain_text
 from selfstudy.data.splits import SPLITS, TRAIN_END, VALIDATION_END
+from selfstudy.data.tables import finite_numbers, kind_of, read_columns, require_column
 
 SIDE = 8  # of pooled images
 LARGEST = {"train": 12_000, "validation": 2_000, "test": 2_000}  # images read of a set that has more
 EPSILON = 1e-6  # added to a standard deviation, so that constant pixels stay finite
-_TABLES = {".csv": "csv", ".parquet": "parquet"}
 
 
 class Examples(NamedTuple):
@@ -96,19 +96,19 @@ def labelled_set(name: str, *, label: str = "label") -> LabelledSet:
     """Return a set by name, or of a table.
 
     Args:
-        name: one of `SETS`, or the path of a .csv or .parquet file whose other columns are numbers.
+        name: one of `SETS`, or the path of a .csv, .parquet or .jsonl file whose other columns are numbers.
         label: of a table, the column of the labels.
 
     Raises:
         UsageError: no set of that name.
         DataError: data that is not there or cannot be used.
     """
-    if Path(name).suffix in _TABLES:
+    if kind_of(Path(name)):
         return _table(Path(name), label)
     if name not in SETS:
         raise UsageError(
-            f"There is no set of labelled examples {name!r}. {nearest(name, SETS)} Or give a .csv or "
-            ".parquet file of numbers with a column of labels."
+            f"There is no set of labelled examples {name!r}. {nearest(name, SETS)} Or give a .csv, "
+            ".parquet or .jsonl file of numbers with a column of labels."
         )
     return SETS[name]()
 
@@ -160,23 +160,16 @@ def check_examples(inputs: np.ndarray, labels: Sequence[object] | np.ndarray, na
 
 
 def _table(path: Path, label: str) -> LabelledSet:
-    rows = read_rows(path, _TABLES[path.suffix])
-    columns = sorted({name for row in rows if row.values for name in row.values})
-    if label not in columns:
-        raise DataError(f"{path} has no column {label!r} of labels. {nearest(label, columns)}")
-    columns.remove(label)
-    inputs, labels = [], []
-    for row in rows:
-        values = row.values or {}
-        try:
-            inputs.append([float(values[column]) for column in columns])
-            labels.append(str(values[label]))
-        except (TypeError, ValueError, KeyError):
-            raise DataError(
-                f"{path}, row {row.line}: {row.fault or 'a value is no number'}. All columns but the labels, "
-                f"{label!r}, must be numbers."
-            ) from None
-    return from_arrays(np.array(inputs), labels, name=path.stem)
+    columns = read_columns(str(path))
+    require_column(str(path), label, columns)
+    labels = [plain_text(cell) for cell in columns.pop(label)]
+    if "" in labels:
+        raise DataError(
+            f"Row {labels.index('') + 1} of {path} has no label in the column {label!r}. Fill it in, or take "
+            "the row out."
+        )
+    inputs = np.stack([finite_numbers(str(path), name, cells) for name, cells in columns.items()], 1)
+    return from_arrays(inputs, labels, name=path.stem)
 
 
 def _scikit_learn(name: str, loader: str, image: tuple[int, int] = (0, 0)) -> LabelledSet:
