@@ -36,7 +36,7 @@
     return {
       margin: { l: 60, r: 20, t: 20, b: 130 },
       sliders: [{
-        steps, x: 0.14, len: 0.86, pad: { t: 62 }, currentvalue: { prefix: picture.over + " ", xanchor: "left", font: { size: 13, color: colour("--ink") } },
+        steps, x: 0.14, len: 0.86, pad: { t: 62 }, currentvalue: { prefix: picture.over + " ", xanchor: "right", font: { size: 13, color: colour("--ink") } },
         ticklen: 0, minorticklen: 0, bgcolor: colour("--code"), bordercolor: colour("--line"), font: { size: steps.length > 12 ? 1 : 11, color: steps.length > 12 ? "rgba(0,0,0,0)" : colour("--soft") },
       }],
       updatemenus: [{
