@@ -23,7 +23,8 @@ from selfstudy.data.labelled_images import labelled_set
 from selfstudy.evaluation.claims import Claim, Relation, Values
 from selfstudy.evaluation.in_context_curves import learned, plateau_left, smoothed
 from selfstudy.methods.mechanisms.gpicl import SMOOTHED, Gpicl
-from selfstudy.models.in_context.sequences import SequenceLstm, SequenceModel, SequenceTransformer
+from selfstudy.models.in_context.sequence_baselines import SequenceFastWeights, SequenceLstm, SequenceMlp
+from selfstudy.models.in_context.sequences import SequenceModel, SequenceTransformer
 from selfstudy.tasks.projected_figures import baselines
 from selfstudy.tasks.projected_images import ProjectedImages, projected_images
 
@@ -108,10 +109,16 @@ def elsewhere_seed(seed: int, run: Run) -> Values:
 
 
 def state_seed(seed: int, run: Run) -> Values:
-    """R4: a transformer and an LSTM of as many weights."""
+    """R4: a transformer and an LSTM of as many weights; fast weights and an MLP are reported, not judged."""
     task, values = fashion(seed), Values()
     transformer = SequenceTransformer(seed=seed)
-    for name, start in (("transformer", transformer), ("LSTM", SequenceLstm.like(transformer))):
+    starts = {
+        "transformer": transformer,
+        "LSTM": SequenceLstm.like(transformer),
+        "fast weights": SequenceFastWeights.like(transformer),
+        "MLP": SequenceMlp.like(transformer),
+    }
+    for name, start in starts.items():
         model, _ = trained(task, start, name, run)
         values |= {
             name: curve(task, model)[-1],

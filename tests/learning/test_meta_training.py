@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from selfstudy.learning.meta_training import MetaTrained, Trace, sequence_loss
-from selfstudy.models.in_context.sequences import SequenceLstm, SequenceTransformer
+from selfstudy.models.in_context.sequence_baselines import SequenceLstm
+from selfstudy.models.in_context.sequences import SequenceTransformer
 
 
 @pytest.mark.parametrize("kind", [SequenceTransformer, SequenceLstm])

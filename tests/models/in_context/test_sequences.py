@@ -14,12 +14,13 @@ from torch.nn import functional
 
 import selfstudy
 from selfstudy.core.errors import UsageError
-from selfstudy.models.in_context.sequences import (
+from selfstudy.models.in_context.sequence_baselines import (
+    SequenceFastWeights,
     SequenceLstm,
-    SequenceModel,
-    SequenceTransformer,
-    _outer_products,
+    SequenceMlp,
+    delta_rule,
 )
+from selfstudy.models.in_context.sequences import SequenceModel, SequenceTransformer, _outer_products
 
 L, M, C = 9, 6, 4
 SIZES = {"inputs": M, "classes": C, "positions": L}
@@ -31,6 +32,8 @@ def models() -> dict[str, SequenceModel]:
         "plain": SequenceTransformer(**SIZES, layers=2, width=16, heads=2, smear=False),
         "fast": SequenceTransformer(**SIZES, layers=2, width=16, heads=2, memory="outer-products"),
         "lstm": SequenceLstm(**SIZES, width=16),
+        "written": SequenceFastWeights(**SIZES, layers=2, width=12),
+        "mlp": SequenceMlp(**SIZES, width=16, token=8),
     }
 
 
@@ -107,24 +110,65 @@ def test_fast_weights_by_hand() -> None:
             assert torch.allclose(found[head, j], matrix @ q / (total @ q), atol=1e-12)
 
 
+def test_the_delta_rule_by_hand() -> None:
+    """Oracle: a matrix written to position by position; at rate 1 a key just written gives its value back."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 2, L, 4, generator=generator).double()
+    key, rate = functional.normalize(key, dim=-1), torch.rand(2, L, 1, generator=generator).double()
+    found = delta_rule(query, key, value, rate)
+    for b in range(2):
+        matrix = torch.zeros(4, 4).double()
+        for j in range(L):
+            surprise = value[b, j] - matrix @ key[b, j]
+            matrix = matrix + rate[b, j] * torch.outer(surprise, key[b, j])
+            assert torch.allclose(found[b, j], matrix @ query[b, j], atol=1e-12)
+    assert torch.allclose(delta_rule(key, key, value, torch.ones_like(rate)), value, atol=1e-12)
+
+
+def test_mlp_by_hand() -> None:
+    """Oracle: its layers on the tokens up to a position, behind zeros, in a loop over positions."""
+    model = SequenceMlp(**SIZES, layers=2, width=16, token=8).double()
+    inputs, labels = examples(batch=1)
+    tokens = model.see(inputs.double()) + model.told(torch.cat([torch.tensor([[C]]), labels[:, :-1]], 1))
+    for j in range(L):
+        known = torch.cat([torch.zeros(L - 1 - j, 8).double(), tokens[0, : j + 1]]).T.flatten()
+        for layer in model.hidden:
+            known = functional.gelu(layer(known))
+        expected = model.tell(model.norm(known))
+        assert torch.allclose(model(inputs.double(), labels)[0, j], expected, atol=1e-10)
+
+
 def test_accessible_state() -> None:
-    """Oracle: the counts of the paper: 2 layers N width; 2 layers width, or matrices and sums, whatever N."""
+    """Oracle: counts: 2 layers N width, or N tokens; states and matrices are of one size, whatever N."""
     fast = SequenceTransformer(layers=3, width=64, heads=4, memory="outer-products")
     assert fast.accessible_state(30) == fast.accessible_state(3) == 3 * 4 * (16 * 16 + 16)
     assert SequenceTransformer(layers=3, width=64, heads=4).accessible_state(30) == 2 * 3 * 30 * 64
     assert SequenceLstm(layers=2, width=50).accessible_state(30) == 2 * 2 * 50
     assert SequenceLstm(layers=2, width=50).accessible_state(3) == 2 * 2 * 50
+    assert SequenceFastWeights(layers=2, width=20).accessible_state(30) == 2 * (2 * 20 + 20 * 20)
+    assert SequenceFastWeights(layers=2, width=20).accessible_state(3) == 2 * (2 * 20 + 20 * 20)
+    assert SequenceMlp(layers=2, width=20, token=8).accessible_state(30) == 30 * 8
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(1, 3), st.sampled_from([8, 32, 64]), st.integers(1, 2))
-def test_as_many_weights(layers: int, width: int, cells: int) -> None:
-    """Oracle: counting: no more weights than the transformer, and one more unit would be more."""
+@given(
+    st.sampled_from([SequenceLstm, SequenceFastWeights, SequenceMlp]),
+    st.integers(1, 3),
+    st.sampled_from([32, 64]),
+    st.integers(1, 2),
+)
+def test_as_many_weights(kind: type[SequenceModel], layers: int, width: int, own: int) -> None:
+    """Oracle: counting: up to a tenth fewer weights than the transformer, and one more unit would be more."""
     other = SequenceTransformer(layers=layers, width=width, heads=2)
-    found = SequenceLstm.like(other, layers=cells)
-    wider = SequenceLstm(**{**found.config, "width": found.width + 1})
-    assert found.weights <= other.weights < wider.weights
+    found = kind.like(other, layers=own)
+    wider = kind(**{**found.config, "width": found.width + 1})
+    assert 0.9 * other.weights < found.weights <= other.weights < wider.weights
     assert (found.inputs, found.classes, found.positions) == (other.inputs, other.classes, other.positions)
+
+
+def test_nothing_is_as_small() -> None:
+    """Oracle: a transformer of width 2 has fewer weights than the tokens of an MLP; the width is then 1."""
+    assert SequenceMlp.like(SequenceTransformer(layers=1, width=2)).width == 1
 
 
 @pytest.mark.parametrize("name", sorted(models()))

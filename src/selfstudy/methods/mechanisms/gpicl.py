@@ -10,8 +10,8 @@ train a classifier on it; with few, nearest neighbours need no training beforeha
 Deviations from the paper: keys are smeared over two tokens (Olsson et al. 2022, arXiv 2209.11895) unless the
 model says smear=false, and images have 8 x 8 pixels, so that the loss leaves its plateau within minutes on
 one core; sequences to evaluate on hold no example twice; whether a task keeps the order of the labels (the
-bias) is a function of its id, not of the batch; fast weights are added up by attention without softmax, not
-written by an LSTM; the MLP and MAML are left out.
+bias) is a function of its id, not of the batch; the MLP reads the examples up to a position behind zeros, one
+position at a time with the same weights; fast weights are written by the delta rule; MAML is left out.
 """
 
 from __future__ import annotations

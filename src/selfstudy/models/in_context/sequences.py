@@ -1,4 +1,4 @@
-"""Sequence models that learn from labelled examples in their context, a transformer and an LSTM.
+"""Sequence models that learn from labelled examples in their context, and the transformer among them.
 
 Kirsch et al. 2022, arXiv 2212.04458. A sequence is x_1, y_1, x_2, y_2, ... in L tokens: token j holds x_j and
 the label before it, y_(j-1), so that position j tells y_j from all labelled examples before it and from x_j.
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar
+from bisect import bisect_right
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ class SequenceModel(SmallModel):
         inputs: m', the length of an input.
         classes: C.
         positions: most examples of a sequence, the last one included.
-        width: of a token.
+        width: of what is known at a position.
     """
 
     inputs: int
@@ -52,10 +53,33 @@ class SequenceModel(SmallModel):
         self.inputs, self.classes = config["inputs"], config["classes"]
         self.positions = config["positions"]
 
-    def _ends(self, width: int) -> None:
-        self.width = width
-        self.see = nn.Linear(self.inputs, width)
-        self.told = nn.Embedding(self.classes + 1, width)  # the last row: nothing is known before the first
+    @classmethod
+    def like(cls, other: SequenceModel, **fields: Any) -> Self:
+        """Return the widest of no more weights than `other`, for the same sequences; else one of width 1.
+
+        Args:
+            other: gives inputs, classes, positions and seed, and the number of weights.
+            fields: of the new model, beside the width.
+
+        >>> from selfstudy.models.in_context.sequence_baselines import SequenceLstm
+        >>> transformer = SequenceTransformer()
+        >>> 0.97 < SequenceLstm.like(transformer).weights / transformer.weights <= 1
+        True
+        """
+        fields |= {name: other.config[name] for name in ("inputs", "classes", "positions", "seed")}
+
+        def weights(width: int) -> int:
+            return cls(**fields, width=width).weights
+
+        limit = 2
+        while weights(limit) <= other.weights:
+            limit *= 2
+        return cls(**fields, width=max(1, bisect_right(range(1, limit), other.weights, key=weights)))
+
+    def _ends(self, width: int, token: int | None = None) -> None:
+        self.width, token = width, token or width
+        self.see = nn.Linear(self.inputs, token)
+        self.told = nn.Embedding(self.classes + 1, token)  # the last row: nothing is known before the first
         self.tell = nn.Linear(width, self.classes)
 
     def forward(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -83,7 +107,7 @@ class SequenceModel(SmallModel):
 
     @abstractmethod
     def _read(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return what is known at each position, [B, L, width], of the tokens up to there."""
+        """Return what is known at each position, [B, L, width], from the tokens up to there."""
 
     @abstractmethod
     def accessible_state(self, context: int) -> int:
@@ -204,63 +228,3 @@ class _Block(nn.Module):
         seen = self.recall(query, key, value)
         tokens = tokens + self.give(seen.transpose(1, 2).reshape(batch, length, width))
         return tokens + self.narrow(functional.gelu(self.widen(self.norm_network(tokens))))
-
-
-class SequenceLstm(SequenceModel):
-    """Layers of LSTM over the same tokens: what it knows of the past is a state of fixed size.
-
-    Args:
-        inputs: m'.
-        classes: C.
-        layers: of cells.
-        width: of tokens and hidden states.
-        positions: most examples of a sequence, for the same limits as the transformer's.
-        seed: of the first weights.
-    """
-
-    kind: ClassVar[str] = "sequence-lstm"
-
-    def __init__(
-        self,
-        *,
-        inputs: int = 64,
-        classes: int = 5,
-        layers: int = 1,
-        width: int = 200,
-        positions: int = 31,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            inputs=inputs, classes=classes, layers=layers, width=width, positions=positions, seed=seed
-        )
-        self._ends(width)
-        self.cells = nn.LSTM(width, width, layers, batch_first=True)
-        self.norm = nn.LayerNorm(width)
-        self._draw_weights()
-        with torch.no_grad():
-            for layer in range(layers):
-                # Forget gates start open, or nothing of the first examples is left (Jozefowicz et al. 2015).
-                getattr(self.cells, f"bias_ih_l{layer}")[width : 2 * width].fill_(1.0)
-
-    def _read(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.cells(tokens)[0])
-
-    @classmethod
-    def like(cls, other: SequenceModel, *, layers: int = 1) -> SequenceLstm:
-        """Return the LSTM of about as many weights as `other`, at most, for the same sequences.
-
-        >>> transformer = SequenceTransformer()
-        >>> 0.97 < SequenceLstm.like(transformer).weights / transformer.weights <= 1
-        True
-        """
-        fixed = {name: other.config[name] for name in ("inputs", "classes", "positions", "seed")}
-        ends = other.inputs + 2 * other.classes + 4  # weights a unit of width outside the cells
-        cells = 8 * layers
-        room = other.weights - other.classes
-        width = int((math.sqrt((ends + cells) ** 2 + 4 * cells * room) - ends - cells) / (2 * cells))
-        return cls(layers=layers, width=max(width, 1), **fixed)
-
-    def accessible_state(self, context: int) -> int:
-        """Return the numbers in hidden states and cells, 2 * layers * width, however long the context."""
-        del context  # the state does not grow with it
-        return 2 * self.cells.num_layers * self.width
