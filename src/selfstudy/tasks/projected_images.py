@@ -188,7 +188,7 @@ class ProjectedImages(SampledTask):
             given = getattr(model, "name", type(model).__name__)
             raise UsageError(
                 f"The task {self.name!r} needs a sequence model, not {given!r}. Give --model "
-                "sequence-transformer or sequence-lstm."
+                "sequence-transformer, sequence-lstm, sequence-fast-weights or sequence-mlp."
             )
         if (model.inputs, model.classes) != (self.augmenter.inputs, self.augmenter.classes):
             raise UsageError(
