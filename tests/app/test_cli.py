@@ -54,6 +54,11 @@ def test_version(command) -> None:
         (("fit",), 2, "required: method"),
         (("fit", "cram"), 2, "needs problems to work on"),
         (("fit", "rest-em", "--task", "exam"), 2, "cannot work on the task 'exam'"),
+        (
+            ("fit", "self-sorting"),
+            2,
+            "Unless told it takes the task 'arrays' and the model 'top-down-bubble'",
+        ),
         (("methods", "--familly", "x"), 2, "--familly"),
         (("methods", "--family", "reasonin"), 2, "Did you mean 'reasoning'?"),
         (("show", "rest-mtcs"), 2, "Did you mean 'rest-mcts'?"),

@@ -24,7 +24,7 @@ from selfstudy.core.budget import Budget
 from selfstudy.core.checkpoint import SUMS, check_sums
 from selfstudy.core.config import from_dict, to_dict
 from selfstudy.core.errors import BudgetSpent, DataError, UsageError
-from selfstudy.core.files import read_json
+from selfstudy.core.files import as_read, read_json
 from selfstudy.core.index import METHODS, Entry
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
@@ -313,3 +313,9 @@ def check_saves(method: type[Method], settings: Smallest, folder: Path) -> None:
         save(again, folder / "again" / name)
         written, read = checksums(folder / "run" / name), checksums(folder / "again" / name)
         assert written == read, f"the saved {name} changes when it is loaded"
+    with listed(method) as slug:
+        back = fitting.fit(slug, task, family.model, out=folder / "run", fields=settings.fields)
+    for part in ("metrics", "held_to", "pictures"):
+        assert getattr(back, part) == as_read(getattr(fitted, part)), (
+            f"a finished run gives other {part} back"
+        )

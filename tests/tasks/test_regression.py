@@ -12,7 +12,7 @@ import selfstudy
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import generator
 from selfstudy.models.in_context.predictors import zero
-from selfstudy.tasks.regression import BLOCK, require_regressor
+from selfstudy.tasks.regression import BLOCK, require_fit
 
 
 def test_the_name_makes_the_task_again() -> None:
@@ -94,12 +94,10 @@ def test_refused(fields: str, word: str) -> None:
 
 
 def test_what_fits_together() -> None:
-    """Oracle: widths that differ, a model without a step of descent, another task, too few positions."""
+    """Oracle: widths that differ, with both numbers; too few positions."""
     task, model = selfstudy.task("in-context-regression"), selfstudy.model("linear-attention")
-    require_regressor(task, model)
+    require_fit(task, model)
     with pytest.raises(UsageError, match=r"width 5 .*width 11"):
-        require_regressor(task, selfstudy.model("linear-attention?dimensions=4"))
-    with pytest.raises(UsageError, match="tiny"):
-        require_regressor(task, selfstudy.model("tiny-lm"))
-    with pytest.raises(UsageError, match="needs regression in context"):
-        require_regressor(selfstudy.task("chain100?train=1&validation=0&test=1"), model)
+        require_fit(task, selfstudy.model("linear-attention?dimensions=4"))
+    with pytest.raises(UsageError, match="positions"):
+        require_fit(task, selfstudy.model("paired-tokens?positions=20"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfstudy.app.evaluating import evaluation, paired_samples
-from selfstudy.app.saving import finished, read_fit, save
+from selfstudy.app.saving import PICTURES, finished, read_fit, save
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.config import difference, from_dict, to_dict
 from selfstudy.core.errors import UsageError
@@ -147,7 +147,7 @@ def _work(
     plan: Plan, loaded: Loaded, directory: Path, budget: Budget, before: dict[str, Any] | None, visible: bool
 ) -> tuple[Fit, dict[str, Any]]:
     """Fit, evaluate, save: each part once, whatever interrupts."""
-    from selfstudy.app.report import PICTURES, SAMPLES, write_report
+    from selfstudy.app.report import SAMPLES, write_report
     from selfstudy.app.trees import write_trees
     from selfstudy.core.machine import set_threads
 
@@ -267,9 +267,13 @@ def _load(plan: Plan, loaded: Loaded | None) -> Loaded:
 def _require_kinds(plan: Plan, loaded: Loaded) -> None:
     tasks, models = plan.method.works_on
     if not isinstance(loaded.task, tasks) or not isinstance(loaded.model, models):
+        entry = find(plan.slug)
+        own = f" Unless told it takes the task {entry.task!r} and the model {entry.model!r}." * bool(
+            entry.task
+        )
         raise UsageError(
             f"The method {plan.slug!r} cannot work on the task {plan.task!r} with the model {plan.model!r}. "
-            f"It needs {find(plan.slug).needs}. `selfstudy show {plan.slug}` tells more."
+            f"It needs {entry.needs}.{own} `selfstudy show {plan.slug}` tells more."
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from selfstudy.app.charts import charts_of, comparison_chart
 from selfstudy.app.rows import NONE, bounds, difference_text, figure, metric_of, rows
+from selfstudy.app.saving import PICTURES
 from selfstudy.app.trees import TREES
 from selfstudy.core.config import flatten
 from selfstudy.core.errors import UsageError
@@ -24,7 +25,6 @@ from selfstudy.evaluation.scores import Metric
 HERE = Path(__file__).parent
 REPORT = "report.html"
 SAMPLES = "samples.json"
-PICTURES = "pictures.json"
 KEPT, BROKEN = '<span class="right">✓ holds</span>', '<span class="wrong">✗ fails</span>'
 MOVES = " moving"  # a class of the style sheet
 TOKENS = ("generated_tokens", "scored_tokens")

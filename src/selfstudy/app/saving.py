@@ -11,7 +11,7 @@ from selfstudy.core.files import read_json, write_json, write_whole
 from selfstudy.core.method import Fit
 from selfstudy.evaluation.summary import read_summary
 
-KIND = "kind.json"
+KIND, PICTURES = "kind.json", "pictures.json"
 
 
 def save(part: Any, folder: Path) -> None:
@@ -56,7 +56,13 @@ def finished(directory: Path) -> dict[str, Any] | None:
 def read_fit(directory: Path, summary: dict[str, Any]) -> Fit:
     """Return what the run in `directory` gave that is `finished` with this summary."""
     parts = {name: _read(directory / name) for name in summary["saved"]}
-    return Fit(model=parts.pop("model"), parts=parts, metrics=summary["metrics"])
+    return Fit(
+        model=parts.pop("model"),
+        parts=parts,
+        metrics=summary["metrics"],
+        held_to=summary["held_to"],
+        pictures=read_json(directory / PICTURES),
+    )
 
 
 def _read(folder: Path) -> Any:

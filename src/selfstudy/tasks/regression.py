@@ -176,22 +176,12 @@ def _diagonal(text: str) -> np.ndarray | None:
         ) from None
 
 
-def require_regressor(task: Any, model: Any) -> None:
-    """Refuse a task or a model that is none of regression in context, or does not fit the other.
+def require_fit(task: InContextRegression, model: Any) -> None:
+    """Refuse a model that cannot read the problems of the task.
 
     Raises:
-        UsageError: says which, with both widths.
+        UsageError: inputs of another width, with both numbers, or a context longer than its positions.
     """
-    if not isinstance(task, InContextRegression):
-        raise UsageError(
-            f"This method needs regression in context, not the task {getattr(task, 'name', task)!r}: "
-            "--task in-context-regression."
-        )
-    if not isinstance(model, REGRESSORS):
-        raise UsageError(
-            f"This method needs a model that regresses in context, not {getattr(model, 'name', model)!r}: "
-            "--model linear-attention, bilinear-attention, embedded-attention or paired-tokens."
-        )
     check_width(model.dimensions, task.problems.dimensions)
     if isinstance(model, PairedTokens):
         model.check_room(task.problems.context)

@@ -115,8 +115,6 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
     for task, model, fields, words in (
         ("arrays?length=4&frozen=0", MODEL, {"frozen": (5,)}, "5 frozen"),
         ("arrays?length=3&frozen=0", MODEL, {"frozen": (0,)}, "levels=4"),
-        ("in-context-regression", MODEL, {}, "--task arrays"),
-        (TASK, "linear-attention", {}, "top-down-bubble"),
     ):
         with pytest.raises(UsageError, match=words):
             fitted(tmp_path / words, task, model, **fields)

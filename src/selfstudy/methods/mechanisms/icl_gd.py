@@ -40,7 +40,7 @@ from selfstudy.models.in_context.linear_attention import LinearSelfAttention
 from selfstudy.models.in_context.paired_tokens import PairedTokens
 from selfstudy.models.in_context.parts import DEEP
 from selfstudy.models.in_context.predictors import gradient_descent, zero
-from selfstudy.tasks.regression import REGRESSORS, SQUARED_ERROR, InContextRegression, require_regressor
+from selfstudy.tasks.regression import REGRESSORS, SQUARED_ERROR, InContextRegression, require_fit
 
 MODEL, DESCENT, FEATURES = "the model", "gradient descent", "descent on learned features"
 GAP = 0.02  # of the error above that of gradient descent, for one layer
@@ -90,13 +90,13 @@ class IclGd(Method):
 
     def trial(self, task: InContextRegression, model: Any) -> tuple[Callable[[], object], int]:
         """Return a callable that does one training step on a copy, and how many a fit takes."""
-        require_regressor(task, model)
+        require_fit(task, model)
         settings = self.training(model)
         return trial_step(model, task.batch, settings), settings.steps
 
     def fit(self, task: InContextRegression, model: Any, run: Run) -> Fit:
         """Train a copy of `model` on the task's problems, and compare it with descent on held-out ones."""
-        require_regressor(task, model)
+        require_fit(task, model)
         settings, context = self.training(model), task.problems.context
         path = run.stage("train", lambda: train_in_context(model, task.batch, settings, context, run))
         found = run.stage("references", lambda: best_steps(task, model.descent_steps, self.problems))

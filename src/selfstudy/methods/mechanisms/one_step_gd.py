@@ -30,7 +30,7 @@ from selfstudy.evaluation.one_step_pictures import one_step_pictures, risks_by_c
 from selfstudy.evaluation.verification import references, verify_icl
 from selfstudy.learning.in_context import ContextTraining, Trajectory, step_cost, train_in_context, trial_step
 from selfstudy.learning.loops import check_positive
-from selfstudy.tasks.regression import REGRESSORS, SQUARED_ERROR, InContextRegression, require_regressor
+from selfstudy.tasks.regression import REGRESSORS, SQUARED_ERROR, InContextRegression, require_fit
 
 CHOOSING = 4000  # validation problems on which the best restart is chosen
 
@@ -76,12 +76,12 @@ class OneStepGd(Method):
 
     def trial(self, task: InContextRegression, model: Any) -> tuple[Callable[[], object], int]:
         """Return a callable that does one training step on a copy, and how many a fit takes."""
-        require_regressor(task, model)
+        require_fit(task, model)
         return trial_step(model, task.batch, self.training), self.restarts * self.steps
 
     def fit(self, task: InContextRegression, model: Any, run: Run) -> Fit:
         """Train a copy of `model` on the task's problems, and verify it on held-out ones."""
-        require_regressor(task, model)
+        require_fit(task, model)
         paths = [
             run.stage(f"train-{restart}", partial(self._train, task, model, run, restart))
             for restart in range(self.restarts)

@@ -109,14 +109,14 @@ class SelfSorting(Method):
 
     def trial(self, task: ArraysTask, model: TopDown) -> tuple[Callable[[], object], int]:
         """Return a callable that measures the model's own setting, and how many settings there are."""
-        self._require_fit(task, model)
+        self._require_fit(task)
         cells = Cells(model.algorithm, scheduler=self.scheduler, max_steps=self.max_steps)
         arrays = task.batch(self.arrays, np.random.default_rng(0))
         return lambda: damage_experiment(arrays, cells), len(self.damages()) + len(self.mixed())
 
     def fit(self, task: ArraysTask, model: TopDown, run: Run) -> Fit:
         """Measure cells under damage and in mixtures; give back the cells that follow `model`'s rule."""
-        self._require_fit(task, model)
+        self._require_fit(task)
         cells = Cells(
             model.algorithm, scheduler=self.scheduler, seed=run.key("schedule"), max_steps=self.max_steps
         )
@@ -134,13 +134,7 @@ class SelfSorting(Method):
             pictures=pictures,
         )
 
-    def _require_fit(self, task: ArraysTask, model: TopDown) -> None:
-        if not isinstance(model, TopDown) or not isinstance(task, ArraysTask):
-            raise UsageError(
-                f"Self-sorting needs a classical algorithm and arrays, not the model {_name(model)!r} "
-                f"and the task {_name(task)!r}. Take --model top-down-bubble, top-down-insertion or "
-                "top-down-selection, and --task arrays."
-            )
+    def _require_fit(self, task: ArraysTask) -> None:
         for broken in self.frozen:
             require_damage(broken, MODES[0], task.length)
         if self.mixtures and task.length < self.levels:
@@ -246,7 +240,3 @@ def _means(summary: dict[str, Any]) -> dict[str, Any]:
     lists = {name: values for name, values in summary.items() if isinstance(values, list) and name != "kept"}
     means = {names.get(n, n): float(np.mean(values)) if values else None for n, values in lists.items()}
     return {**means, **summary["outcomes"]}
-
-
-def _name(thing: Any) -> str:
-    return str(getattr(thing, "name", type(thing).__name__))

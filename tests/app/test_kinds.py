@@ -1,0 +1,35 @@
+"""Methods refuse tasks and models of another kind, with real ones of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import selfstudy
+from selfstudy.core.errors import UsageError
+from selfstudy.core.index import METHODS
+
+CHAINS = "chain100?steps=1&train=1&validation=0&test=1"
+OTHERS = {
+    "icl-gd": ("cooccurrence", "attention-decoder"),
+    "one-step-gd": (CHAINS, "tiny-lm"),
+    "gpicl": ("arrays", "linear-attention"),
+    "scan-and-snap": ("in-context-regression", "sequence-lstm"),
+    "self-sorting": ("in-context-regression", "linear-attention"),
+    "rest-em": ("arrays", "top-down-bubble"),
+    "rest-mcts": ("cooccurrence", "attention-decoder"),
+    "self-rewarding": ("projected-images", "sequence-transformer"),
+}
+
+
+@pytest.mark.parametrize("slug", METHODS)
+def test_another_kind_is_refused(slug: str, tmp_path: Path) -> None:
+    """Oracle: the index's own task and model with one of another kind; nothing is written."""
+    entry = METHODS[slug]
+    task, model = OTHERS[slug]
+    for wrong in ({"task": task, "model": entry.model}, {"task": entry.task or CHAINS, "model": model}):
+        with pytest.raises(UsageError, match="cannot work on the task") as said:
+            selfstudy.fit(slug, **wrong, out=tmp_path / "run")
+        assert entry.needs in str(said.value) and entry.task in str(said.value)
+        assert not (tmp_path / "run").exists()
