@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +130,7 @@ def fit_plan(
         return read_fit(directory, done)
     loaded = _load(plan, loaded)
     _require_kinds(plan, loaded)
+    loaded = _prepared(loaded)
     if console or dry_run:
         _announce(plan, loaded, directory, budget, console)
     if dry_run:
@@ -161,6 +162,12 @@ def _work(
             save(part, directory / name)
         after = run.stage("after", lambda: evaluation(fitted.model, loaded.task, limit))
         write_json(directory / SAMPLES, paired_samples(before, after))
+        look = run.stage("look", lambda: _look(loaded, fitted))
+        fitted = replace(
+            fitted,
+            metrics={**fitted.metrics, **look["metrics"]},
+            pictures=[*fitted.pictures, *look["pictures"]],
+        )
         write_json(directory / PICTURES, fitted.pictures)
         write_trees(directory, loaded.task)
         results = {
@@ -262,6 +269,18 @@ def _load(plan: Plan, loaded: Loaded | None) -> Loaded:
     if plan.train_limit:
         ready_task = ready_task.limited(plan.train_limit)
     return Loaded(task=ready_task, model=model(plan.model) if loaded.model is None else loaded.model)
+
+
+def _prepared(loaded: Loaded) -> Loaded:
+    """Make the model for the task's data, where the task knows how: their shape and their statistics."""
+    prepare = getattr(loaded.task, "prepared", None)
+    return replace(loaded, model=prepare(loaded.model)) if prepare else loaded
+
+
+def _look(loaded: Loaded, fitted: Fit) -> dict[str, Any]:
+    """Return what the task has to say and to show of the models before and after, beside its metric."""
+    look = getattr(loaded.task, "look", None)
+    return look(loaded.model, fitted.model) if look else {"metrics": {}, "pictures": []}
 
 
 def _require_kinds(plan: Plan, loaded: Loaded) -> None:

@@ -47,12 +47,12 @@ def write_trees(directory: Path, task: Any) -> None:
         directory: the run's.
         task: its training problems' prompts become the trees' titles.
     """
-    prompts = {problem.id: problem.prompt for problem in getattr(task, "train", ())}
     stages = sorted(
         directory.glob("stages/search-[0-9]*/stage.json"), key=lambda path: int(path.parent.name[7:])
     )
     if not stages:
         return
+    prompts = {problem.id: problem.prompt for problem in task.train}
     records = read_json(stages[-1]).get("value", [])
     solved = [record for record in records if any(record["correct"])][:SOLVED]
     unsolved = [record for record in records if not any(record["correct"])][:UNSOLVED]

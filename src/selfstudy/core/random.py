@@ -43,7 +43,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def derive(keys: np.ndarray, counters: np.ndarray | int) -> np.ndarray:
+def derive(keys: np.ndarray | int, counters: np.ndarray | int) -> np.ndarray:
     """Return one new key for each (key, counter) pair: uint64, broadcast over both."""
     keys = np.asarray(keys, dtype=np.uint64)
     counters = np.asarray(counters, dtype=np.uint64)
@@ -51,6 +51,6 @@ def derive(keys: np.ndarray, counters: np.ndarray | int) -> np.ndarray:
         return _mix(_mix(keys + _GOLDEN) + (counters + np.uint64(1)) * _GOLDEN)
 
 
-def uniforms(keys: np.ndarray, counters: np.ndarray | int) -> np.ndarray:
+def uniforms(keys: np.ndarray | int, counters: np.ndarray | int) -> np.ndarray:
     """Return one float64 in [0, 1) for each (key, counter) pair, broadcast over both."""
     return (derive(keys, counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -16,7 +16,7 @@ import numpy as np
 
 from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.core.random import generator
-from selfstudy.data.library import VARIABLE, library_file
+from selfstudy.data.image_sets import read_archive
 from selfstudy.data.readers import plain_text
 from selfstudy.data.splits import SPLITS, TRAIN_END, VALIDATION_END
 from selfstudy.data.tables import finite_numbers, kind_of, read_columns, require_column
@@ -200,25 +200,14 @@ def pooled(images: np.ndarray, side: int = SIDE) -> np.ndarray:
 @functools.cache
 def _archive(name: str, folder: str, source: str) -> LabelledSet:
     """Read `train.npz` and `test.npz` of a folder; validation is what follows in the training file."""
-    images, labels = _archive_file(name, f"{folder}/train.npz", source)
+    images, labels = read_archive(name, f"{folder}/train.npz", source)
     count = min(LARGEST["train"], len(images) * 6 // 7)
     places = {"train": slice(count), "validation": slice(count, count + LARGEST["validation"])}
     splits = {split: Examples(pooled(images[at]), labels[at]) for split, at in places.items()}
-    images, labels = _archive_file(name, f"{folder}/test.npz", source)
+    images, labels = read_archive(name, f"{folder}/test.npz", source)
     splits["test"] = Examples(pooled(images[: LARGEST["test"]]), labels[: LARGEST["test"]])
     names = tuple(str(label) for label in range(int(splits["train"].labels.max()) + 1))
     return LabelledSet(name, splits, names, (SIDE, SIDE))
-
-
-def _archive_file(name: str, file: str, source: str) -> tuple[np.ndarray, np.ndarray]:
-    path = library_file(file)
-    if path is None:
-        raise DataError(
-            f"The images of {name!r} are not on this machine: set ${VARIABLE} to a folder that holds {file}, "
-            f"with `images` and `labels` ({source}). The set 'digits' needs no files."
-        )
-    with np.load(path, allow_pickle=False) as data:
-        return data["images"], data["labels"].astype(np.int64)
 
 
 SETS: dict[str, Callable[[], LabelledSet]] = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 from selfstudy.core.errors import UsageError, nearest
+from selfstudy.core.files import read_json
 from selfstudy.core.specs import make
+from selfstudy.models.small import CONFIG
 
 # Name -> "module:class or function"; its keyword-only parameters are the fields of the specification.
 NAMES = {
@@ -22,11 +25,20 @@ NAMES = {
     "top-down-bubble": "selfstudy.models.sorting.top_down:bubble",
     "top-down-insertion": "selfstudy.models.sorting.top_down:insertion",
     "top-down-selection": "selfstudy.models.sorting.top_down:selection",
+    "conv": "selfstudy.models.encoders.convolution:ConvEncoder",
+    "resnet": "selfstudy.models.encoders.convolution:ResidualEncoder",
+    "vit": "selfstudy.models.encoders.transformer:VisionTransformer",
+    "tabular-transformer": "selfstudy.models.encoders.tables:TabularTransformer",
+    "gcn": "selfstudy.models.encoders.graphs:GraphEncoder",
 }
+BACKBONE = "vision:"  # before a hub id or a folder of a transformers vision backbone
 
 
 def model(spec: str) -> Any:
-    """Return the model that `spec` names: one of `NAMES` with its fields, else a language model.
+    """Return the model that `spec` names.
+
+    One of `NAMES` with its fields, a folder that one was saved to, `vision:` and a vision backbone of
+    transformers, else a language model.
 
     Raises:
         UsageError: no model of that name, or an unknown field.
@@ -34,6 +46,12 @@ def model(spec: str) -> Any:
     name, _, query = spec.partition("?")
     if name in NAMES:
         return make("model", name, query, NAMES[name])
+    if name.startswith(BACKBONE):
+        target = "selfstudy.models.encoders.backbones:backbone"
+        return make("model", name, query, target, name.removeprefix(BACKBONE))
+    if (Path(spec) / CONFIG).is_file() and (kind := read_json(Path(spec) / CONFIG).get("kind")) in NAMES:
+        module, _, network = NAMES[kind].partition(":")
+        return getattr(importlib.import_module(module), network).load(Path(spec))
     hint = nearest(name, NAMES)
     if hint.startswith("Did") and "/" not in spec and not Path(spec).exists():
         raise UsageError(f"There is no model {spec!r}. {hint}")

@@ -22,16 +22,30 @@ NAMES = {
     "cooccurrence": "selfstudy.tasks.cooccurrence:cooccurrence",
     "next-words": "selfstudy.tasks.next_words:next_words",
     "arrays": "selfstudy.tasks.arrays:arrays",
+    "digits": "selfstudy.tasks.images:digits",
+    "fashion-mnist": "selfstudy.tasks.images:fashion_mnist",
+    "cifar10": "selfstudy.tasks.images:cifar10",
+    "adult": "selfstudy.tasks.tables:adult",
+    "heloc": "selfstudy.tasks.tables:heloc",
+    "breast-cancer": "selfstudy.tasks.tables:breast_cancer",
+    "wine": "selfstudy.tasks.tables:wine",
+    "blocks": "selfstudy.tasks.graphs:blocks",
+    "cora": "selfstudy.tasks.graphs:cora",
+    "citeseer": "selfstudy.tasks.graphs:citeseer",
 }
 PREFIXES: dict[str, tuple[str, ...]] = {
     "countdown-": ("selfstudy.tasks.countdown:countdown",),
     "gym:": ("selfstudy.tasks.gym:gym",),
     "mathematics:": ("selfstudy.tasks.mathematics:mathematics",),
+    "images:": ("selfstudy.tasks.image_folders:folder",),
+    "graph:": ("selfstudy.tasks.graphs:graph",),
     "jsonl:": ("selfstudy.tasks.own_data:table", "jsonl"),
     "csv:": ("selfstudy.tasks.own_data:table", "csv"),
     "parquet:": ("selfstudy.tasks.own_data:table", "parquet"),
     "hf:": ("selfstudy.tasks.own_data:table", "hf"),
 }
+# A file of rows is a table of examples where a column of labels is named, else a list of problems.
+TABLES = {f"{kind}:": ("selfstudy.tasks.tables:table", kind) for kind in ("jsonl", "csv", "parquet")}
 
 
 def task(spec: str) -> Any:
@@ -58,7 +72,8 @@ def task(spec: str) -> Any:
         if prefix is None:
             known = [*NAMES, *(f"{prefix}..." for prefix in PREFIXES)]
             raise UsageError(f"Unknown task {name!r}. {_nearest_task(name, known)}")
-        target, *first = PREFIXES[prefix]
+        examples = prefix in TABLES and any(field.startswith("label=") for field in query.split("&"))
+        target, *first = TABLES[prefix] if examples else PREFIXES[prefix]
         arguments = [*first, unquote(name[len(prefix) :])]
     return make("task", name, query, target, *arguments)
 

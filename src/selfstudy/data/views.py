@@ -1,0 +1,201 @@
+"""Random views of inputs, made on whole batches.
+
+Each sample's view is a function of its own 64-bit key alone, not of the batch that it is in, so that a view
+can be made again and a run that was cut off sees the views that it would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from selfstudy.core.errors import UsageError
+from selfstudy.core.random import derive, uniforms
+
+# The draws of one view, by number; each has a stream of its own, so that switching a step off leaves the
+# others as they are.
+_DRAWS = (
+    "area", "ratio", "top", "left", "flip", "angle", "jitter", "brightness", "contrast", "saturation",
+    "hue", "grey", "blur", "sigma", "solarise", "shift_x", "shift_y",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageViews:
+    """How views of images are made; steps whose probability or strength is 0 are left out.
+
+    The order is crop with flip, rotation and shift (one resampling), colour jitter, grey, blur, solarise.
+    Grey images have no saturation, hue or grey step.
+    """
+
+    crop: tuple[float, float] = (0.45, 1.0)
+    """Share of the area that a crop keeps, from and to; 1,1 is none."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height of a crop, from and to."""
+    flip: float = 0.5
+    """Probability of a mirror image, left to right."""
+    rotation: float = 0.0
+    """Largest turn in degrees, either way."""
+    shift: float = 0.0
+    """Largest shift as a share of the side, either way."""
+    jitter: float = 0.8
+    """Probability that brightness, contrast, saturation and hue are changed."""
+    brightness: float = 0.4
+    """Largest change of brightness, as a factor's distance from 1."""
+    contrast: float = 0.4
+    """Largest change of contrast, about the image's mean grey."""
+    saturation: float = 0.2
+    """Largest change of saturation."""
+    hue: float = 0.1
+    """Largest change of hue, in turns of the colour circle."""
+    grey: float = 0.2
+    """Probability of a grey image."""
+    blur: float = 0.0
+    """Probability of a Gaussian blur."""
+    sigma: tuple[float, float] = (0.1, 2.0)
+    """Width of the blur in pixels, from and to."""
+    solarise: float = 0.0
+    """Probability that pixels above one half are inverted."""
+
+    def validate(self) -> None:
+        """Raise a UsageError for a probability outside 0 to 1 or a range that is none."""
+        for name in ("flip", "jitter", "grey", "blur", "solarise", "brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"ImageViews.{name} is {getattr(self, name)}; it must be from 0 to 1.")
+        for name, most in (("crop", 1.0), ("ratio", math.inf), ("sigma", math.inf)):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= most:
+                raise UsageError(f"ImageViews.{name} is {low},{high}; give two numbers above 0 in order.")
+        if not (0 <= self.hue <= 0.5 and 0 <= self.shift < 1 and 0 <= self.rotation <= 180):
+            raise UsageError(
+                f"ImageViews has hue {self.hue}, shift {self.shift}, rotation {self.rotation}: they must be "
+                "from 0 to 0.5, 1 and 180."
+            )
+
+    def __call__(self, images: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
+        """Return one view of each image.
+
+        Args:
+            images: [B, C, H, W], 0 to 1.
+            keys: [B], uint64: the view's stream of each image.
+
+        Returns:
+            [B, C, H, W], 0 to 1.
+        """
+        drawn = _Drawn(keys, images)
+        images = self._placed(images, drawn)
+        if self.jitter and (self.brightness or self.contrast or self.saturation or self.hue):
+            images = torch.where(drawn.happens("jitter", self.jitter), self._coloured(images, drawn), images)
+        if self.grey and images.shape[1] == 3:
+            import kornia.color
+
+            grey = kornia.color.rgb_to_grayscale(images).expand_as(images)
+            images = torch.where(drawn.happens("grey", self.grey), grey, images)
+        if self.blur:
+            images = self._blurred(images, drawn)
+        if self.solarise:
+            inverted = torch.where(images >= 0.5, 1 - images, images)
+            images = torch.where(drawn.happens("solarise", self.solarise), inverted, images)
+        return images
+
+    def _placed(self, images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
+        """Resample once for crop, flip, rotation and shift."""
+        if self.crop == (1.0, 1.0) and not (self.flip or self.rotation or self.shift):
+            return images
+        log_low, log_high = (math.log(ratio) for ratio in self.ratio)
+        area = drawn.between("area", *self.crop)
+        root = torch.exp(drawn.between("ratio", log_low, log_high) / 2)
+        cropped = self.crop != (1.0, 1.0)
+        width = (area.sqrt() * root).clamp(max=1) if cropped else torch.ones_like(area)
+        height = (area.sqrt() / root).clamp(max=1) if cropped else torch.ones_like(area)
+        mirrored = 1 - 2 * drawn.happens("flip", self.flip)[:, 0, 0, 0].to(images.dtype)
+        angle = math.radians(1) * drawn.between("angle", -self.rotation, self.rotation)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        x = (1 - width) * drawn.between("left", -1, 1) + 2 * drawn.between("shift_x", -self.shift, self.shift)
+        y = (1 - height) * drawn.between("top", -1, 1) + 2 * drawn.between("shift_y", -self.shift, self.shift)
+        # From places of the view to places of the image, both from -1 to 1.
+        rows = [width * mirrored * cos, -width * sin, x, height * mirrored * sin, height * cos, y]
+        places = torch.stack(rows, 1).view(-1, 2, 3)
+        grid = functional.affine_grid(places, list(images.shape), align_corners=False)
+        return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    def _coloured(self, images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
+        import kornia.enhance
+
+        colour = images.shape[1] == 3
+        if self.brightness:
+            images = images * drawn.factor("brightness", self.brightness)
+        if self.contrast:
+            images = images.clamp(0, 1)
+            mean = images.mean((1, 2, 3), keepdim=True)
+            images = mean + (images - mean) * drawn.factor("contrast", self.contrast)
+        images = images.clamp(0, 1)
+        if colour and self.saturation:
+            factor = drawn.factor("saturation", self.saturation)[:, 0, 0, 0]
+            images = kornia.enhance.adjust_saturation(images, factor).clamp(0, 1)
+        if colour and self.hue:
+            turn = 2 * math.pi * drawn.between("hue", -self.hue, self.hue)
+            images = kornia.enhance.adjust_hue(images, turn).clamp(0, 1)
+        return images
+
+    def _blurred(self, images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
+        import kornia.filters
+
+        chosen = drawn.happens("blur", self.blur)[:, 0, 0, 0].nonzero()[:, 0]
+        if not len(chosen):
+            return images
+        sigma = drawn.between("sigma", *self.sigma)[chosen]
+        # Wide enough for the widest blur, or for the image.
+        side = min(2 * math.ceil(2 * self.sigma[1]) + 1, 2 * ((min(images.shape[2:]) - 1) // 2) + 1)
+        blurred = kornia.filters.gaussian_blur2d(images[chosen], (side, side), sigma[:, None].expand(-1, 2))
+        return images.index_copy(0, chosen, blurred)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorViews:
+    """Views of vectors by Gaussian noise."""
+
+    noise: float = 0.1
+    """Standard deviation of what is added to each number."""
+
+    def __call__(self, inputs: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
+        """Return one view of each vector [B, m], by its key in `keys` [B]."""
+        places = np.arange(1, 2 * inputs.shape[1] + 1)
+        drawn = torch.from_numpy(uniforms(keys[:, None], places))
+        radius = torch.sqrt(-2 * torch.log1p(-drawn[:, 0::2]))  # Box and Muller 1958
+        normal = radius * torch.cos(2 * math.pi * drawn[:, 1::2])
+        return inputs + self.noise * normal.to(inputs)
+
+
+def view_keys(key: int, ids: np.ndarray) -> np.ndarray:
+    """Return the stream of each sample's view: [B], uint64.
+
+    Args:
+        key: of the step and the view, as `run.key("view", 1, step)`.
+        ids: [B], which samples.
+    """
+    return derive(key, ids)
+
+
+class _Drawn:
+    """The uniform numbers of a batch of views, one column a draw."""
+
+    def __init__(self, keys: np.ndarray, like: torch.Tensor) -> None:
+        columns = uniforms(np.asarray(keys)[:, None], np.arange(len(_DRAWS)))
+        self._numbers = torch.from_numpy(columns).to(like.device, like.dtype)
+
+    def between(self, name: str, low: float, high: float) -> torch.Tensor:
+        """Uniform numbers [B]."""
+        return low + (high - low) * self._numbers[:, _DRAWS.index(name)]
+
+    def factor(self, name: str, strength: float) -> torch.Tensor:
+        """Factors about 1: [B, 1, 1, 1]."""
+        return self.between(name, 1 - strength, 1 + strength)[:, None, None, None]
+
+    def happens(self, name: str, probability: float) -> torch.Tensor:
+        """Whether, for each sample: [B, 1, 1, 1]."""
+        return (self._numbers[:, _DRAWS.index(name)] < probability)[:, None, None, None]

@@ -1,0 +1,65 @@
+"""A map of embeddings in two dimensions, before and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from selfstudy.evaluation.pictures import Picture, moving_picture, points
+
+SHOWN = 500  # inputs on the map
+COLOURS = (
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000", "#dd8833",
+    "#998ec3",
+)  # fmt: skip
+
+
+def flat(features: np.ndarray) -> np.ndarray:
+    """Return places [N, 2] at which inputs with like features [N, d] lie together (t-SNE)."""
+    from sklearn.manifold import TSNE
+
+    deviation = features.std(0)
+    scaled = (features - features.mean(0)) / np.where(deviation > 0, deviation, 1)
+    if len(features) < 8:
+        return np.pad(scaled, ((0, 0), (0, 2)))[:, :2]
+    places = TSNE(
+        perplexity=min(30.0, (len(features) - 1) / 3), init="pca", random_state=0, max_iter=500, n_jobs=1
+    ).fit_transform(scaled + 1e-6 * np.random.default_rng(0).standard_normal(scaled.shape))
+    return places / np.abs(places).max()
+
+
+def embedding_map(
+    before: np.ndarray, after: np.ndarray, groups: np.ndarray, names: Sequence[str], *, note: str = ""
+) -> Picture:
+    """Return a map of the same inputs by the features of two models.
+
+    Args:
+        before: features [N, d] of the untrained model; at most `SHOWN` inputs are worth drawing.
+        after: of the trained one.
+        groups: [N], the class of each input from 0, or -1 where unknown.
+        names: of the classes.
+        note: what is to be seen, in place of the usual.
+    """
+    frames = []
+    for label, features in (("before", before), ("after", after)):
+        places = flat(features)
+        traces = []
+        for group in np.unique(groups):
+            at = groups == group
+            name = names[group] if group >= 0 else "unlabelled"
+            colour = COLOURS[int(group) % len(COLOURS)] if group >= 0 else "#888888"
+            marker = {"size": 6, "color": colour, "opacity": 0.8}
+            traces.append(points(name, places[at, 0], places[at, 1], marker=marker))
+        frames.append((label, traces))
+    bare = {"range": [-1.08, 1.08], "showticklabels": False, "zeroline": False}
+    return moving_picture(
+        "Map of the embeddings",
+        frames,
+        over="training",
+        note=note
+        or "Each point is an input that training never saw; near points have like features (t-SNE). Classes "
+        "colour the points, the map does not know them.",
+        layout={"xaxis": bare, "yaxis": bare},
+        milliseconds=900,
+    )

@@ -1,0 +1,1 @@
+"""Encoders trained without labels, and what labels add when they are few."""

@@ -1,0 +1,1 @@
+"""Encoders: networks that turn an input into a vector of features."""

@@ -1,0 +1,155 @@
+"""What encoders of images share: normalised inputs, features, and where they live."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from selfstudy.core.errors import DataError, UsageError
+from selfstudy.data.image_sets import ImageSet, channels_first, image_file, require_images
+from selfstudy.models.small import SmallModel
+
+AS_DATA = 0  # a number of channels or pixels that the data decide
+CALIBRATED = 1024  # images that the first statistics are taken from
+LARGEST_BATCH = 1024  # images encoded at once
+
+
+class ImageEncoder(SmallModel):
+    """An encoder of images [B, C, H, W], 0 to 1, into features [B, width].
+
+    Its preprocessing (size, mean and deviation of each channel) is saved with the weights. A subclass names
+    `kind`, hands its keyword arguments on, sets `width`, and builds its network within `first_weights`.
+
+    Args:
+        channels: C; `AS_DATA` leaves it to `made_for`.
+        size: H and W; `AS_DATA` likewise.
+        config: the subclass's own fields and `seed`.
+    """
+
+    kind: ClassVar[str]
+    width: int
+    """Of the features."""
+
+    def __init__(self, *, channels: int, size: int, **config: Any) -> None:
+        super().__init__(channels=channels, size=size, **config)
+        for name, value in self.config.items():
+            least = 0 if name in ("channels", "size", "seed") else 1
+            if isinstance(value, int) and value < least:
+                raise UsageError(
+                    f"The field {name} of model {self.kind!r} is {value}; it must be at least {least}."
+                )
+        self.channels, self.size = channels or 1, size
+        self.mean: torch.Tensor
+        self.deviation: torch.Tensor
+        self.register_buffer("mean", torch.zeros(self.channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(self.channels, 1, 1))
+
+    @abstractmethod
+    def encode(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the features [B, width] of normalised images [B, C, H, W]."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features [B, width] of images [B, C, H, W], 0 to 1."""
+        return self.encode((images - self.mean) / self.deviation)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return `features`."""
+        return self.features(images)
+
+    @contextmanager
+    def first_weights(self) -> Iterator[None]:
+        """Draw torch's own first weights from this model's stream, inside the block."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.generator().initial_seed())
+            yield
+
+    def made_for(self, images: ImageSet) -> Self:
+        """Return the encoder for the channels and the size of `images`, its statistics taken from them.
+
+        An encoder that was made for such images already, or trained on them, is returned as it is. Batch
+        normalisation gets running statistics of these images, which makes the untrained encoder a fair
+        baseline.
+
+        Raises:
+            UsageError: it was made for other images.
+        """
+        channels, height, width = images.shape
+        if height != width:
+            raise DataError(
+                f"The images of {images.name!r} have {height} x {width} pixels; make them square."
+            )
+        if self.config["channels"] and self.config["size"]:
+            if (self.channels, self.size) != (channels, height):
+                raise UsageError(
+                    f"The model {self.kind!r} takes {self.size} x {self.size} images of {self.channels} "
+                    f"channels; those of {images.name!r} are {height} x {width} of {channels} channels."
+                )
+            return self
+        made = type(self)(**{**self.config, "channels": channels, "size": height})
+        sample = images.pixels(slice(CALIBRATED))
+        made.mean = sample.mean((0, 2, 3))[:, None, None]
+        made.deviation = sample.std((0, 2, 3))[:, None, None].clamp(min=1e-3)
+        calibrate(made, sample)
+        return made.eval()
+
+    def embed(self, inputs: Any) -> np.ndarray:
+        """Return the features of images as numbers: [N, width], float32.
+
+        Args:
+            inputs: images as [N, H, W] or [N, H, W, C] (uint8, or float from 0 to 1), an `ImageSet`, or
+                paths of image files, which are cut to a square and resized.
+
+        Raises:
+            DataError: they are no such images.
+        """
+        return self.embed_pixels(self.prepared(inputs)).numpy()
+
+    def embed_pixels(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features of images [N, C, H, W], 0 to 1, in evaluation mode: [N, width]."""
+        training = self.training
+        self.eval()
+        with torch.inference_mode():
+            found = [self.features(part).float() for part in images.split(LARGEST_BATCH)]
+        self.train(training)
+        return torch.cat(found)
+
+    def prepared(self, inputs: Any) -> torch.Tensor:
+        """Return inputs as `embed` takes them as [N, C, H, W], 0 to 1."""
+        if isinstance(inputs, ImageSet):
+            return inputs.pixels(slice(None))
+        if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], str | Path):
+            from selfstudy.data.image_folder import squared
+
+            inputs = np.stack([squared(image_file(Path(path)), self.size, self.channels) for path in inputs])
+        images = np.asarray(inputs)
+        require_images(images, "The input")
+        images = channels_first(images)
+        if images.shape[1:] != (self.channels, self.size, self.size):
+            raise DataError(
+                f"The images are {images.shape[2]} x {images.shape[3]} with {images.shape[1]} channels; this "
+                f"encoder takes {self.size} x {self.size} with {self.channels}."
+            )
+        pixels = torch.from_numpy(images)
+        return pixels.float() / 255 if images.dtype == np.uint8 else pixels.float()
+
+
+def calibrate(module: nn.Module, images: torch.Tensor) -> None:
+    """Set the running statistics of batch normalisation to those of `images`."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over what is seen
+    module.train()
+    with torch.no_grad():
+        module(images)
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+    module.eval()

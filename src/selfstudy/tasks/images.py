@@ -1,0 +1,224 @@
+"""Tasks of images: many without labels, some with, and what the features of an encoder are worth on them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from selfstudy.core.budget import Meter
+from selfstudy.core.errors import UsageError
+from selfstudy.core.random import generator, stream_key
+from selfstudy.data.image_sets import UNKNOWN, ImageSet, image_splits
+from selfstudy.data.views import ImageViews, view_keys
+from selfstudy.evaluation.collapse import alignment, effective_rank, least_variance, uniformity
+from selfstudy.evaluation.embedding_map import SHOWN, embedding_map
+from selfstudy.evaluation.probes import linear_probe, nearest_neighbours, recognised
+from selfstudy.evaluation.scores import ACCURACY, Measured, Metric
+from selfstudy.models.encoders.base import ImageEncoder
+
+RECOGNISED = Metric(name="another view recognised", share=True)
+NEIGHBOURS = 20
+LOOKED_AT = 2000  # inputs that rank, uniformity and alignment are measured on
+
+
+class ImageTask:
+    """Unlabelled images to learn from, a labelled subset to probe with, and held-out images to judge on.
+
+    A model is judged by the accuracy of a linear classifier on its frozen features, fitted on the labelled
+    subset alone. Without labels it is judged by whether it recognises another random view of an image among
+    those of all held-out images.
+
+    Attributes:
+        name: the specification that makes this task again.
+        metric: accuracy, or recognised views.
+        train: the images to learn from; their labels are not in it.
+        labelled: the labelled subset.
+        classes: the names of the labels.
+        meter: where labels are counted; this task gives out none beside the subset.
+    """
+
+    def __init__(self, name: str, splits: dict[str, ImageSet], labelled: ImageSet) -> None:
+        train = splits["train"]
+        self.name = name
+        self.train = ImageSet(train.name, train.images, np.full(len(train), UNKNOWN), ())
+        self.labelled = labelled
+        self.classes = labelled.classes
+        self.metric = ACCURACY if self.classes else RECOGNISED
+        self.meter = Meter()
+        self._held = {split: splits[split] for split in ("validation", "test")}
+
+    @property
+    def validation(self) -> range:
+        """Places of the held-out images that a method may look at."""
+        return range(len(self._held["validation"]))
+
+    @property
+    def test(self) -> range:
+        """Places of the test images."""
+        return range(len(self._held["test"]))
+
+    def metered(self, meter: Meter) -> Self:
+        """Return this task counting on `meter`."""
+        bound = copy.copy(self)
+        bound.meter = meter
+        return bound
+
+    def limited(self, train: int) -> Self:
+        """Return the task with the first `train` unlabelled images."""
+        bound = copy.copy(self)
+        bound.train = self.train.only(slice(train))
+        return bound
+
+    def prepared(self, model: ImageEncoder) -> ImageEncoder:
+        """Return an encoder made for these images: their channels, size and statistics."""
+        return model.made_for(self.train)
+
+    def evaluate(self, model: Any, *, split: str = "test", limit: int | None = None) -> Measured:
+        """Return whether each of the first `limit` images of a split is told right; None is all.
+
+        Args:
+            model: an encoder, whose features are probed, or a classifier with `classify(images)`.
+            split: "test", or "validation", which a method may look at.
+            limit: how many images.
+        """
+        if split not in self._held:
+            raise UsageError(f"There is no split {split!r} to evaluate on: take 'test' or 'validation'.")
+        held = self._held[split]
+        images = held.pixels(slice(limit))
+        if not self.classes:
+            first, second = self._two_views(model, images)
+            return Measured(tuple(recognised(first, second).astype(float).tolist()))
+        if hasattr(model, "classify"):
+            told = model.classify(images)
+        else:
+            told = self.probe(model).predict(model.embed_pixels(images))
+        right = told.numpy() == held.labels[slice(limit)]
+        return Measured(tuple(right.astype(float).tolist()))
+
+    def probe(self, model: ImageEncoder) -> Any:
+        """Return a linear classifier of the encoder's features, fitted on the labelled subset."""
+        features = model.embed_pixels(self.labelled.pixels(slice(None)))
+        return linear_probe(features, torch.from_numpy(self.labelled.labels), len(self.classes))
+
+    def look(self, before: Any, after: Any) -> dict[str, Any]:
+        """Return what else there is to say of two encoders: `metrics` by name, and `pictures`."""
+        if not (isinstance(before, ImageEncoder) and isinstance(after, ImageEncoder)):
+            return {"metrics": {}, "pictures": []}
+        held = self._held["test"]
+        images = held.pixels(slice(LOOKED_AT))
+        features = {"before": before.embed_pixels(images), "after": after.embed_pixels(images)}
+        metrics: dict[str, Any] = {}
+        for when, model in (("before", before), ("after", after)):
+            if self.classes:
+                right = self._neighbours(model, features[when]).numpy() == held.labels[: len(images)]
+                metrics[f"nearest neighbours, {when}"] = self.metric.row(right.astype(float).tolist())
+            metrics[f"features_{when}"] = self._monitors(model, features[when], images)
+        if len(images) < 2:
+            return {"metrics": metrics, "pictures": []}
+        shown = embedding_map(
+            features["before"][:SHOWN].numpy(),
+            features["after"][:SHOWN].numpy(),
+            held.labels[: len(images)][:SHOWN],
+            self.classes,
+        )
+        return {"metrics": metrics, "pictures": [shown]}
+
+    def _neighbours(self, model: ImageEncoder, queries: torch.Tensor) -> torch.Tensor:
+        known = model.embed_pixels(self.labelled.pixels(slice(None)))
+        labels = torch.from_numpy(self.labelled.labels)
+        return nearest_neighbours(known, labels, queries, len(self.classes), neighbours=NEIGHBOURS)
+
+    def _monitors(
+        self, model: ImageEncoder, features: torch.Tensor, images: torch.Tensor
+    ) -> dict[str, float]:
+        return {
+            "effective_rank": effective_rank(features),
+            "least_variance": least_variance(features),
+            "uniformity": uniformity(features),
+            "alignment": alignment(*self._two_views(model, images)),
+        }
+
+    @staticmethod
+    def _two_views(model: ImageEncoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        views, places = ImageViews(), np.arange(len(images))
+        first, second = (
+            model.embed_pixels(views(images, view_keys(stream_key("look", which), places)))
+            for which in (1, 2)
+        )
+        return first, second
+
+
+def labelled_subset(images: ImageSet, count: int, draw: int) -> ImageSet:
+    """Return `count` labelled images, of each class as many as of the others or one more.
+
+    Args:
+        images: with labels.
+        count: how many; classes that have too few give all they have, and others more.
+        draw: names the choice.
+
+    Raises:
+        UsageError: more than there are, or fewer than two a class.
+    """
+    known = np.flatnonzero(images.labels != UNKNOWN)
+    classes = len(images.classes)
+    if not 2 * classes <= count <= len(known):
+        raise UsageError(
+            f"labels={count} of {images.name!r} must be from {2 * classes}, two a class, "
+            f"to {len(known)}, all labelled images."
+        )
+    order = generator("labelled", images.name, draw).permutation(known)
+    labels = images.labels[order]
+    # The n-th of each class comes before the n+1-th of any.
+    turn = np.empty(len(order), dtype=np.int64)
+    for label in range(classes):
+        places = labels == label
+        turn[places] = np.arange(places.sum())
+    return images.only(np.sort(order[np.lexsort((labels, turn))[:count]]))
+
+
+def built_in(name: str, labels: int, train: int, draw: int, test: int = 0) -> ImageTask:
+    """Return the task of a built-in set.
+
+    Args:
+        name: of the set.
+        labels: labelled images that the probe is fitted on.
+        train: unlabelled images, drawn from the rest of the training split; 0 is all of it.
+        draw: names which images are drawn.
+        test: test images; 0 is all.
+
+    Raises:
+        UsageError: numbers that the set does not have.
+    """
+    splits = dict(image_splits(name))
+    whole = splits["train"]
+    labelled = labelled_subset(whole, labels, draw)
+    if train:
+        if not 0 < train <= len(whole):
+            raise UsageError(
+                f"train={train} must be from 1 to {len(whole)}, the training images of {name!r}."
+            )
+        at = generator("unlabelled", name, draw).permutation(len(whole))[:train]
+        splits["train"] = whole.only(np.sort(at))
+    if test:
+        splits["test"] = splits["test"].only(slice(test))
+    given = {"labels": labels, "train": train, "draw": draw, "test": test}
+    fields = "&".join(f"{field}={value}" for field, value in given.items() if value or field == "labels")
+    return ImageTask(f"{name}?{fields}", splits, labelled)
+
+
+def digits(*, labels: int = 100, train: int = 0, draw: int = 0, test: int = 0) -> ImageTask:
+    """Handwritten digits of 8 x 8 pixels; see `built_in`."""
+    return built_in("digits", labels, train, draw, test)
+
+
+def fashion_mnist(*, labels: int = 1000, train: int = 10000, draw: int = 0, test: int = 0) -> ImageTask:
+    """Grey pictures of clothes, 28 x 28; see `built_in`."""
+    return built_in("fashion-mnist", labels, train, draw, test)
+
+
+def cifar10(*, labels: int = 1000, train: int = 0, draw: int = 0, test: int = 0) -> ImageTask:
+    """Colour photographs of ten kinds of things, 32 x 32; see `built_in`."""
+    return built_in("cifar10", labels, train, draw, test)
