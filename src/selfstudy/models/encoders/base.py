@@ -57,7 +57,9 @@ class ImageEncoder(SmallModel):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features [B, width] of images [B, C, H, W], 0 to 1."""
-        return self.encode((images - self.mean) / self.deviation)
+        normalised = (images - self.mean) / self.deviation
+        # Convolutions on CPUs are about 1.7 times as fast with the channels last in memory.
+        return self.encode(normalised.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return `features`."""
@@ -69,6 +71,7 @@ class ImageEncoder(SmallModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.generator().initial_seed())
             yield
+        self.to(memory_format=torch.channels_last)
 
     def made_for(self, images: ImageSet) -> Self:
         """Return the encoder for the channels and the size of `images`, its statistics taken from them.

@@ -38,7 +38,7 @@ class ConvEncoder(ImageEncoder):
                     nn.BatchNorm2d(width),
                     nn.ReLU(),
                 ]
-        self.network = nn.Sequential(*layers)
+            self.network = nn.Sequential(*layers)
         self.width = widths[-1]
 
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -85,7 +85,7 @@ class ResidualEncoder(ImageEncoder):
                     stride = 2 if stage and not block else 1
                     parts.append(_Block(before, width, stride))
                     before = width
-        self.blocks = nn.Sequential(*parts)
+            self.blocks = nn.Sequential(*parts)
         self.width = before
 
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
