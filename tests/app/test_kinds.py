@@ -17,6 +17,7 @@ OTHERS = {
     "gpicl": ("arrays", "linear-attention"),
     "scan-and-snap": ("in-context-regression", "sequence-lstm"),
     "self-sorting": ("in-context-regression", "linear-attention"),
+    "barlow-twins": ("arrays", "linear-attention"),
     "rest-em": ("arrays", "top-down-bubble"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
     "self-rewarding": ("projected-images", "sequence-transformer"),

@@ -31,7 +31,7 @@ from selfstudy.core.run import Run
 from selfstudy.evaluation.statistics import paired_bootstrap
 
 from .sessions import session
-from .smallest import Smallest
+from .smallest import Smallest, prepared
 
 GUEST = "guest"
 
@@ -70,8 +70,9 @@ def fit_alone(
     chosen = from_dict(method, settings.fields)
     chosen.validate()
     task = task or selfstudy.task(settings.family.task)
+    model = model or prepared(task, selfstudy.model(settings.family.model))
     with Run(folder, {}, seed=seed, budget=budget) as run:
-        fitted = chosen.fit(task.metered(run.meter), model or selfstudy.model(settings.family.model), run)
+        fitted = chosen.fit(task.metered(run.meter), model, run)
         return fitted, run.meter.snapshot()
 
 
@@ -164,7 +165,7 @@ def check_learns(method: type[Method], settings: Smallest, folder: Path) -> None
         fitted = fitting.fit(slug, task, family.model, out=folder / "run", fields=settings.learning)
     before, after = (
         family.figures(model, task, settings.learning_temperature)
-        for model in (selfstudy.model(family.model), fitted.model)
+        for model in (prepared(task, selfstudy.model(family.model)), fitted.model)
     )
     gain = paired_bootstrap(after, before).to_json()
     assert gain["mean"] >= family.least_gain and gain["low"] >= 0, f"it gained {gain}"

@@ -18,6 +18,8 @@ import selfstudy
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.index import METHODS
+from selfstudy.data.image_sets import ImageSet
+from selfstudy.learning import pretraining
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Completion, TorchSampler
 from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_solver
@@ -106,14 +108,40 @@ class Reasoning:
         return part.values(prefixes).tolist()
 
 
+def prepared(task: Any, model: Any) -> Any:
+    """The model made for the task's data, where the task makes it."""
+    return task.prepared(model) if hasattr(task, "prepared") else model
+
+
+def wrong_figures(task: Any, splits: Sequence[str]) -> Any:
+    """Every figure of an evaluation on `splits` is turned over."""
+    measure = task.measure
+
+    def wrong(model: Any, split: str, count: int) -> Any:
+        values = np.asarray(measure(model, split, count), dtype=float)
+        return 1 - values if split in splits else values
+
+    task.measure = wrong
+    return task
+
+
+def wrong_labels(task: Any, splits: Sequence[str]) -> Any:
+    """Every label of the images in `splits` is the next one."""
+    for split in splits:
+        images = task._held[split]
+        labels = (images.labels + 1) % len(task.classes)
+        task._held = {**task._held, split: ImageSet(images.name, images.images, labels, images.classes)}
+    return task
+
+
 @dataclass(frozen=True, kw_only=True)
 class Laboratory:
-    """A task that draws its inputs, and a small model.
+    """A small model on a task that draws its inputs, or that holds them.
 
     Attributes:
         task, model: specifications.
-        drawn: (class, a method of it, how many samples a call of it draws): where every training sample
-            comes from, so that samples can be counted apart from the meter.
+        drawn: (class or module, a function of it, how many samples a call of it draws): where every training
+            sample comes from, so that samples can be counted apart from the meter.
         misfitting: specification of a model that does not fit the task, and a word of the message.
         unknown: names that do not exist, by option.
         least_gain: in units of the task's metric; `units` and `work` as in `Reasoning`.
@@ -121,24 +149,18 @@ class Laboratory:
 
     task: str
     model: str
-    drawn: tuple[type, str, Callable[..., float]]
+    drawn: tuple[Any, str, Callable[..., float]]
     misfitting: tuple[str, str]
     unknown: Sequence[tuple[str, str]]
     least_gain: float
     units: Sequence[tuple[str, float]] = (("samples", 0.6), ("samples", 0.2))
     work: str = "samples"
+    wrong: Callable[[Any, Sequence[str]], Any] = wrong_figures
+    """Changes a task so that the truth of the named splits is a wrong one."""
 
     def with_wrong_truth(self, *splits: str) -> Any:
-        """The task with every figure of an evaluation on `splits` replaced by a wrong one."""
-        task = copy.copy(selfstudy.task(self.task))
-        measure = task.measure
-
-        def wrong(model: Any, split: str, count: int) -> Any:
-            values = np.asarray(measure(model, split, count), dtype=float)
-            return 1 - values if split in splits else values
-
-        task.measure = wrong
-        return task
+        """The task with a wrong truth in `splits`."""
+        return self.wrong(copy.copy(selfstudy.task(self.task)), splits)
 
     def misfit(self) -> tuple[Any, type[Exception], str]:
         """A model that does not fit the task; what must be raised, and a word of the message."""
@@ -164,7 +186,7 @@ class Laboratory:
 
     def figures(self, model: Any, task: Any, temperature: float) -> list[float]:
         """The figure of each test item, turned so that more is better."""
-        values = task.evaluate(model).values
+        values = task.evaluate(prepared(task, model)).values
         return [-value for value in values] if task.metric.lower_is_better else list(values)
 
     def predict(self, part: Any, task: Any) -> Any:
@@ -196,6 +218,7 @@ class Smallest:
     family: Reasoning | Laboratory = field(default_factory=Reasoning)
 
 
+_PRETRAINED = (pretraining, "epoch_indices", lambda run, name, step, samples, batch: batch)
 _TUNING = {"steps": 4, "batch": 8}
 _LEARNING = {"learning_rate": 1e-4, "steps": 40, "batch": 32}
 SMALLEST: dict[str, Smallest] = {
@@ -361,6 +384,29 @@ SMALLEST: dict[str, Smallest] = {
             misfitting=("linear-attention", "sorting algorithm"),
             unknown=(("--task", "arays"), ("--model", "top-down-buble")),
             least_gain=1.0,
+        ),
+    ),
+    "barlow-twins": Smallest(
+        fields={"projector": [16, 16], "pretraining": {"epochs": 2, "batch": 32}},
+        learning={"pretraining": {"epochs": 15, "batch": 64}},
+        refused=(
+            {"redundancy_weight": 0.0},
+            {"projector": []},
+            {"views": {"flip": 2.0}},
+            {"pretraining": {"batch": 1}},
+            {"pretraining": {"epochs": 0}},
+            {"loss_scale": "large"},
+        ),
+        needs_truth=False,
+        learning_task="digits?labels=60",
+        family=Laboratory(
+            task="digits?labels=20&train=100&test=40",
+            model="conv?first=4&stages=2",
+            drawn=_PRETRAINED,
+            misfitting=("conv?channels=3&size=32", "channels"),
+            unknown=(("--task", "digit"), ("--model", "convv")),
+            least_gain=0.02,
+            wrong=wrong_labels,
         ),
     ),
 }

@@ -71,7 +71,9 @@ class ImageEncoder(SmallModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.generator().initial_seed())
             yield
-        self.to(memory_format=torch.channels_last)
+        for weight in self.parameters():
+            if weight.dim() == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
     def made_for(self, images: ImageSet) -> Self:
         """Return the encoder for the channels and the size of `images`, its statistics taken from them.
