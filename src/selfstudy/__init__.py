@@ -94,8 +94,8 @@ def fit(
 def compare(
     *methods: str,
     task: str,
-    model: str = "tiny-lm",
-    budget: str | dict[str, float],
+    model: str | None = None,
+    budget: str | dict[str, float] | None = None,
     seeds: int = 5,
     out: str | Path | None = None,
     train_limit: int | None = None,
@@ -107,8 +107,8 @@ def compare(
     Args:
         methods: names in the index.
         task: the task's name.
-        model: the model's name.
-        budget: the limits each fit gets.
+        model: the model's name; None is the one that all of them start from.
+        budget: the limits each fit gets; None is the samples that the most demanding settings ask for.
         seeds: how many seeds, 0 upwards.
         out: the directory; None makes runs/compare-TASK-N.
         train_limit: training problems used; None is all.

@@ -75,7 +75,15 @@ def test_version(command) -> None:
         (("resume", "nowhere"), 2, "holds no run"),
         (("report", "nowhere"), 2, "holds no run"),
         (("compare", "cram", "--task", "exam", "--budget", "tokens=9"), 2, "two or more"),
-        (("compare", "cram", "idle", "--task", "exam", "--budget", ""), 2, "needs a budget"),
+        (("compare", "cram", "idle", "--task", "exam"), 2, "start from different models"),
+        (
+            ("compare", "cram", "idle", "--task", "exam", "--model", "skill", "--budget", ""),
+            2,
+            "needs a budget",
+        ),
+        (("compare", "cram", "idle", "--task", "exam", "--model", "skill"), 2, "does not say how many"),
+        ((*FIT, "--labels", "0"), 2, "--labels"),
+        (("fit", "cram", "--task", "digits?labels=20", "--labels", "30"), 2, "Say it once"),
         (
             ("compare", "cram", "idle", "--task", "e", "--budget", "tokens=9", "--crm.rounds", "1"),
             2,

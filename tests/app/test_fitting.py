@@ -175,6 +175,8 @@ def test_compare_pairs_by_seed(command) -> None:
         "idle",
         "--task",
         "exam",
+        "--model",
+        "tiny-lm",
         "--budget",
         "tokens=2000",
         "--seeds",
@@ -196,6 +198,7 @@ def test_compare_pairs_by_seed(command) -> None:
     assert result["results"]["idle"]["curves"][0] == [[0, 0.4], [1000, 0.4]]
     assert result["results"]["cram"]["curves"][0] == [[0, 0.4], [1000, 0.5], [2000, 0.6]]
     assert "cram - idle" in said.out
+    assert "Report: c/report.html" in said.out and "Paired differences" in Path("c/report.html").read_text()
     again = command("resume", "c")
     assert again.code == 0 and read("c/result.json")["differences"] == result["differences"]
     assert command("report", "c").code == 0 and "Paired differences" in Path("c/report.html").read_text()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from selfstudy.app.rows import metric_of, rows
-from selfstudy.evaluation.pictures import line
+from selfstudy.evaluation.pictures import line, points
 from selfstudy.evaluation.scores import Metric
 
 Line = dict[str, Any]
@@ -93,6 +93,29 @@ def _tokens(summary: dict[str, Any]) -> dict[str, Any]:
         "traces": traces,
         **more,
     }
+
+
+def method_chart(result: dict[str, Any]) -> dict[str, Any]:
+    """Return each method's figure: the mean over seeds with its 95 % interval, and every seed's."""
+    metric = metric_of(result)
+    base = result["base"][metric.name]
+    traces = [line("base model", [*result["results"]], [base] * len(result["results"]), line={"dash": "dot"})]
+    for index, (slug, found) in enumerate(result["results"].items()):
+        mean = found["over_seeds"]
+        colour = PALETTE[index % len(PALETTE)]
+        error = {"type": "data", "symmetric": False, "thickness": 2, "width": 8}
+        known = mean["low"] is not None and mean["high"] is not None
+        if known:
+            error |= {"array": [mean["high"] - mean["mean"]], "arrayminus": [mean["mean"] - mean["low"]]}
+        big = {"size": 13, "color": colour, "symbol": "diamond"}
+        small = {"size": 7, "color": colour, "opacity": 0.5}
+        more = {"error_y": {**error, "color": colour}} if known else {}
+        traces.append(points(slug, [slug], [mean["mean"]], marker=big, **more))
+        seeds = [slug] * len(found["figures"])
+        traces.append(points(f"{slug}, seeds", seeds, found["figures"], marker=small, showlegend=False))
+    title = f"{_title(metric)} by method, with 95 % intervals over seeds"
+    more = {"yaxis": _axis(metric), "xaxis": {"type": "category"}}
+    return {"id": "chart-methods", "title": title, "x": "", "y": metric.name, "traces": traces, **more}
 
 
 def comparison_chart(result: dict[str, Any]) -> dict[str, Any]:

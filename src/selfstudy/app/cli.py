@@ -133,6 +133,7 @@ def _add_fit(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--task", help='such as "chain100" or "jsonl:mine.jsonl" (default: the method\'s, if it has one)'
     )
+    command.add_argument("--labels", type=int, help="use so many labels of the task (default: the task's)")
     command.add_argument(
         "--model", help="tiny-lm, a hub id, a folder, a GGUF file, ... (default: the method's)"
     )
@@ -154,8 +155,12 @@ def _add_compare(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     command.add_argument("methods", nargs="+", metavar="METHOD")
     command.add_argument("--task", required=True, help='such as "chain100"')
-    command.add_argument("--model", default="tiny-lm", help="as for fit (default: tiny-lm)")
-    command.add_argument("--budget", required=True, help="what each fit may spend, such as tokens=2e6")
+    command.add_argument("--labels", type=int, help="use so many labels of the task (default: the task's)")
+    command.add_argument("--model", help="as for fit (default: the one that the methods start from)")
+    command.add_argument(
+        "--budget",
+        help="what each fit may spend, such as tokens=2e6 (default: the samples that the settings ask for)",
+    )
     command.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
     command.add_argument("--out", type=Path, help="the directory (default: runs/compare-TASK-N)")
     command.add_argument("--train-limit", type=int, help="use so many training problems (default: all)")
@@ -193,7 +198,7 @@ def _fit(known: argparse.Namespace, rest: Rest) -> None:
     plan = Plan(
         slug=known.method,
         method=method_from(entry.load(), known.config, rest),
-        task=known.task or entry.default_task(),
+        task=_with_labels(known.task or entry.default_task(), known.labels),
         model=known.model or entry.model,
         seed=known.seed,
         train_limit=_positive("--train-limit", known.train_limit),
@@ -210,13 +215,12 @@ def _resume(known: argparse.Namespace, _: Rest) -> None:
 
 
 def _compare(known: argparse.Namespace, rest: Rest) -> None:
-    from selfstudy.app.comparing import compare, print_comparison, split_options
+    from selfstudy.app.comparing import compare, split_options
     from selfstudy.app.tables import Output
 
-    console = Output()
-    result = compare(
+    compare(
         known.methods,
-        known.task,
+        _with_labels(known.task, known.labels),
         known.model,
         budget=known.budget,
         seeds=_positive("--seeds", known.seeds) or 1,
@@ -224,9 +228,8 @@ def _compare(known: argparse.Namespace, rest: Rest) -> None:
         fields=split_options(known.methods, rest),
         train_limit=_positive("--train-limit", known.train_limit),
         test_limit=_positive("--test-limit", known.test_limit),
-        console=console,
+        console=Output(),
     )
-    print_comparison(result, console)
 
 
 def _claim(known: argparse.Namespace, _: Rest) -> int:
@@ -250,6 +253,17 @@ def _doctor(_known: argparse.Namespace, _: Rest) -> None:
     from selfstudy.app.tables import Output
 
     print_doctor(Output())
+
+
+def _with_labels(task: str, labels: int | None) -> str:
+    """Return the task's specification with its number of labels."""
+    if labels is None:
+        return task
+    name, _, query = task.partition("?")
+    if any(field.startswith("labels=") for field in query.split("&")):
+        raise UsageError(f"The task {task!r} says how many labels to use, and so does --labels. Say it once.")
+    field = f"labels={_positive('--labels', labels)}"
+    return f"{name}?{query}&{field}" if query else f"{name}?{field}"
 
 
 def _positive(option: str, number: int | None) -> int | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfstudy.app.evaluating import evaluation
-from selfstudy.app.fitting import Loaded, Plan, fit_plan, free_directory, read_budget
+from selfstudy.app.fitting import Loaded, Plan, fit_plan, free_directory, prepared, read_budget
+from selfstudy.app.report import write_report
 from selfstudy.app.rows import difference_text, figure, metric_of
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.config import difference, from_dict, to_dict
@@ -23,15 +24,16 @@ from selfstudy.evaluation.summary import read_summary
 if TYPE_CHECKING:
     from rich.console import Console
 
+UNEQUAL = 1.1  # times as much as another method; more is said
 ASKED, RESULT, CURVE = "compare.json", "result.json", "curve.json"
 
 
 def compare(
     methods: Sequence[str],
     task: str,
-    model: str,
+    model: str | None = None,
     *,
-    budget: str | dict[str, float],
+    budget: str | dict[str, float] | None = None,
     seeds: int = 5,
     out: str | Path | None = None,
     fields: dict[str, dict[str, Any]] | None = None,
@@ -40,9 +42,16 @@ def compare(
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Fit each method with each seed and return the comparison as JSON data; see `selfstudy.compare`."""
-    limit = read_budget(budget)
-    chosen = _methods(methods, limit, fields or {})
+    chosen = _methods(methods, fields or {})
+    model = _model(chosen) if model is None else model
     directory = Path(out) if out else free_directory(f"compare-{task}")
+    from selfstudy import model as load_model
+    from selfstudy import task as load_task
+
+    loaded = Loaded(task=load_task(task), model=load_model(model))
+    limit = read_budget(budget) if budget is not None else _most_asked(chosen, loaded)
+    if not limits(limit):
+        raise UsageError("A comparison needs a budget, the same for every method, such as tokens=2e6.")
     asked = {
         "methods": list(chosen),
         "task": task,
@@ -54,11 +63,7 @@ def compare(
         "test_limit": test_limit,
     }
     _refuse_another(directory, asked)
-    from selfstudy import model as load_model
-    from selfstudy import task as load_task
-
     unit = next(iter(limits(limit)))
-    loaded = Loaded(task=load_task(task), model=load_model(model))
     write_json(directory / ASKED, asked)
     summaries: dict[str, list[dict[str, Any]]] = {slug: [] for slug in chosen}
     before: dict[str, Any] | None = None
@@ -81,17 +86,43 @@ def compare(
         summaries[slug].append({**summary, "curve": _curve(folder, plan, loaded, summary, unit)})
     result = _result(asked, summaries)
     write_json(directory / RESULT, result)
+    page = write_report(directory)
+    if console:
+        print_comparison(result, console)
+        console.print(f"Report: {page}", highlight=False)
     return result
 
 
-def _methods(slugs: Sequence[str], budget: Budget, fields: dict[str, dict[str, Any]]) -> dict[str, Method]:
+def _model(methods: dict[str, Method]) -> str:
+    """Return the model that all methods start from unless told."""
+    models = {slug: find(slug).model for slug in methods}
+    if len(set(models.values())) > 1:
+        said = ", ".join(f"{slug} {model}" for slug, model in models.items())
+        raise UsageError(f"The methods start from different models ({said}). Name one with --model.")
+    return next(iter(models.values()))
+
+
+def _most_asked(methods: dict[str, Method], loaded: Loaded) -> Budget:
+    """Return a budget of samples that lets each method do all that its settings ask for."""
+    model = prepared(loaded).model
+    asked = {}
+    for slug, method in methods.items():
+        cost = getattr(method, "cost", None)
+        asked[slug] = cost(loaded.task, model).get("samples") if cost else None
+        if not asked[slug]:
+            raise UsageError(
+                f"{slug!r} does not say how many samples it takes, so a comparison with it needs a budget, "
+                "the same for every method, such as --budget tokens=2e6."
+            )
+    return Budget(samples=float(max(filter(None, asked.values()))))
+
+
+def _methods(slugs: Sequence[str], fields: dict[str, dict[str, Any]]) -> dict[str, Method]:
     """Check everything that can be before any work starts."""
     if len(set(slugs)) != len(slugs) or len(slugs) < 2:
         raise UsageError(
             f"A comparison needs two or more different methods, not {', '.join(slugs) or 'none'}."
         )
-    if not limits(budget):
-        raise UsageError("A comparison needs a budget, the same for every method, such as tokens=2e6.")
     for slug in fields:
         if slug not in slugs:
             raise UsageError(f"Fields are given for {slug!r}, which is not compared. {nearest(slug, slugs)}")
@@ -185,6 +216,14 @@ def print_comparison(result: dict[str, Any], console: Console) -> None:
     for pair in result["differences"]:
         console.print(
             f"{pair['a']} - {pair['b']}: {difference_text(pair, metric.share)}", highlight=False, markup=False
+        )
+    spent = {sum(each.get(unit, 0) for each in found["spent"]) for found in result["results"].values()}
+    if max(spent) > UNEQUAL * min(spent):
+        console.print(
+            f"They did not spend the same: see the column of {unit.replace('_', ' ')}. Give a --budget, or "
+            "settings that ask for as much.",
+            highlight=False,
+            markup=False,
         )
 
 

@@ -130,7 +130,7 @@ def fit_plan(
         return read_fit(directory, done)
     loaded = _load(plan, loaded)
     _require_kinds(plan, loaded)
-    loaded = _prepared(loaded)
+    loaded = prepared(loaded)
     if console or dry_run:
         _announce(plan, loaded, directory, budget, console)
     if dry_run:
@@ -271,7 +271,7 @@ def _load(plan: Plan, loaded: Loaded | None) -> Loaded:
     return Loaded(task=ready_task, model=model(plan.model) if loaded.model is None else loaded.model)
 
 
-def _prepared(loaded: Loaded) -> Loaded:
+def prepared(loaded: Loaded) -> Loaded:
     """Make the model for the task's data, where the task knows how: their shape and their statistics."""
     prepare = getattr(loaded.task, "prepared", None)
     return replace(loaded, model=prepare(loaded.model)) if prepare else loaded
@@ -280,7 +280,7 @@ def _prepared(loaded: Loaded) -> Loaded:
 def _look(loaded: Loaded, fitted: Fit) -> dict[str, Any]:
     """Return what the task has to say and to show of the models before and after, beside its metric."""
     look = getattr(loaded.task, "look", None)
-    return look(loaded.model, fitted.model) if look else {"metrics": {}, "pictures": []}
+    return look(loaded.model, fitted.model, fitted.parts) if look else {"metrics": {}, "pictures": []}
 
 
 def _require_kinds(plan: Plan, loaded: Loaded) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from selfstudy.app.charts import charts_of, comparison_chart
+from selfstudy.app.charts import charts_of, comparison_chart, method_chart
 from selfstudy.app.rows import NONE, bounds, difference_text, figure, metric_of, rows
 from selfstudy.app.saving import PICTURES
 from selfstudy.app.trees import TREES
@@ -44,7 +44,7 @@ def write_report(directory: Path) -> Path:
     trees = _optional(directory / TREES) or []
     pictures = _optional(directory / PICTURES) or []
     charts = (
-        [comparison_chart(comparison)]
+        [method_chart(comparison), comparison_chart(comparison)]
         if comparison
         else charts_of(Log(directory / "metrics.jsonl").read(), summary)
     )

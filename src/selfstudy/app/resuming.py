@@ -31,7 +31,7 @@ def resume(directory: Path, budget: str | None, console: Console) -> None:
             raise UsageError(
                 f"The comparison in {directory} keeps its budget: its runs would differ. Give another --out."
             )
-        comparing.print_comparison(comparing.compare(**asked, out=directory, console=console), console)
+        comparing.compare(**asked, out=directory, console=console)
         return
     config = fitting.read_config(directory)
     if config.get("command") == "demo":

@@ -103,8 +103,14 @@ class ImageTask:
         features = model.embed_pixels(self.labelled.pixels(slice(None)))
         return linear_probe(features, torch.from_numpy(self.labelled.labels), len(self.classes))
 
-    def look(self, before: Any, after: Any) -> dict[str, Any]:
-        """Return what else there is to say of two encoders: `metrics` by name, and `pictures`."""
+    def look(self, before: Any, after: Any, parts: dict[str, Any]) -> dict[str, Any]:
+        """Return what else there is to say of two encoders: `metrics` by name, and `pictures`.
+
+        Args:
+            before: the untrained one.
+            after: the trained one.
+            parts: what else the method gave.
+        """
         if not (isinstance(before, ImageEncoder) and isinstance(after, ImageEncoder)):
             return {"metrics": {}, "pictures": []}
         held = self._held["test"]
@@ -115,7 +121,8 @@ class ImageTask:
             if self.classes:
                 right = self._neighbours(model, features[when]).numpy() == held.labels[: len(images)]
                 metrics[f"nearest neighbours, {when}"] = self.metric.row(right.astype(float).tolist())
-            metrics[f"features_{when}"] = self._monitors(model, features[when], images)
+            for name, value in self._monitors(model, features[when], images).items():
+                metrics[f"{name}, {when}"] = value
         if len(images) < 2:
             return {"metrics": metrics, "pictures": []}
         shown = embedding_map(
@@ -135,8 +142,8 @@ class ImageTask:
         self, model: ImageEncoder, features: torch.Tensor, images: torch.Tensor
     ) -> dict[str, float]:
         return {
-            "effective_rank": effective_rank(features),
-            "least_variance": least_variance(features),
+            "effective rank": effective_rank(features),
+            "least variance": least_variance(features),
             "uniformity": uniformity(features),
             "alignment": alignment(*self._two_views(model, images)),
         }
