@@ -1,25 +1,56 @@
 """Losses of redundancy reduction: embeddings of two views correlate in each column, and columns do not.
 
-Zbontar et al. 2021, "Barlow Twins", arXiv 2103.03230.
+Zbontar et al. 2021, "Barlow Twins", arXiv 2103.03230. They compute in float32 or wider, also within autocast.
+When several processes train together, statistics and correlations are those of the batch of all.
 """
 
 from __future__ import annotations
 
 import torch
+from torch.nn import functional
+
+from selfstudy.core.errors import DataError
+from selfstudy.learning.distributed import column_moments, processes, total
+from selfstudy.learning.precision import full, full_precision
 
 EPSILON = 1e-5  # added to a column's variance
 
 
 def standardised(embeddings: torch.Tensor, epsilon: float = EPSILON) -> torch.Tensor:
-    """Return [B, D] with mean 0 and (biased) variance 1 in each column, in float32 or wider."""
-    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-    variance, mean = torch.var_mean(wide, dim=0, correction=0)
+    """Return [B, D] with mean 0 and (biased) variance 1 in each column; a constant column becomes 0."""
+    wide = full(embeddings)
+    mean, variance = column_moments(wide)
     return (wide - mean) * torch.rsqrt(variance + epsilon)
 
 
-def cross_correlation(first: torch.Tensor, second: torch.Tensor, *, epsilon: float = EPSILON) -> torch.Tensor:
-    """Return C [D, D]: the correlation of each column of `first` with each of `second`, both [B, D]."""
-    return standardised(first, epsilon).T @ standardised(second, epsilon) / len(first)
+def cross_correlation(
+    first: torch.Tensor, second: torch.Tensor, *, epsilon: float = EPSILON, row_normalise: bool = False
+) -> torch.Tensor:
+    """Return C [D, D]: the correlation of each column of `first` with each of `second`.
+
+    Args:
+        first: embeddings [B, D] of one view.
+        second: of the other.
+        epsilon: added to the variance of a column.
+        row_normalise: whether each row is brought to length 1 before, as some later codes do.
+
+    Raises:
+        DataError: fewer than two rows, or embeddings of two shapes.
+    """
+    if first.shape != second.shape or len(first) * processes() < 2:
+        raise DataError(
+            f"The embeddings of two views have the shapes {tuple(first.shape)} and {tuple(second.shape)}. "
+            "Correlations need two views of one batch, of two inputs or more."
+        )
+    if row_normalise:
+        first, second = (functional.normalize(full(view), dim=1) for view in (first, second))
+    return correlation_of(standardised(first, epsilon), standardised(second, epsilon))
+
+
+def correlation_of(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return u^T v / B [D, D] of columns that are standardised already, both [B, D]."""
+    with full_precision(first):
+        return total(full(first).T @ full(second)) / (len(first) * processes())
 
 
 def barlow_terms(correlation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,3 +72,14 @@ def barlow_loss(correlation: torch.Tensor, redundancy_weight: float) -> torch.Te
     """
     invariance, redundancy = barlow_terms(correlation)
     return invariance + redundancy_weight * redundancy
+
+
+def off_diagonal(correlation: torch.Tensor) -> torch.Tensor:
+    """Return the mean of |C_ij| over i != j: how much columns still repeat each other.
+
+    >>> float(off_diagonal(torch.tensor([[1.0, 0.5], [0.0, 1.0]])))
+    0.25
+    """
+    width = len(correlation)
+    outside = correlation.abs().sum() - correlation.diagonal().abs().sum()
+    return outside / max(1, width * (width - 1))

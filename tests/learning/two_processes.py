@@ -1,0 +1,77 @@
+"""Two processes that train together, joined by gloo over loopback. Not a test itself.
+
+def halves(rank):                      # at the top of a test module: both processes run it
+    part = batch().chunk(2)[rank]
+    ...
+    return {"gradient": weight.grad}   # tensors by name
+
+first, second = in_two_processes(halves, tmp_path)
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 60  # after which two processes that wait for each other are ended
+
+
+def in_two_processes(
+    work: Callable[[int], dict[str, torch.Tensor]], folder: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return what `work(rank)` gives in process 0 and in process 1.
+
+    Args:
+        work: a function at the top of a module below `tests`; returns tensors by name.
+        folder: empty, for what the processes write.
+    """
+    from safetensors.torch import load_file
+
+    module = ".".join(Path(inspect.getfile(work)).resolve().relative_to(ROOT).with_suffix("").parts)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    environment.pop("RANK", None)
+    command = [sys.executable, __file__, module, work.__name__, str(folder)]
+    started = [
+        subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    try:
+        said = [process.communicate(timeout=SECONDS)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    for process, errors in zip(started, said, strict=True):
+        assert process.returncode == 0, errors
+    first, second = (load_file(folder / f"{rank}.safetensors") for rank in (0, 1))
+    return first, second
+
+
+def main(module: str, name: str, folder: str, rank: str) -> None:
+    """Join the other process, run the function, write its tensors."""
+    from safetensors.torch import save_file
+
+    sys.path.insert(0, str(ROOT))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=int(rank), world_size=2
+    )
+    found = getattr(importlib.import_module(module), name)(int(rank))
+    save_file(
+        {key: value.detach().contiguous() for key, value in found.items()},
+        Path(folder) / f"{rank}.safetensors",
+    )
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
