@@ -1,0 +1,251 @@
+"""Training image classifiers on labels: from scratch, or from an encoder that was pre-trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.random import generator
+from selfstudy.core.run import Run
+from selfstudy.data.image_sets import ImageSet
+from selfstudy.data.views import ImageViews, view_keys
+from selfstudy.learning.loops import batch_indices, check_positive
+from selfstudy.models.encoders.base import ImageEncoder
+from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
+from selfstudy.models.encoders.flops import TRAINED, forward_flops
+
+Losses = dict[str, torch.Tensor]
+DROPS = (0.5, 0.75)  # shares of the steps after which the rate of the schedule "steps" falls
+DROP = 0.1
+
+
+def shift_and_flip() -> ImageViews:
+    """Return views by a shift of up to 7 % of the side, two pixels of 28, and mirror images."""
+    return ImageViews(crop=(1.0, 1.0), shift=0.07, jitter=0.0, grey=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervised:
+    """How a classifier is trained on labelled images."""
+
+    steps: int = 1000
+    """Optimiser steps."""
+    batch: int = 64
+    """Images a step; all, where there are fewer."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """"sgd" is with Nesterov's momentum of 0.9."""
+    learning_rate: float = 0.05
+    """Its peak, for the encoder and, unless told otherwise, the heads."""
+    head_learning_rate: float | None = None
+    """Its peak for the heads; None is that of the encoder."""
+    weight_decay: float = 1e-4
+    """Of all weights but biases and normalisation."""
+    schedule: Literal["cosine", "steps"] = "cosine"
+    """Of the learning rate: a cosine to 0, or a tenth after one half and after three quarters."""
+    views: ImageViews = field(default_factory=shift_and_flip)
+    """Random views that are trained on."""
+    held_out: float = 0.0
+    """Share of the labelled images that are not trained on but tell which weights to keep; 0 keeps the last."""
+    looks: int = 10
+    """Times that the held-out images are looked at."""
+
+    def validate(self) -> None:
+        """Raise a UsageError for settings that cannot be right."""
+        check_positive(self, steps=0, batch=0, learning_rate=0, head_learning_rate=0, looks=0)
+        if not (0 <= self.held_out < 1 and self.weight_decay >= 0):
+            raise UsageError(
+                f"Supervised has held_out {self.held_out} and weight_decay {self.weight_decay}: they must be "
+                "from 0 to below 1, and at least 0."
+            )
+        self.views.validate()
+
+    def share(self, step: int) -> float:
+        """Return the learning rate of a step as a share of its peak.
+
+        >>> [round(Supervised(steps=4).share(step), 2) for step in range(4)]
+        [1.0, 0.85, 0.5, 0.15]
+        """
+        done = step / self.steps
+        if self.schedule == "steps":
+            return DROP ** sum(done >= drop for drop in DROPS)
+        return (1 + math.cos(math.pi * done)) / 2
+
+    def optimizer_of(self, classifier: ImageClassifier) -> torch.optim.Optimizer:
+        """Return the optimiser of all weights; vectors (biases, scales) are not decayed."""
+        groups = []
+        for part, peak in (
+            (classifier.encoder, self.learning_rate),
+            (classifier.heads, self.head_learning_rate or self.learning_rate),
+        ):
+            weights = [weight for weight in part.parameters() if weight.requires_grad]
+            for chosen, decay in (
+                ([weight for weight in weights if weight.ndim > 1], self.weight_decay),
+                ([weight for weight in weights if weight.ndim < 2], 0.0),
+            ):
+                if chosen:
+                    groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
+        if self.optimizer == "adam":
+            return torch.optim.Adam(groups, lr=0.0, fused=True)
+        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
+
+
+def train_classifier(
+    run: Run,
+    encoder: ImageEncoder,
+    labelled: ImageSet,
+    settings: Supervised | None = None,
+    *,
+    desc: str = "supervised",
+) -> ImageClassifier:
+    """Train a copy of `encoder` with a linear head on labelled images by cross-entropy; within a stage.
+
+        classifier = run.stage("supervised", lambda: train_classifier(run, encoder, task.labelled, settings))
+        accuracy = task.evaluate(classifier)
+
+    Args:
+        run: within a stage of its own.
+        encoder: made for the images (`task.prepared(model)`); untrained, or pre-trained to be fine-tuned.
+        labelled: all it is trained on.
+        settings: how long and how; None is `Supervised()`.
+        desc: names the loop and its random streams.
+
+    Raises:
+        DataError: images without labels, or with labels that are none of the classes.
+    """
+    settings = settings or Supervised()
+    classifier = ImageClassifier(
+        encoder.copy(), labelled.classes, {CLASS: len(labelled.classes)}, key=run.key(desc, "heads")
+    )
+
+    def losses(images: torch.Tensor, labels: torch.Tensor) -> Losses:
+        scores = classifier(images)
+        right = (scores.detach().argmax(1) == labels).float().mean()
+        return {"loss": functional.cross_entropy(scores, labels), "right": right}
+
+    supervise(run, classifier, losses, labelled, settings, desc=desc)
+    return classifier
+
+
+def supervise(
+    run: Run,
+    classifier: ImageClassifier,
+    losses: Callable[[torch.Tensor, torch.Tensor], Losses],
+    labelled: ImageSet,
+    settings: Supervised,
+    *,
+    copies: int = 1,
+    desc: str = "supervised",
+) -> dict[str, Any]:
+    """Train `classifier` in place on `losses(views, labels)["loss"]`; its other entries are logged beside it.
+
+    Args:
+        run: within a stage of its own.
+        classifier: all that is trained.
+        losses: of random views [B, C, H, W] and their labels [B]; tensors without dimension.
+        labelled: the images.
+        settings: how long and how.
+        copies: of each image that `losses` runs the network on, for the budget.
+        desc: names the loop and its random streams.
+
+    Returns:
+        "steps" done; with `held_out`, "kept_at" the step with the best accuracy there, and that "accuracy".
+    """
+    require_labels(labelled)
+    fit, held = _split(labelled, settings.held_out)
+    optimizer = settings.optimizer_of(classifier)
+    best = _Best(classifier)
+    batch = min(settings.batch, len(fit))
+    every = max(1, settings.steps // settings.looks)
+    cost = {"samples": batch, "flops": TRAINED * forward_flops(classifier.encoder) * copies * batch}
+    done = 0
+    state = {"classifier": classifier, "optimizer": optimizer, "best": best}
+    for step in run.steps(settings.steps, state=state, desc=desc, cost=cost):
+        at = batch_indices(run, desc, step, len(fit), batch)
+        views = settings.views(fit.pixels(at), view_keys(run.key(desc, "view", step), at))
+        classifier.train()
+        found = losses(views, torch.from_numpy(fit.labels[at]))
+        if not torch.isfinite(found["loss"]):
+            raise DataError(
+                f"The loss is {float(found['loss'])} at step {step}. Lower the learning rate "
+                f"({settings.learning_rate:g}), and look at the images."
+            )
+        found["loss"].backward()
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * settings.share(step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        run.log(step=step, **{name: value.item() for name, value in found.items()})
+        done = step + 1
+        if held is not None and (done % every == 0 or done == settings.steps):
+            best.look(held, done)
+    classifier.eval()
+    return {"steps": done, **best.bring_back()}
+
+
+def require_labels(labelled: ImageSet) -> None:
+    """Refuse images that a classifier cannot be trained on.
+
+    Raises:
+        DataError: none at all, fewer than two classes, or a label that is no class.
+    """
+    if not len(labelled) or len(labelled.classes) < 2:
+        raise DataError(
+            f"{labelled.name!r} has {len(labelled)} labelled images of {len(labelled.classes)} classes; a "
+            "classifier needs two classes or more. Images without labels are for methods such as "
+            "barlow-twins."
+        )
+    wrong = np.flatnonzero((labelled.labels < 0) | (labelled.labels >= len(labelled.classes)))
+    if len(wrong):
+        raise DataError(
+            f"The label {labelled.labels[wrong[0]]} of image {wrong[0]} of {labelled.name!r} is no class: "
+            f"labels go from 0 to {len(labelled.classes) - 1}. It is one of {len(wrong)} such labels."
+        )
+
+
+def _split(labelled: ImageSet, share: float) -> tuple[ImageSet, ImageSet | None]:
+    """Return the images to train on and those held out, in an order that depends on their number alone."""
+    count = round(share * len(labelled))
+    if not count:
+        return labelled, None
+    if count == len(labelled):
+        raise DataError(f"held_out={share} leaves none of {len(labelled)} labelled images to train on.")
+    order = generator("supervised", "held out", len(labelled)).permutation(len(labelled))
+    return labelled.only(np.sort(order[count:])), labelled.only(np.sort(order[:count]))
+
+
+class _Best:
+    """Keeps the weights with the best accuracy so far; of equals the latest."""
+
+    def __init__(self, classifier: ImageClassifier) -> None:
+        self._classifier = classifier
+        self._kept: dict[str, torch.Tensor] = {}
+        self._accuracy, self._step = -1.0, 0
+
+    def look(self, held: ImageSet, step: int) -> None:
+        told = self._classifier.classify(held.pixels(slice(None)), "single")
+        accuracy = float((told.numpy() == held.labels).mean())
+        if accuracy >= self._accuracy:
+            self._accuracy, self._step = accuracy, step
+            self._kept = {
+                name: value.detach().clone() for name, value in self._classifier.state_dict().items()
+            }
+
+    def bring_back(self) -> dict[str, Any]:
+        if not self._kept:
+            return {}
+        self._classifier.load_state_dict(self._kept)
+        return {"kept_at": self._step, "accuracy": self._accuracy}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": self._kept, "accuracy": self._accuracy, "step": self._step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._kept = state_dict["kept"]
+        self._accuracy, self._step = state_dict["accuracy"], state_dict["step"]

@@ -1,0 +1,25 @@
+"""What one image costs in an encoder, counted by running one."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from selfstudy.models.encoders.base import ImageEncoder
+
+TRAINED = 3  # a training step costs about three times the forward pass
+
+
+def forward_flops(encoder: ImageEncoder) -> float:
+    """Return the floating-point operations of one image's features, two for a multiplication and addition.
+
+    Args:
+        encoder: made for images of some size.
+    """
+    image = torch.zeros(1, encoder.channels, encoder.size, encoder.size, device=encoder.mean.device)
+    training = encoder.training
+    encoder.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        encoder.features(image)
+    encoder.train(training)
+    return float(counter.get_total_flops())
