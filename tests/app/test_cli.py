@@ -13,7 +13,7 @@ import pytest
 from selfstudy import __version__
 from selfstudy.app import cli
 
-COMMANDS = ("demo", "methods", "show", "fit", "resume", "compare", "claim", "report", "doctor")
+COMMANDS = ("demo", "methods", "show", "fit", "resume", "compare", "claim", "report", "export", "doctor")
 FIT = ("fit", "cram", "--task", "exam")
 
 

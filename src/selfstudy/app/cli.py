@@ -117,6 +117,9 @@ def _parser() -> tuple[Parser, list[str]]:
         "--out", type=Path, default=Path("runs/claims"), help="where the runs go (default: %(default)s)"
     )
     add("report", _report, "make report.html of a run").add_argument("directory", type=Path)
+    command = add("export", _export, "write the trained encoder of a run as an ONNX file, and check it")
+    command.add_argument("directory", type=Path)
+    command.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="such as encoder.onnx")
     add("doctor", _doctor, "what is installed, which device, what each missing extra would add")
     return parser, list(commands.choices)
 
@@ -246,6 +249,13 @@ def _report(known: argparse.Namespace, _: Rest) -> None:
     from selfstudy.app.tables import Output
 
     Output().print(str(write_report(known.directory)), highlight=False, soft_wrap=True)
+
+
+def _export(known: argparse.Namespace, _: Rest) -> None:
+    from selfstudy.app.exporting import export
+    from selfstudy.app.tables import Output
+
+    export(known.directory, known.onnx, Output())
 
 
 def _doctor(_known: argparse.Namespace, _: Rest) -> None:

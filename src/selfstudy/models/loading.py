@@ -31,6 +31,8 @@ NAMES = {
     "tabular-transformer": "selfstudy.models.encoders.tables:TabularTransformer",
     "gcn": "selfstudy.models.encoders.graphs:GraphEncoder",
 }
+# Kinds that a saved model may have without being a name.
+SAVED = {"vision": "selfstudy.models.encoders.backbones:Backbone"}
 BACKBONE = "vision:"  # before a hub id or a folder of a transformers vision backbone
 
 
@@ -49,9 +51,11 @@ def model(spec: str) -> Any:
     if name.startswith(BACKBONE):
         target = "selfstudy.models.encoders.backbones:backbone"
         return make("model", name, query, target, name.removeprefix(BACKBONE))
-    if (Path(spec) / CONFIG).is_file() and (kind := read_json(Path(spec) / CONFIG).get("kind")) in NAMES:
-        module, _, network = NAMES[kind].partition(":")
-        return getattr(importlib.import_module(module), network).load(Path(spec))
+    if (Path(spec) / CONFIG).is_file():
+        target = {**NAMES, **SAVED}.get(read_json(Path(spec) / CONFIG).get("kind", ""))
+        if target:
+            module, _, network = target.partition(":")
+            return getattr(importlib.import_module(module), network).load(Path(spec))
     hint = nearest(name, NAMES)
     if hint.startswith("Did") and "/" not in spec and not Path(spec).exists():
         raise UsageError(f"There is no model {spec!r}. {hint}")

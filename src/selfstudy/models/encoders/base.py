@@ -129,6 +129,8 @@ class ImageEncoder(SmallModel):
         """Return inputs as `embed` takes them as [N, C, H, W], 0 to 1."""
         if isinstance(inputs, ImageSet):
             return inputs.pixels(slice(None))
+        if isinstance(inputs, str | Path):
+            inputs = [inputs]
         if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], str | Path):
             from selfstudy.data.image_folder import squared
 
