@@ -1,0 +1,165 @@
+"""Mixed Barlow Twins: beside the two views, mixtures of them, whose embeddings should be mixtures too.
+
+Bandara, De Melo, Patel 2023, "Guarding Barlow Twins Against Overfitting with Mixed Samples",
+arXiv 2312.02151. Pick it over barlow-twins when unlabelled inputs are few and training is long, so that the
+probe of plain Barlow Twins peaks early and falls; the regulariser costs a third pass a step.
+
+Deviations from the paper's code: columns are standardised with the biased variance, as in barlow-twins, so
+that the diagonal of u'u / B is 1 and not (B - 1) / B; the checkpoint is chosen on validation inputs by a
+linear probe, where the authors choose by nearest neighbours on the test set; their step schedule of the
+learning rate is left out, and the defaults are for small images on a few cores.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from selfstudy.core.errors import UsageError
+from selfstudy.core.method import Fit, Method
+from selfstudy.core.random import generator, stream_key
+from selfstudy.core.run import Run
+from selfstudy.data.views import ImageViews, view_keys
+from selfstudy.evaluation.probe_curve import ProbeCurve, Probed, Probing, probe_picture
+from selfstudy.learning.loops import check_positive
+from selfstudy.learning.mixing import LEAST_BATCH, Mixing, mix_batch, mixed_regulariser
+from selfstudy.learning.precision import full
+from selfstudy.learning.pretraining import Losses, Pretraining, pretrain
+from selfstudy.learning.redundancy import barlow_terms, correlation_of, standardised
+from selfstudy.models.encoders.base import ImageEncoder
+from selfstudy.models.encoders.flops import TRAINED, forward_flops
+from selfstudy.models.encoders.heads import projector
+from selfstudy.tasks.images import ImageTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedBarlowTwins(Method):
+    """Pre-train an image encoder by redundancy reduction with mixed samples (Bandara et al. 2023)."""
+
+    works_on = (ImageTask, ImageEncoder)
+
+    projector: tuple[int, ...] = (256, 256)
+    """Widths of the layers above the features (the paper: 512, 1024 on small images)."""
+    redundancy_weight: float = 0.005
+    """lambda, of the off-diagonal terms (the paper: 0.0078125 on CIFAR); about 1 / D when D changes much."""
+    loss_scale: float = 1.0
+    """Factor of the whole loss; matters to plain SGD alone."""
+    mix: Mixing = field(default_factory=Mixing)
+    """How mixed samples enter the loss."""
+    views: ImageViews = field(default_factory=ImageViews)
+    """How the first view is made."""
+    other_views: ImageViews = field(default_factory=ImageViews)
+    """How the second view is made."""
+    pretraining: Pretraining = field(default_factory=Pretraining)
+    """Steps, batches and optimiser."""
+    probing: Probing = field(default_factory=Probing)
+    """When the features are probed on validation inputs, and which weights are given back."""
+
+    def validate(self) -> None:
+        """Check the fields against each other."""
+        check_positive(self, redundancy_weight=0, loss_scale=0)
+        if not self.projector or min(self.projector) < 1:
+            raise UsageError(f"projector is {self.projector}: give one or more widths of at least 1.")
+        for settings in (self.mix, self.views, self.other_views, self.pretraining, self.probing):
+            settings.validate()
+        batch = self.pretraining.batch
+        if batch < 2:
+            raise UsageError(
+                "Correlations over a batch of 1 do not exist: give a larger --pretraining.batch."
+            )
+        if self.mix.weight and batch < LEAST_BATCH:
+            warnings.warn(
+                f"In batches of {batch} samples are often mixed with themselves; take {LEAST_BATCH} or more.",
+                stacklevel=2,
+            )
+
+    def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
+        """Return what a fit spends, by budget unit; the probes are not counted."""
+        steps = self.pretraining.steps(len(task.train))
+        return {"samples": steps * self.pretraining.batch, "flops": steps * self._step_flops(model)}
+
+    def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
+        """Return one step's losses and gradients on a copy, and how many steps a fit takes."""
+        encoder = model.copy().train()
+        head = projector(encoder.width, self.projector, key=0)
+        losses = self._losses(encoder, head, task, stream_key, generator)
+        at = np.arange(self.pretraining.batch)
+        return lambda: losses(0, at)["loss"].backward(), self.pretraining.steps(len(task.train))
+
+    def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
+        """Pre-train a copy of `model` on the unlabelled images of `task`."""
+        self.pretraining.steps(len(task.train))
+        found = run.stage("encoder", lambda: self.pretrained(task, model, run))
+        looks = found.looks
+        return Fit(
+            model=found.chosen,
+            parts={"last": found.last} if looks else {},
+            metrics=found.metrics(task.metric),
+            pictures=[probe_picture(looks, task.metric)] if looks else [],
+        )
+
+    def pretrained(self, task: ImageTask, model: ImageEncoder, run: Run) -> Probed:
+        """Return the trained copy with its probe curve; within a stage."""
+        encoder = model.copy()
+        head = projector(encoder.width, self.projector, run.key("projector"))
+        watched = task.train.pixels(slice(256))
+        epoch = len(task.train) // self.pretraining.batch
+        curve = ProbeCurve(encoder, task, self.probing, epoch=epoch, run=run)
+        done = pretrain(
+            run,
+            {"encoder": encoder, "projector": head},
+            self._losses(encoder, head, task, run.key, run.rng),
+            samples=len(task.train),
+            settings=self.pretraining,
+            watched=lambda: encoder.embed_pixels(watched),
+            state={"probes": curve},
+            after_step=curve.after_step,
+            flops=self._step_flops(model),
+        )
+        return curve.probed(done["collapsed_at"])
+
+    def _losses(
+        self,
+        encoder: ImageEncoder,
+        head: torch.nn.Module,
+        task: ImageTask,
+        key: Callable[..., int],
+        rng: Callable[..., np.random.Generator],
+    ) -> Callable[[int, np.ndarray], Losses]:
+        """Return the losses of a step, by its number and images; `key` and `rng` give the random streams."""
+        epoch = len(task.train) // self.pretraining.batch
+
+        def embed(images: torch.Tensor) -> torch.Tensor:
+            # A pass of its own for each batch: batch normalisation must not mix views and mixtures.
+            embeddings = head(encoder(images))
+            if self.mix.row_normalise:
+                embeddings = functional.normalize(full(embeddings), dim=1)
+            return standardised(embeddings)  # [B, D]
+
+        def losses(step: int, at: np.ndarray) -> Losses:
+            images = task.train.pixels(at)
+            first = self.views(images, view_keys(key("view", 1, step), at))
+            second = self.other_views(images, view_keys(key("view", 2, step), at))
+            u, v = embed(first), embed(second)
+            invariance, redundancy = barlow_terms(correlation_of(u, v))
+            loss = self.loss_scale * (invariance + self.redundancy_weight * redundancy)
+            found = {"loss_bt": loss, "invariance": invariance, "redundancy": redundancy}
+            if self.mix.weight:
+                alpha, permutation = self.mix.draw(rng("mix", step), len(at))
+                w = embed(mix_batch(first, second, alpha, permutation))
+                loss_reg = mixed_regulariser(u, v, w, alpha, permutation, target_b=self.mix.target_b)
+                weight = self.mix.weight_at(step, epoch) * self.redundancy_weight
+                loss = loss + self.loss_scale * weight * loss_reg
+                found["loss_reg"] = loss_reg
+            return {"loss": loss, **{name: value.detach() for name, value in found.items()}}
+
+        return losses
+
+    def _step_flops(self, model: ImageEncoder) -> float:
+        passes = 3 if self.mix.weight else 2
+        return TRAINED * forward_flops(model) * self.pretraining.batch * passes
