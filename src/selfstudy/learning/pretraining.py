@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +15,12 @@ from torch import nn
 from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
+from selfstudy.learning.collapse_watch import COLLAPSED, CollapseWatch
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.optimizers import Lars
 
 Losses = dict[str, torch.Tensor]
-COLLAPSED = 0.01  # of the spread of features at the start; below it they have collapsed
+SCALED = 256  # the batch that a learning rate is for, where it is proportional to the batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,25 +35,31 @@ class Pretraining:
     """Of the update; "sgd" and "lars" have momentum 0.9."""
     learning_rate: float = 2e-3
     """Its peak."""
+    batch_scaling: bool = False
+    """Whether the learning rate is that of batches of 256 and grows in proportion to the batch."""
+    vector_rate: float = 1.0
+    """Share of the learning rate that biases and normalisation get (Barlow Twins with LARS: 0.024)."""
     weight_decay: float = 1e-6
     """Of all weights but biases and normalisation."""
     warmup_epochs: float = 0.0
     """Passes over which the learning rate rises from 0."""
     last_rate: float = 0.001
     """Share of the learning rate at the end of its cosine."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 is any."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """In which networks compute; losses are always in float32."""
 
     def validate(self) -> None:
         """Raise a UsageError for settings that cannot be right."""
         check_positive(self, epochs=0, batch=1, learning_rate=0)
-        if not (
-            0 <= self.warmup_epochs < self.epochs and 0 <= self.last_rate <= 1 and self.weight_decay >= 0
-        ):
+        shares = 0 <= self.last_rate <= 1 and 0 <= self.vector_rate <= 1
+        if not (0 <= self.warmup_epochs < self.epochs and shares and min(self.weight_decay, self.clip) >= 0):
             raise UsageError(
-                f"Pretraining has warmup_epochs {self.warmup_epochs}, last_rate {self.last_rate} and "
-                f"weight_decay {self.weight_decay}: they must be from 0 to below epochs ({self.epochs:g}), "
-                "from 0 to 1, and at least 0."
+                f"Pretraining has warmup_epochs {self.warmup_epochs}, last_rate {self.last_rate}, "
+                f"vector_rate {self.vector_rate}, weight_decay {self.weight_decay} and clip {self.clip}: the "
+                f"first must be from 0 to below epochs ({self.epochs:g}), the two rates from 0 to 1, the "
+                "others at least 0."
             )
 
     def steps(self, samples: int) -> int:
@@ -74,19 +82,22 @@ class Pretraining:
         >>> [round(plan.rate(step, 20), 2) for step in range(8)]
         [0.0, 0.25, 0.5, 0.75, 1.0, 0.85, 0.5, 0.15]
         """
+        peak = self.learning_rate * (self.batch / SCALED if self.batch_scaling else 1)
         rising, steps = self.warmup_epochs * (samples // self.batch), self.steps(samples)
         if step < rising:
-            return self.learning_rate * step / rising
+            return peak * step / rising
         share = (step - rising) / (steps - rising)
         cosine = (1 + math.cos(math.pi * share)) / 2
-        return self.learning_rate * (self.last_rate + (1 - self.last_rate) * cosine)
+        return peak * (self.last_rate + (1 - self.last_rate) * cosine)
 
     def optimizer_of(self, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
         """Return the optimiser of all weights of `modules`; vectors (biases, scales) are not decayed."""
         weights = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+        matrices = [weight for weight in weights if weight.ndim > 1]
+        vectors = [weight for weight in weights if weight.ndim < 2]
         groups = [
-            {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+            {"params": matrices, "weight_decay": self.weight_decay, "rate_share": 1.0},
+            {"params": vectors, "weight_decay": 0.0, "rate_share": self.vector_rate},
         ]
         groups = [group for group in groups if group["params"]]
         match self.optimizer:
@@ -121,12 +132,13 @@ def pretrain(
     state: dict[str, Stateful] | None = None,
     after_step: Callable[[int], None] = lambda step: None,
     flops: float = 0.0,
+    collapsed: float = COLLAPSED,
     desc: str = "pretrain",
 ) -> dict[str, Any]:
     """Train `modules` in place on `losses(step, indices)["loss"]`; its other entries are logged beside it.
 
-    Once a pass the features of `watched()` are measured. Where their spread has fallen below 1 % of what it
-    was at the start, they have collapsed: training stops, the weights of the last healthy pass come back,
+    Once a pass the features of `watched()` are measured. Where their spread has fallen below a share of what
+    it was at the start, they have collapsed: training stops, the weights of the last healthy pass come back,
     and the finding is returned.
 
     Args:
@@ -139,87 +151,81 @@ def pretrain(
         state: what else changes from step to step.
         after_step: called with the step after the weights have moved, for what follows them.
         flops: of one step, for the budget.
+        collapsed: that share.
         desc: names the loop.
 
     Returns:
         "steps" done, and "collapsed_at": the step, or None.
     """
     optimizer = settings.optimizer_of(modules.values())
-    watch = CollapseWatch(modules)
+    watch = CollapseWatch(modules, collapsed)
     steps = settings.steps(samples)
     every = min(max(1, samples // settings.batch), steps)
     cost = {"samples": settings.batch, "flops": flops}
-    done = 0
     everything: dict[str, Stateful] = {**modules, "optimizer": optimizer, "watch": watch, **(state or {})}
     for step in run.steps(steps, state=everything, desc=desc, cost=cost):
         if step % every == 0 and watch.collapsed(watched(), step):
             break
         at = epoch_indices(run, desc, step, samples, settings.batch)
-        for module in modules.values():
-            module.train()
-        enabled = settings.precision == "bf16"
-        with torch.autocast("cpu" if not _on_gpu(modules) else "cuda", torch.bfloat16, enabled=enabled):
-            found = losses(step, at)
-        if not torch.isfinite(found["loss"]):
-            raise DataError(
-                f"The loss is {float(found['loss'])} at step {step}. Lower the learning rate "
-                f"({settings.learning_rate:g}), and look at the inputs."
-            )
-        found["loss"].backward()
-        for group in optimizer.param_groups:
-            group["lr"] = settings.rate(step, samples) * group.get("rate_share", 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        found = _step(modules, optimizer, partial(losses, step, at), settings, settings.rate(step, samples))
         after_step(step)
         run.log(step=step, **{name: value.item() for name, value in found.items()})
-        done = step + 1
+        watch.done = step + 1
     for module in modules.values():
         module.eval()
-    if watch.collapsed_at is None and done:
-        watch.collapsed(watched(), done)
-    return {"steps": done, "collapsed_at": watch.collapsed_at}
+    if watch.collapsed_at is None and watch.done:
+        watch.collapsed(watched(), watch.done)
+    if watch.collapsed_at is not None:
+        run.log(step=watch.done, collapsed_at=watch.collapsed_at)
+    return {"steps": watch.done, "collapsed_at": watch.collapsed_at}
 
 
-class CollapseWatch:
-    """Tells when features stop telling inputs apart, and keeps the weights from before.
-
-    The spread is the mean over features of their standard deviation over inputs.
-    """
-
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
-        self._modules = modules
-        self._first = 0.0
-        self._kept: dict[str, dict[str, torch.Tensor]] = {}
-        self.collapsed_at: int | None = None
-
-    def collapsed(self, features: torch.Tensor, step: int) -> bool:
-        """Look at features [N, d]; where they have collapsed, bring the kept weights back and return True."""
-        spread = float(features.float().std(0).mean())
-        self._first = self._first or spread
-        if math.isfinite(spread) and spread > COLLAPSED * self._first:
-            self._kept = {
-                name: {key: value.detach().clone() for key, value in module.state_dict().items()}
-                for name, module in self._modules.items()
-            }
-            return False
-        if not self._kept:
-            raise DataError(
-                "The features of the untrained encoder are all alike: the inputs are constant, or the same."
-            )
-        for name, module in self._modules.items():
-            module.load_state_dict(self._kept[name])
-        self.collapsed_at = step
-        return True
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the kept weights and what was found."""
-        return {"first": self._first, "kept": self._kept, "collapsed_at": self.collapsed_at}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        self._first, self._kept = state_dict["first"], state_dict["kept"]
-        self.collapsed_at = state_dict["collapsed_at"]
+def trial(
+    modules: dict[str, nn.Module],
+    losses: Callable[[int, np.ndarray], Losses],
+    *,
+    samples: int,
+    settings: Pretraining,
+) -> tuple[Callable[[], object], int]:
+    """Return one step of `pretrain` that can be timed, and how many it takes; `modules` are changed by it."""
+    optimizer, at = settings.optimizer_of(modules.values()), np.arange(settings.batch)
+    rate = settings.learning_rate
+    return lambda: _step(modules, optimizer, partial(losses, 0, at), settings, rate), settings.steps(samples)
 
 
-def _on_gpu(modules: dict[str, nn.Module]) -> bool:
-    return any(weight.is_cuda for module in modules.values() for weight in module.parameters())
+def figures(run: Run, stage: str) -> dict[str, Any]:
+    """Return what the log says of a finished stage of `pretrain`: its last losses, and where it collapsed."""
+    found: dict[str, Any] = {}
+    for line in run.metrics():
+        if line["stage"] == stage:
+            found |= {name: value for name, value in line.items() if name not in ("stage", "seconds")}
+    return found
+
+
+def _step(
+    modules: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    losses: Callable[[], Losses],
+    settings: Pretraining,
+    rate: float,
+) -> Losses:
+    """Move the weights once; return what `losses` gave."""
+    for module in modules.values():
+        module.train()
+    device = next(weight for module in modules.values() for weight in module.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        found = losses()
+    if not torch.isfinite(found["loss"]):
+        raise DataError(
+            f"The loss is {float(found['loss'])}. Lower --pretraining.learning-rate "
+            f"({settings.learning_rate:g}), and look at the inputs."
+        )
+    found["loss"].backward()
+    if settings.clip:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        torch.nn.utils.clip_grad_norm_(weights, settings.clip)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate_share"]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return found

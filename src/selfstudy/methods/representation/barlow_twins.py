@@ -2,27 +2,42 @@
 
 Zbontar, Jing, Misra, LeCun, Deny 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction",
 arXiv 2103.03230. Pick it to pre-train an encoder without labels when batches are small: unlike SimCLR it
-needs no negatives, unlike BYOL no second network. With few images and long training take mixed-barlow-twins.
+needs no negatives, unlike BYOL no second network. With few images and long training take mixed-barlow-twins;
+where some images have many near copies, isogclr.
 
-Deviations from the paper: none in the algorithm; the defaults are for small images on a few cores.
+Deviations from the paper: none in the algorithm. The defaults are for small images on a few cores: a
+projector of two layers instead of three, Adam instead of LARS, 20 epochs instead of 1,000, and views without
+blur. The correlation is always computed in float32, not under autocast. Across processes the gradient is
+that of one process with the whole batch; that of the authors' code is smaller by the number of processes.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import nn
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
+from selfstudy.core.random import stream_key
 from selfstudy.core.run import Run
+from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.views import ImageViews, view_keys
+from selfstudy.learning.collapse_watch import DeadColumns
 from selfstudy.learning.loops import check_positive
-from selfstudy.learning.pretraining import Losses, Pretraining, pretrain
-from selfstudy.learning.redundancy import barlow_terms, cross_correlation
+from selfstudy.learning.pretraining import Losses, Pretraining, figures, pretrain, trial
+from selfstudy.learning.redundancy import barlow_terms, cross_correlation, off_diagonal
 from selfstudy.models.encoders.base import ImageEncoder
+from selfstudy.models.encoders.flops import TRAINED, forward_flops
 from selfstudy.models.encoders.heads import projector
 from selfstudy.tasks.images import ImageTask
+
+WATCHED = 256  # inputs whose features tell whether they have collapsed
+TwoViews = Callable[[int, np.ndarray], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +47,11 @@ class BarlowTwins(Method):
     works_on = (ImageTask, ImageEncoder)
 
     projector: tuple[int, ...] = (256, 256)
-    """Widths of the layers above the features (the paper: 8192, 8192, 8192)."""
+    """Widths of the layers above the features, the last being D (the paper: 8192, 8192, 8192)."""
     redundancy_weight: float = 0.005
     """lambda, of the off-diagonal terms (the paper: 0.0051); about 1 / D when D changes much."""
+    row_normalise: bool = False
+    """Whether embeddings get length 1 before their columns are standardised, as some later codes do."""
     loss_scale: float = 1.0
     """Factor of the loss; matters to plain SGD alone."""
     views: ImageViews = field(default_factory=ImageViews)
@@ -54,32 +71,92 @@ class BarlowTwins(Method):
 
     def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         """Pre-train a copy of `model` on the unlabelled images of `task`."""
+        model = task.prepared(model)
         self.pretraining.steps(len(task.train))
-        encoder = run.stage("encoder", lambda: self.pretrained(task, model, run))
-        return Fit(model=encoder)
+        encoder = run.stage("encoder", lambda: self.pretrained(task.train, model, run))
+        return Fit(model=encoder, metrics=figures(run, "encoder"))
 
-    def pretrained(self, task: ImageTask, model: ImageEncoder, run: Run) -> ImageEncoder:
+    def pretrained(self, images: ImageSet, model: ImageEncoder, run: Run) -> ImageEncoder:
         """Return the trained copy; within a stage."""
-        encoder = model.copy()
+        encoder, watched, dead = model.copy(), images.pixels(slice(WATCHED)), DeadColumns()
         head = projector(encoder.width, self.projector, run.key("projector"))
-        watched = task.train.pixels(slice(256))
-
-        def losses(step: int, at: np.ndarray) -> Losses:
-            images = task.train.pixels(at)
-            first = self.views(images, view_keys(run.key("view", 1, step), at))
-            second = self.other_views(images, view_keys(run.key("view", 2, step), at))
-            # Two passes: batch normalisation must not mix the views.
-            correlation = cross_correlation(head(encoder(first)), head(encoder(second)))
-            invariance, redundancy = barlow_terms(correlation)
-            loss = self.loss_scale * (invariance + self.redundancy_weight * redundancy)
-            return {"loss": loss, "invariance": invariance.detach(), "redundancy": redundancy.detach()}
-
         pretrain(
             run,
             {"encoder": encoder, "projector": head},
-            losses,
-            samples=len(task.train),
+            self.losses(encoder, head, self.image_views(images, run.key), dead),
+            samples=len(images),
             settings=self.pretraining,
             watched=lambda: encoder.embed_pixels(watched),
+            state={"dead": dead},
+            flops=self._step_flops(encoder, head),
         )
         return encoder
+
+    def losses(
+        self, encoder: nn.Module, head: nn.Module, views: TwoViews, dead: DeadColumns
+    ) -> Callable[[int, np.ndarray], Losses]:
+        """Return the losses of a step and the places of its inputs, for `pretrain`.
+
+        Args:
+            encoder: f, from inputs to features [B, d].
+            head: g, from features to embeddings [B, D].
+            views: two views of the inputs at some places, for a step.
+            dead: takes note of embeddings without variance.
+        """
+
+        def losses(step: int, at: np.ndarray) -> Losses:
+            first, second = views(step, at)
+            if step == 0 and torch.equal(first, second):
+                warnings.warn(
+                    "The two views are identical, so the invariance term is trivially satisfied. Make views "
+                    "that differ, and look whether the inputs are constant.",
+                    stacklevel=2,
+                )
+            # Two passes: batch normalisation must not mix the views.
+            embeddings, others = head(encoder(first)), head(encoder(second))
+            correlation = cross_correlation(embeddings, others, row_normalise=self.row_normalise)
+            invariance, redundancy = barlow_terms(correlation)
+            return {
+                "loss": self.loss_scale * (invariance + self.redundancy_weight * redundancy),
+                "invariance": invariance.detach(),
+                "redundancy": redundancy.detach(),
+                "off_diagonal": off_diagonal(correlation.detach()),
+                "least_variance": dead.least_variance(embeddings),
+            }
+
+        return losses
+
+    def image_views(self, images: ImageSet, key: Callable[..., int]) -> TwoViews:
+        """Return how a step's two views are made; `key` names their streams, as `run.key` does."""
+
+        def both(step: int, at: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+            pixels = images.pixels(at)
+            return (
+                self.views(pixels, view_keys(key("view", 1, step), at)),
+                self.other_views(pixels, view_keys(key("view", 2, step), at)),
+            )
+
+        return both
+
+    def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
+        """Return what a fit spends, by budget unit."""
+        steps = self.pretraining.steps(len(task.train))
+        head = projector(model.width, self.projector, 0)
+        return {
+            "samples": steps * self.pretraining.batch,
+            "flops": steps * self._step_flops(task.prepared(model), head),
+        }
+
+    def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
+        """Return one step on a copy, and how many a fit takes."""
+        encoder = task.prepared(model).copy()
+        head = projector(encoder.width, self.projector, 0)
+        views = self.image_views(task.train, stream_key)
+        losses = self.losses(encoder, head, views, DeadColumns())
+        modules = {"encoder": encoder, "projector": head}
+        return trial(modules, losses, samples=len(task.train), settings=self.pretraining)
+
+    def _step_flops(self, encoder: ImageEncoder, head: nn.Module) -> float:
+        batch, width = self.pretraining.batch, self.projector[-1]
+        passes = 2 * batch * (forward_flops(encoder) + 2 * sum(part.numel() for part in head.parameters()))
+        return TRAINED * (passes + 2.0 * batch * width**2)
