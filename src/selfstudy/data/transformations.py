@@ -53,8 +53,8 @@ class TransformSet:
         made = [self._checked(images, j) for j in range(len(self))]
         if not torch.equal(made[0], images):
             raise DataError(
-                f"The first transformation of {self.name!r}, {self.names[0]!r}, changes the images. The first "
-                "must be the identity, because it stands for the image as it is."
+                f"The first transformation of {self.name!r}, {self.names[0]!r}, changes the images. "
+                "It must be the identity, because it stands for the image as it is."
             )
         return torch.stack(made, 1).flatten(0, 1)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.random import generator
 from selfstudy.core.run import Run
@@ -22,6 +23,8 @@ from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
 
 Losses = dict[str, torch.Tensor]
+ImageLosses = Callable[[torch.Tensor, torch.Tensor], Losses]
+"""From random views [B, C, H, W] and their labels [B] to "loss" and what is logged beside it."""
 DROPS = (0.5, 0.75)  # shares of the steps after which the rate of the schedule "steps" falls
 DROP = 0.1
 
@@ -52,7 +55,7 @@ class Supervised:
     views: ImageViews = field(default_factory=shift_and_flip)
     """Random views that are trained on."""
     held_out: float = 0.0
-    """Share of the labelled images that are not trained on but tell which weights to keep; 0 keeps the last."""
+    """Share of the labelled images not trained on, which tell the weights to keep; 0 keeps the last."""
     looks: int = 10
     """Times that the held-out images are looked at."""
 
@@ -136,7 +139,7 @@ def train_classifier(
 def supervise(
     run: Run,
     classifier: ImageClassifier,
-    losses: Callable[[torch.Tensor, torch.Tensor], Losses],
+    losses: ImageLosses,
     labelled: ImageSet,
     settings: Supervised,
     *,
@@ -163,30 +166,55 @@ def supervise(
     best = _Best(classifier)
     batch = min(settings.batch, len(fit))
     every = max(1, settings.steps // settings.looks)
-    cost = {"samples": batch, "flops": TRAINED * forward_flops(classifier.encoder) * copies * batch}
+    cost = step_cost(classifier.encoder, batch, copies)
     done = 0
-    state = {"classifier": classifier, "optimizer": optimizer, "best": best}
+    state: dict[str, Stateful] = {"classifier": classifier, "optimizer": optimizer, "best": best}
     for step in run.steps(settings.steps, state=state, desc=desc, cost=cost):
         at = batch_indices(run, desc, step, len(fit), batch)
         views = settings.views(fit.pixels(at), view_keys(run.key(desc, "view", step), at))
-        classifier.train()
-        found = losses(views, torch.from_numpy(fit.labels[at]))
-        if not torch.isfinite(found["loss"]):
-            raise DataError(
-                f"The loss is {float(found['loss'])} at step {step}. Lower the learning rate "
-                f"({settings.learning_rate:g}), and look at the images."
-            )
-        found["loss"].backward()
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * settings.share(step)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        found = take_step(
+            classifier, optimizer, losses, views, torch.from_numpy(fit.labels[at]), settings, step
+        )
         run.log(step=step, **{name: value.item() for name, value in found.items()})
         done = step + 1
         if held is not None and (done % every == 0 or done == settings.steps):
             best.look(held, done)
     classifier.eval()
     return {"steps": done, **best.bring_back()}
+
+
+def step_cost(encoder: ImageEncoder, batch: int, copies: int = 1) -> dict[str, float]:
+    """Return what one step spends, by budget unit: images, and the operations on all their copies."""
+    return {"samples": batch, "flops": TRAINED * forward_flops(encoder) * copies * batch}
+
+
+def take_step(
+    classifier: ImageClassifier,
+    optimizer: torch.optim.Optimizer,
+    losses: ImageLosses,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    settings: Supervised,
+    step: int,
+) -> Losses:
+    """Move the weights of `classifier` by one step, and return its losses.
+
+    Raises:
+        DataError: the loss is not finite.
+    """
+    classifier.train()
+    found = losses(images, labels)
+    if not torch.isfinite(found["loss"]):
+        raise DataError(
+            f"The loss is {float(found['loss'])} at step {step}. Lower the learning rate "
+            f"({settings.learning_rate:g}), and look at the images."
+        )
+    found["loss"].backward()
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * settings.share(step)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return found
 
 
 def require_labels(labelled: ImageSet) -> None:

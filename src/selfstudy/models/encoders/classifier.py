@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 import safetensors.torch
@@ -25,7 +25,7 @@ from selfstudy.data.transformations import (
 from selfstudy.models.encoders.base import LARGEST_BATCH, ImageEncoder
 
 Mode = Literal["single", "aggregate", "distilled"]
-CLASS, JOINT = "class", "joint"  # heads that are read: of C outputs, and of C * M
+CLASS, JOINT, TRANSFORMATION = "class", "joint", "transformation"  # heads of C, C * M and M outputs
 CONFIG, HEADS, ENCODER = "classifier.json", "heads.safetensors", "encoder"
 
 
@@ -90,43 +90,49 @@ class ImageClassifier(nn.Module):
         """Return the outputs of one head on images [B, C, H, W], 0 to 1."""
         return self.heads[head](self.encoder(images))
 
-    def scores(
-        self, images: torch.Tensor, mode: Mode | None = None, transformed: TransformSet | None = None
-    ) -> torch.Tensor:
-        """Return a score of each class, in evaluation mode: [N, classes]; their softmax are probabilities.
+    def reading(self, mode: Mode, transformed: TransformSet | None = None) -> Self:
+        """Return this classifier, with the same weights, telling classes in another mode.
 
         Args:
-            images: [N, C, H, W], 0 to 1.
+            mode: its own from now on.
+            transformed: copies that a class head is averaged over, in place of its own.
+
+        Raises:
+            UsageError: a mode that these heads do not have, or other copies than a joint head knows.
+        """
+        read = copy.copy(self)
+        if transformed is not None:
+            if JOINT in self.heads and transformed.names != self.transformed.names:
+                raise UsageError(
+                    f"The joint head knows the transformations {self.transformed.name!r}; it cannot be read "
+                    f"on {transformed.name!r}."
+                )
+            read.transformed = transformed
+        read.mode = self._mode(mode)
+        return read
+
+    def scores(self, images: torch.Tensor, mode: Mode | None = None) -> torch.Tensor:
+        """Return a score of each class, in evaluation mode: [N, C]; their softmax is the probability.
+
+        Args:
+            images: [N, channels, H, W], 0 to 1.
             mode: how; None is the classifier's own.
-            transformed: copies that a class head is averaged over, in place of the classifier's own.
         """
         mode = self._mode(mode or self.mode)
-        copies = self._copies(transformed) if mode == "aggregate" else SETS["identity"]
-        training = self.training
-        self.eval()
-        with torch.inference_mode():
-            parts = images.split(max(1, LARGEST_BATCH // len(copies)))
-            found = torch.cat([self._scores(part, mode, copies) for part in parts])
-        self.train(training)
-        return found.float()
-
-    def _scores(self, images: torch.Tensor, mode: Mode, copies: TransformSet) -> torch.Tensor:
-        features = self.encoder(copies.copies(images))
-        if JOINT not in self.heads or mode == "distilled":
-            return self.heads[CLASS](features).view(len(images), len(copies), -1).mean(1)
-        joint = self.heads[JOINT](features)
+        copies = self.transformed if mode == "aggregate" else SETS["identity"]
+        head = CLASS if JOINT not in self.heads or mode == "distilled" else JOINT
+        parts = images.split(max(1, LARGEST_BATCH // len(copies)))
+        outputs = torch.cat([self.outputs(copies.copies(part), head) for part in parts])
+        if head == CLASS:
+            return outputs.view(len(images), len(copies), -1).mean(1)
         read = aggregated_scores if mode == "aggregate" else identity_scores
-        return read(joint, len(self.transformed))
+        return read(outputs, len(self.transformed))
 
-    def _copies(self, transformed: TransformSet | None) -> TransformSet:
-        if transformed is None:
-            return self.transformed
-        if JOINT in self.heads and transformed.names != self.transformed.names:
-            raise UsageError(
-                f"The joint head was trained on the transformations {self.transformed.name!r}; it cannot be "
-                f"read on {transformed.name!r}."
-            )
-        return transformed
+    def outputs(self, images: torch.Tensor, *heads: str) -> torch.Tensor:
+        """Return the outputs of the first of `heads` that there is, in evaluation mode, float32."""
+        head = next(self.heads[name] for name in heads if name in self.heads)
+        with torch.inference_mode():
+            return head(self.encoder.embed_pixels(images)).float()
 
     def classify(self, images: torch.Tensor, mode: Mode | None = None) -> torch.Tensor:
         """Return the number of the class [N] of images [N, C, H, W], 0 to 1."""
@@ -160,14 +166,10 @@ class ImageClassifier(nn.Module):
             )
         return mode
 
-    def head_weights(self) -> Iterator[nn.Parameter]:
-        """Yield the weights of the heads."""
-        return self.heads.parameters()
-
     def save(self, folder: Path) -> None:
         """Write the encoder with its preprocessing, the heads (safetensors) and the classes (JSON).
 
-        The user's own transformations are functions, which are not saved: only their name is.
+        Of the transformations only the name is written: the user's own must be in `SETS` to load it again.
         """
         folder = Path(folder)
         self.encoder.save(folder / ENCODER)
@@ -185,15 +187,11 @@ class ImageClassifier(nn.Module):
         )
 
     @classmethod
-    def load(cls, folder: Path, transformed: TransformSet | None = None) -> Self:
+    def load(cls, folder: Path) -> Self:
         """Read what `save` wrote.
 
-        Args:
-            folder: where.
-            transformed: the user's own transformations, where it was trained on such.
-
         Raises:
-            UsageError: it was trained on the user's own transformations, and they are not given.
+            UsageError: it was trained on transformations that are not in `SETS`.
         """
         folder = Path(folder)
         said = read_json(folder / CONFIG)
@@ -201,7 +199,7 @@ class ImageClassifier(nn.Module):
             find_class(said["encoder"], folder / CONFIG).load(folder / ENCODER),
             tuple(said["classes"]),
             said["heads"],
-            transformed=transformed or transformations(said["transformations"]),
+            transformed=transformations(said["transformations"]),
             mode=said["mode"],
         )
         classifier.heads.load_state_dict(safetensors.torch.load_file(folder / HEADS))
