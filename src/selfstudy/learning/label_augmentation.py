@@ -61,7 +61,7 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature:
 
 
 def class_loss(
-    name: ClassLossName, counts: torch.Tensor, *, focus: float = 2.0, margin: float = 0.5, copies: int = 1
+    name: ClassLossName, counts: torch.Tensor, *, focus: float = 2.0, margin: float = 0.5
 ) -> ClassLoss:
     """Return a loss of classes by name.
 
@@ -70,17 +70,16 @@ def class_loss(
 
     Args:
         name: which.
-        counts: labelled images n_y of each class, [C].
+        counts: labelled images n_y of each class, [K]; a joint label has as many as its class.
         focus: of "focal".
         margin: of "margin", for the rarest class.
-        copies: M for joint labels, each of which has the count of its class; else 1.
     """
     if name == "focal":
         return partial(_focal, focus=focus)
     if name == "margin":
         known = counts.clamp(min=1).float()
         margins = margin * (known.min() / known) ** 0.25
-        return partial(_with_margins, margins=margins.repeat_interleave(copies))
+        return partial(_with_margins, margins=margins)
     return _cross_entropy
 
 

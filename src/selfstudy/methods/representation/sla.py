@@ -6,9 +6,9 @@ augmentation forces a class to look alike in all copies, and telling the rotatio
 joint labels do not. Averaging M copies costs M passes; the distilled head costs one. With many images without
 labels pre-train on them first, with barlow-twins for one, and give the encoder to this method.
 
-Deviations from the paper: a cosine takes the learning rate down, not two drops (`training.schedule` has both);
-the last weights are kept unless `training.held_out` says otherwise; the margins of LDAM come without its
-scaled, normalised head and without its second phase; few-shot episodes are left out; images only.
+Deviations from the paper: a cosine takes the learning rate down, not two drops (`training.schedule` has
+both); the last weights are kept unless `training.held_out` says otherwise; the margins of LDAM come without
+its scaled, normalised head and without its second phase; few-shot episodes are left out; images only.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -143,12 +144,10 @@ class Sla(Method):
 
     def _losses(self, classifier: ImageClassifier, task: ImageTask) -> ImageLosses:
         copies, heads = self._copies(), classifier.heads
-        count, classes = len(copies), len(task.classes)
-        labels_of_classes = torch.from_numpy(task.labelled.labels)
-        counts = torch.bincount(labels_of_classes, minlength=classes)
-        kinds = {"focus": self.focus, "margin": self.margin}
-        each = class_loss(self.class_loss, counts, **kinds)
-        each_joint = class_loss(self.class_loss, counts, **kinds, copies=count)
+        count = len(copies)
+        counts = torch.bincount(torch.from_numpy(task.labelled.labels), minlength=len(task.classes))
+        kind = partial(class_loss, self.class_loss, focus=self.focus, margin=self.margin)
+        each, each_joint = kind(counts), kind(counts.repeat_interleave(count))
         factor = count if self.over_copies == "sum" else 1
 
         def losses(images: torch.Tensor, labels: torch.Tensor) -> Losses:
@@ -184,7 +183,7 @@ class Sla(Method):
         if JOINT in objective.heads and outputs[JOINT] > MANY_OUTPUTS:
             warnings.warn(
                 f"The joint head has {outputs[JOINT]:,} outputs, {classes:,} classes by {count} "
-                f"transformations: {outputs[JOINT] * model.width:,} weights. Fewer transformations need less.",
+                f"transformations. With fewer transformations it is smaller.",
                 stacklevel=2,
             )
         return ImageClassifier(
@@ -202,7 +201,7 @@ class Sla(Method):
         """Return a row of validation results for each mode, and for an average over crops where it can be."""
         if not len(task.validation):
             return {}
-        ways = {mode: classifier.reading(mode) for mode in classifier.modes}
+        ways: dict[str, ImageClassifier] = {mode: classifier.reading(mode) for mode in classifier.modes}
         if JOINT not in classifier.heads:
             ways["five crops"] = classifier.reading("aggregate", CROPS)
         measured = {way: task.evaluate(read, split="validation") for way, read in ways.items()}

@@ -157,12 +157,9 @@ class ImageClassifier(nn.Module):
 
     def _mode(self, mode: Mode) -> Mode:
         if mode not in self.modes:
-            wrong = (
-                "no way of telling classes" if mode not in get_args(Mode) else "a way that needs two heads"
-            )
             raise UsageError(
-                f"The mode {mode!r} is {wrong}; this classifier, with the heads {', '.join(self.heads)}, has "
-                f"{', '.join(self.modes)}."
+                f"The mode {mode!r} is none of this classifier, whose heads are {', '.join(self.heads)}: it "
+                f"has {', '.join(self.modes)}."
             )
         return mode
 
