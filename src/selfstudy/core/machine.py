@@ -62,6 +62,11 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def cache_folder() -> Path:
+    """Return where what can be made again is kept: $SELFSTUDY_CACHE, else ~/.cache/selfstudy."""
+    return Path(os.environ.get("SELFSTUDY_CACHE") or "~/.cache/selfstudy").expanduser()
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that compute; none of them is imported."""
     found = {"python": platform.python_version()}

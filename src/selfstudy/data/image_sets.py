@@ -15,6 +15,7 @@ import torch
 
 from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.core.random import generator
+from selfstudy.data.image_store import StoredImages
 from selfstudy.data.library import VARIABLE, library_file
 
 UNKNOWN = -1  # the label of an image that has none
@@ -26,13 +27,13 @@ class ImageSet:
 
     Attributes:
         name: of the set.
-        images: [N, C, H, W], uint8; an array in memory or a memory-mapped file.
+        images: [N, C, H, W], uint8; in memory, or on disk and read where it is indexed.
         labels: [N], int64, from 0; `UNKNOWN` where there is none.
         classes: the names of the labels; none where nothing is labelled.
     """
 
     name: str
-    images: np.ndarray
+    images: np.ndarray | StoredImages
     labels: np.ndarray
     classes: tuple[str, ...] = ()
 
@@ -50,8 +51,10 @@ class ImageSet:
         return torch.from_numpy(np.ascontiguousarray(self.images[at])).float().div_(255)
 
     def only(self, at: np.ndarray | slice) -> ImageSet:
-        """Return the set of the images at these places; an array of places makes a copy in memory."""
-        return ImageSet(self.name, self.images[at], self.labels[at], self.classes)
+        """Return the set of the images at these places; those in memory are copied by an array of places."""
+        on_disk = isinstance(self.images, StoredImages)
+        images = self.images.only(at) if on_disk else self.images[at]
+        return ImageSet(self.name, images, self.labels[at], self.classes)
 
 
 def image_splits(name: str) -> dict[str, ImageSet]:
@@ -156,16 +159,43 @@ def require_images(images: np.ndarray, source: str) -> None:
             )
 
 
+def as_bytes(images: np.ndarray, source: str) -> np.ndarray:
+    """Return images as uint8: bytes as they are, numbers from 0 to 1 times 255.
+
+    Raises:
+        DataError: they are no images, or have numbers outside their range.
+    """
+    require_images(images, source)
+    if images.dtype == np.uint8:
+        return images
+    most = 255 if np.issubdtype(images.dtype, np.integer) else 1
+    low, high = images.min(), images.max()
+    if low < 0 or high > most:
+        raise DataError(
+            f"{source} has {images.dtype} numbers from {low:g} to {high:g}; give whole ones from 0 to 255, or "
+            "others from 0 to 1."
+        )
+    return images.astype(np.uint8) if most == 255 else np.round(images * 255).astype(np.uint8)
+
+
 def image_file(path: Path) -> np.ndarray:
-    """Return an image file as [H, W, 3] bytes, upright.
+    """Return an image file as [H, W, 3] bytes, upright: the first picture of it, on white where it is clear.
 
     Raises:
         DataError: it cannot be read.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+                grey = np.asarray(image, dtype=np.int64).clip(0, 65535) // 257
+                return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # a damaged file makes decoders raise anything
         raise DataError(f"{path} is no image that can be read ({error}).") from None

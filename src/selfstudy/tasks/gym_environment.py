@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from selfstudy.core.errors import MachineError, SelfstudyError
 from selfstudy.core.files import write_whole
+from selfstudy.core.machine import cache_folder
 
 REQUIREMENT = "reasoning-gym==0.1.25"
 
@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 def folder() -> Path:
     """Return the place of the folder, made or not; it belongs to this version of Python."""
-    cache = Path(os.environ.get("SELFSTUDY_CACHE") or "~/.cache/selfstudy").expanduser()
-    return cache / f"{REQUIREMENT.replace('==', '-')}-python{sys.version_info.major}.{sys.version_info.minor}"
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return cache_folder() / f"{REQUIREMENT.replace('==', '-')}-python{python}"
 
 
 def create() -> Path:

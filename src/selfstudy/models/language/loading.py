@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selfstudy.core.errors import MachineError, MissingExtra, UsageError, nearest
 from selfstudy.core.files import write_whole
+from selfstudy.core.machine import cache_folder
 from selfstudy.models.language.model import LanguageModel, pretrained
 from selfstudy.models.language.tiny import POLICY, VALUE, WEIGHTS
 from selfstudy.models.language.value import ValueModel
@@ -66,11 +66,6 @@ def _load(spec: str) -> LanguageModel:
             "existing folder, a .gguf file, or a hub id of the form owner/name."
         )
     return LanguageModel(spec, pretrained(AutoModelForCausalLM, spec), pretrained(AutoTokenizer, spec))
-
-
-def cache_folder() -> Path:
-    """Return where converted models are kept: $SELFSTUDY_CACHE, else ~/.cache/selfstudy."""
-    return Path(os.environ.get("SELFSTUDY_CACHE") or Path.home() / ".cache" / "selfstudy")
 
 
 def from_gguf(path: Path) -> LanguageModel:
