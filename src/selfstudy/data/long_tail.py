@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 
 from selfstudy.core.errors import UsageError
@@ -45,8 +47,9 @@ def long_tail(labels: np.ndarray, tail: float, *, draw: int, total: int = 0) -> 
     """
     sizes = np.bincount(labels[labels >= 0])
     most = int(sizes.min())
-    while total and most and long_tail_counts(most, len(sizes), tail).sum() > total:
-        most -= 1
+    if total:
+        sums = range(most + 1)
+        most = bisect_right(sums, total, key=lambda n: long_tail_counts(n, len(sizes), tail).sum()) - 1
     counts = long_tail_counts(most, len(sizes), tail)
     if counts[-1] < 1:
         raise UsageError(

@@ -3,7 +3,8 @@
 NT-Xent is that of SimCLR (Chen et al. 2020, arXiv 2002.05709), with keys from a queue that of MoCo (He et
 al. 2020, arXiv 1911.05722). The losses with `IndividualTemperatures` are those of SogCLR (Yuan et al. 2022,
 arXiv 2202.12387), where temperatures are fixed, and iSogCLR (Qiu et al. 2023), where they are learned. Of
-these only the gradient means something, and it lacks the factor 1 / tau of NT-Xent's: their value is no bound.
+these only the gradient means something, and it lacks the factor 1 / tau of NT-Xent's: their value is no
+bound.
 
 Where several processes train together, each is given its own rows and gets the loss of the whole batch; see
 `selfstudy.learning.distributed`.

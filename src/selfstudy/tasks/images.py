@@ -12,7 +12,9 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import generator, stream_key
 from selfstudy.data.image_sets import UNKNOWN, ImageSet, image_splits
+from selfstudy.data.long_tail import long_tail
 from selfstudy.data.views import ImageViews, view_keys
+from selfstudy.evaluation.by_class import by_class
 from selfstudy.evaluation.collapse import alignment, effective_rank, least_variance, uniformity
 from selfstudy.evaluation.embedding_map import SHOWN, embedding_map
 from selfstudy.evaluation.probes import linear_probe, nearest_neighbours, recognised
@@ -49,6 +51,7 @@ class ImageTask:
         self.metric = ACCURACY if self.classes else RECOGNISED
         self.meter = Meter()
         self._held = {split: splits[split] for split in ("validation", "test")}
+        self._train_labels = train.labels  # for what is told after training alone
 
     @property
     def validation(self) -> range:
@@ -109,7 +112,8 @@ class ImageTask:
         Args:
             before: the untrained one.
             after: the trained one.
-            parts: what else the method gave.
+            parts: what else the method gave. A part with `by_input`, a figure [N] of each unlabelled image,
+                is told by class.
         """
         held = self._held["test"]
         images = held.pixels(slice(LOOKED_AT))
@@ -121,15 +125,22 @@ class ImageTask:
                 metrics[f"nearest neighbours, {when}"] = self.metric.row(right.astype(float).tolist())
             for name, value in self._monitors(model, features[when], images).items():
                 metrics[f"{name}, {when}"] = value
+        pictures = []
+        for name, part in parts.items():
+            if self.classes and hasattr(part, "by_input"):
+                labels = self._train_labels[: len(self.train)]
+                found = by_class(name, part.by_input, labels, self.classes)
+                metrics |= found["metrics"]
+                pictures += found["pictures"]
         if len(images) < 2:
-            return {"metrics": metrics, "pictures": []}
+            return {"metrics": metrics, "pictures": pictures}
         shown = embedding_map(
             features["before"][:SHOWN].numpy(),
             features["after"][:SHOWN].numpy(),
             held.labels[: len(images)][:SHOWN],
             self.classes,
         )
-        return {"metrics": metrics, "pictures": [shown]}
+        return {"metrics": metrics, "pictures": [*pictures, shown]}
 
     def _neighbours(self, model: ImageEncoder, queries: torch.Tensor) -> torch.Tensor:
         known = model.embed_pixels(self.labelled.pixels(slice(None)))
@@ -184,7 +195,7 @@ def labelled_subset(images: ImageSet, count: int, draw: int) -> ImageSet:
     return images.only(np.sort(order[np.lexsort((labels, turn))[:count]]))
 
 
-def built_in(name: str, labels: int, train: int, draw: int, test: int = 0) -> ImageTask:
+def built_in(name: str, labels: int, train: int, draw: int, test: int = 0, tail: float = 0.0) -> ImageTask:
     """Return the task of a built-in set.
 
     Args:
@@ -193,6 +204,8 @@ def built_in(name: str, labels: int, train: int, draw: int, test: int = 0) -> Im
         train: unlabelled images, drawn from the rest of the training split; 0 is all of it.
         draw: names which images are drawn.
         test: test images; 0 is all.
+        tail: size of the rarest class over that of the most frequent, where the unlabelled images are to be
+            long-tailed, `train` of them at most; 0 leaves the classes as they are.
 
     Raises:
         UsageError: numbers that the set does not have.
@@ -207,23 +220,31 @@ def built_in(name: str, labels: int, train: int, draw: int, test: int = 0) -> Im
             )
         at = generator("unlabelled", name, draw).permutation(len(whole))[:train]
         splits["train"] = whole.only(np.sort(at))
+    if tail:
+        splits["train"] = whole.only(long_tail(whole.labels, tail, draw=draw, total=train))
     if test:
         splits["test"] = splits["test"].only(slice(test))
-    given = {"labels": labels, "train": train, "draw": draw, "test": test}
+    given = {"labels": labels, "train": train, "draw": draw, "test": test, "tail": tail}
     fields = "&".join(f"{field}={value}" for field, value in given.items() if value or field == "labels")
     return ImageTask(f"{name}?{fields}", splits, labelled)
 
 
-def digits(*, labels: int = 100, train: int = 0, draw: int = 0, test: int = 0) -> ImageTask:
+def digits(
+    *, labels: int = 100, train: int = 0, draw: int = 0, test: int = 0, tail: float = 0.0
+) -> ImageTask:
     """Handwritten digits of 8 x 8 pixels; see `built_in`."""
-    return built_in("digits", labels, train, draw, test)
+    return built_in("digits", labels, train, draw, test, tail)
 
 
-def fashion_mnist(*, labels: int = 1000, train: int = 10000, draw: int = 0, test: int = 0) -> ImageTask:
+def fashion_mnist(
+    *, labels: int = 1000, train: int = 10000, draw: int = 0, test: int = 0, tail: float = 0.0
+) -> ImageTask:
     """Grey pictures of clothes, 28 x 28; see `built_in`."""
-    return built_in("fashion-mnist", labels, train, draw, test)
+    return built_in("fashion-mnist", labels, train, draw, test, tail)
 
 
-def cifar10(*, labels: int = 1000, train: int = 0, draw: int = 0, test: int = 0) -> ImageTask:
+def cifar10(
+    *, labels: int = 1000, train: int = 0, draw: int = 0, test: int = 0, tail: float = 0.0
+) -> ImageTask:
     """Colour photographs of ten kinds of things, 32 x 32; see `built_in`."""
-    return built_in("cifar10", labels, train, draw, test)
+    return built_in("cifar10", labels, train, draw, test, tail)
