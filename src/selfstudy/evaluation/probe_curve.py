@@ -13,14 +13,12 @@ from typing import Any, Literal, Protocol, Self
 
 import torch
 
-from selfstudy.core.checkpoint import find_class, name_class
 from selfstudy.core.errors import UsageError
-from selfstudy.core.files import read_json, write_json
 from selfstudy.core.run import Run
 from selfstudy.evaluation.pictures import Picture, band, line, picture, points
 from selfstudy.evaluation.scores import Metric
+from selfstudy.learning.parts import Parts
 
-CURVE = "curve.json"
 BAND = "rgba(0, 114, 178, 0.15)"
 Look = dict[str, Any]
 
@@ -75,7 +73,8 @@ class ProbeCurve:
     def __init__(self, encoder: Any, task: Probeable, settings: Probing, *, epoch: int, run: Run) -> None:
         self._encoder, self._task, self._settings = encoder, task, settings
         self._epoch, self._run = epoch, run
-        self._every = round(settings.every * epoch) if len(task.validation) else 0
+        asked = settings.every and len(task.validation)
+        self._every = max(1, round(settings.every * epoch)) if asked else 0
         self._steps = 0
         self._best: dict[str, torch.Tensor] = {}
         self.looks: list[Look] = []
@@ -93,25 +92,23 @@ class ProbeCurve:
         measured = self._task.evaluate(self._encoder, split="validation", limit=self._settings.items)
         row = self._task.metric.row(measured.values)
         self.looks.append({"epoch": self._steps / self._epoch, **row})
-        if (
-            self._settings.keep == "best"
-            and self._steps
-            and best_look(self.looks, self._task.metric) is self.looks[-1]
-        ):
+        best = self._steps and best_look(self.looks, self._task.metric) is self.looks[-1]
+        if best and self._settings.keep == "best":
             self._best = {name: value.detach().clone() for name, value in self._encoder.state_dict().items()}
 
-    def probed(self, collapsed_at: int | None) -> Probed:
+    def probed(self, *, brought_back: bool = False) -> Probed:
         """Return the encoder that is kept, the last one and the curve; at the end of training.
 
         Args:
-            collapsed_at: the step at which features collapsed, if they did.
+            brought_back: whether the last weights are not those of the last step, as after a collapse.
         """
-        if self._every and self.looks[-1]["epoch"] != self._steps / self._epoch:
+        looked = self.looks and self.looks[-1]["epoch"] == self._steps / self._epoch
+        if self._every and (brought_back or not looked):
             self._look()
         chosen = self._encoder.copy()
         if self._best:
             chosen.load_state_dict(self._best)
-        return Probed(chosen=chosen, last=self._encoder, looks=self.looks, collapsed_at=collapsed_at)
+        return Probed(chosen=chosen, last=self._encoder, looks=self.looks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the looks so far and the weights of the best."""
@@ -131,40 +128,37 @@ class Probed:
         chosen: the encoder that is given back.
         last: with the weights of the last step.
         looks: rows of the metric with `epoch`; the first is of the untrained encoder. Empty without looks.
-        collapsed_at: the step at which features collapsed, if they did.
     """
 
     chosen: Any
     last: Any
     looks: list[Look]
-    collapsed_at: int | None
 
     def metrics(self, metric: Metric) -> dict[str, Any]:
         """Return what belongs in the summary: rows of the best and the last look, decay, and the curve."""
-        found: dict[str, Any] = {"collapsed_at": self.collapsed_at}
-        if len(self.looks) > 1:
-            figures = [look[metric.name] for look in self.looks]
-            found |= {
-                "validation, best epoch": best_look(self.looks, metric),
-                "validation, last epoch": self.looks[-1],
-                "decay": decay(figures[1:], metric),
-                "probe curve": {"epochs": [look["epoch"] for look in self.looks], "figures": figures},
-            }
-        return found
+        if len(self.looks) < 2:
+            return {}
+        figures = [look[metric.name] for look in self.looks]
+        return {
+            "validation, best epoch": best_look(self.looks, metric),
+            "validation, last epoch": self.looks[-1],
+            "decay": decay(figures[1:], metric),
+            "probe curve": {"epochs": [look["epoch"] for look in self.looks], "figures": figures},
+        }
+
+    def pictures(self, metric: Metric) -> list[Picture]:
+        """Return the curve as a picture; none without looks."""
+        return [probe_picture(self.looks, metric)] if len(self.looks) > 1 else []
 
     def save(self, folder: Path) -> None:
         """Write both encoders and the curve."""
-        self.chosen.save(folder / "chosen")
-        self.last.save(folder / "last")
-        kind = name_class(type(self.last))
-        write_json(folder / CURVE, {"kind": kind, "looks": self.looks, "collapsed_at": self.collapsed_at})
+        Parts({"chosen": self.chosen, "last": self.last}, {"looks": self.looks}).save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
-        content = read_json(folder / CURVE)
-        kind = find_class(content.pop("kind"), folder / CURVE)
-        return cls(chosen=kind.load(folder / "chosen"), last=kind.load(folder / "last"), **content)
+        found = Parts.load(folder)
+        return cls(**found.parts, **found.facts)
 
 
 def best_look(looks: Sequence[Look], metric: Metric) -> Look:

@@ -32,7 +32,7 @@ class Mixing:
     ramp_epochs: float = 0.0
     """Passes over which the weight rises from 0 (the authors' ImageNet code: 10)."""
     target_b: SecondTarget = "uv"
-    """Second target: with alpha u'v (the formula, and the authors' small-image code) or alpha v'v (ImageNet)."""
+    """Second target: with alpha u'v (the formula, the small-image code) or alpha v'v (the ImageNet code)."""
     row_normalise: bool = True
     """Bring embeddings to length 1 before columns are standardised (small-image code: yes; ImageNet: no)."""
     beta: tuple[float, float] = (1.0, 1.0)

@@ -18,23 +18,28 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.random import generator, stream_key
 from selfstudy.core.run import Run
+from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.views import ImageViews, view_keys
-from selfstudy.evaluation.probe_curve import ProbeCurve, Probed, Probing, probe_picture
+from selfstudy.evaluation.probe_curve import ProbeCurve, Probed, Probing
+from selfstudy.learning.collapse_watch import DeadColumns
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.mixing import LEAST_BATCH, Mixing, mix_batch, mixed_regulariser
 from selfstudy.learning.precision import full
-from selfstudy.learning.pretraining import Losses, Pretraining, pretrain
-from selfstudy.learning.redundancy import barlow_terms, correlation_of, standardised
+from selfstudy.learning.pretraining import Losses, Pretraining, figures, pretrain, trial
+from selfstudy.learning.redundancy import barlow_terms, correlation_of, off_diagonal, standardised
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
 from selfstudy.models.encoders.heads import projector
 from selfstudy.tasks.images import ImageTask
+
+WATCHED = 256  # inputs whose features tell whether they have collapsed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,88 +83,107 @@ class MixedBarlowTwins(Method):
                 stacklevel=2,
             )
 
-    def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
-        """Return what a fit spends, by budget unit; the probes are not counted."""
-        steps = self.pretraining.steps(len(task.train))
-        return {"samples": steps * self.pretraining.batch, "flops": steps * self._step_flops(model)}
-
-    def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
-        """Return one step's losses and gradients on a copy, and how many steps a fit takes."""
-        encoder = model.copy().train()
-        head = projector(encoder.width, self.projector, key=0)
-        losses = self._losses(encoder, head, task, stream_key, generator)
-        at = np.arange(self.pretraining.batch)
-        return lambda: losses(0, at)["loss"].backward(), self.pretraining.steps(len(task.train))
-
     def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         """Pre-train a copy of `model` on the unlabelled images of `task`."""
+        model = task.prepared(model)
         self.pretraining.steps(len(task.train))
         found = run.stage("encoder", lambda: self.pretrained(task, model, run))
-        looks = found.looks
         return Fit(
             model=found.chosen,
-            parts={"last": found.last} if looks else {},
-            metrics=found.metrics(task.metric),
-            pictures=[probe_picture(looks, task.metric)] if looks else [],
+            parts={"last": found.last} if found.looks else {},
+            metrics={**figures(run, "encoder"), **found.metrics(task.metric)},
+            pictures=found.pictures(task.metric),
         )
 
     def pretrained(self, task: ImageTask, model: ImageEncoder, run: Run) -> Probed:
         """Return the trained copy with its probe curve; within a stage."""
-        encoder = model.copy()
+        encoder, watched, dead = model.copy(), task.train.pixels(slice(WATCHED)), DeadColumns()
         head = projector(encoder.width, self.projector, run.key("projector"))
-        watched = task.train.pixels(slice(256))
         epoch = len(task.train) // self.pretraining.batch
         curve = ProbeCurve(encoder, task, self.probing, epoch=epoch, run=run)
         done = pretrain(
             run,
             {"encoder": encoder, "projector": head},
-            self._losses(encoder, head, task, run.key, run.rng),
+            self.losses(encoder, head, task.train, dead, run.key, run.rng),
             samples=len(task.train),
             settings=self.pretraining,
             watched=lambda: encoder.embed_pixels(watched),
-            state={"probes": curve},
+            state={"dead": dead, "probes": curve},
             after_step=curve.after_step,
-            flops=self._step_flops(model),
+            flops=self._step_flops(encoder, head),
         )
-        return curve.probed(done["collapsed_at"])
+        return curve.probed(brought_back=done["collapsed_at"] is not None)
 
-    def _losses(
+    def losses(
         self,
-        encoder: ImageEncoder,
-        head: torch.nn.Module,
-        task: ImageTask,
+        encoder: nn.Module,
+        head: nn.Module,
+        images: ImageSet,
+        dead: DeadColumns,
         key: Callable[..., int],
         rng: Callable[..., np.random.Generator],
     ) -> Callable[[int, np.ndarray], Losses]:
-        """Return the losses of a step, by its number and images; `key` and `rng` give the random streams."""
-        epoch = len(task.train) // self.pretraining.batch
+        """Return the losses of a step and the places of its images, for `pretrain`.
 
-        def embed(images: torch.Tensor) -> torch.Tensor:
-            # A pass of its own for each batch: batch normalisation must not mix views and mixtures.
-            embeddings = head(encoder(images))
-            if self.mix.row_normalise:
-                embeddings = functional.normalize(full(embeddings), dim=1)
-            return standardised(embeddings)  # [B, D]
+        Args:
+            encoder: f, from images to features [B, d].
+            head: g, from features to embeddings [B, D].
+            images: to learn from.
+            dead: takes note of embeddings without variance.
+            key: names the streams of views, as `run.key` does.
+            rng: gives the generator of shares and permutations, as `run.rng` does.
+        """
+        epoch = len(images) // self.pretraining.batch
+
+        def standard(embeddings: torch.Tensor) -> torch.Tensor:
+            unit = self.mix.row_normalise
+            return standardised(functional.normalize(full(embeddings), dim=1) if unit else embeddings)
 
         def losses(step: int, at: np.ndarray) -> Losses:
-            images = task.train.pixels(at)
-            first = self.views(images, view_keys(key("view", 1, step), at))
-            second = self.other_views(images, view_keys(key("view", 2, step), at))
-            u, v = embed(first), embed(second)
-            invariance, redundancy = barlow_terms(correlation_of(u, v))
+            pixels = images.pixels(at)
+            first = self.views(pixels, view_keys(key("view", 1, step), at))
+            second = self.other_views(pixels, view_keys(key("view", 2, step), at))
+            # Passes of their own: batch normalisation must mix neither the views nor the mixtures.
+            embeddings, others = head(encoder(first)), head(encoder(second))
+            u, v = standard(embeddings), standard(others)
+            correlation = correlation_of(u, v)
+            invariance, redundancy = barlow_terms(correlation)
             loss = self.loss_scale * (invariance + self.redundancy_weight * redundancy)
-            found = {"loss_bt": loss, "invariance": invariance, "redundancy": redundancy}
+            found = {
+                "loss_bt": loss.detach(),
+                "invariance": invariance.detach(),
+                "redundancy": redundancy.detach(),
+                "off_diagonal": off_diagonal(correlation.detach()),
+                "least_variance": dead.least_variance(embeddings),
+            }
             if self.mix.weight:
                 alpha, permutation = self.mix.draw(rng("mix", step), len(at))
-                w = embed(mix_batch(first, second, alpha, permutation))
+                w = standard(head(encoder(mix_batch(first, second, alpha, permutation))))
                 loss_reg = mixed_regulariser(u, v, w, alpha, permutation, target_b=self.mix.target_b)
                 weight = self.mix.weight_at(step, epoch) * self.redundancy_weight
                 loss = loss + self.loss_scale * weight * loss_reg
-                found["loss_reg"] = loss_reg
-            return {"loss": loss, **{name: value.detach() for name, value in found.items()}}
+                found["loss_reg"] = loss_reg.detach()
+            return {"loss": loss, **found}
 
         return losses
 
-    def _step_flops(self, model: ImageEncoder) -> float:
-        passes = 3 if self.mix.weight else 2
-        return TRAINED * forward_flops(model) * self.pretraining.batch * passes
+    def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
+        """Return what a fit spends, by budget unit; the probes are not counted."""
+        steps = self.pretraining.steps(len(task.train))
+        head = projector(model.width, self.projector, 0)
+        flops = self._step_flops(task.prepared(model), head)
+        return {"samples": steps * self.pretraining.batch, "flops": steps * flops}
+
+    def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
+        """Return one step on a copy, and how many a fit takes."""
+        encoder = task.prepared(model).copy()
+        head = projector(encoder.width, self.projector, 0)
+        losses = self.losses(encoder, head, task.train, DeadColumns(), stream_key, generator)
+        modules = {"encoder": encoder, "projector": head}
+        return trial(modules, losses, samples=len(task.train), settings=self.pretraining)
+
+    def _step_flops(self, encoder: ImageEncoder, head: nn.Module) -> float:
+        batch, width = self.pretraining.batch, self.projector[-1]
+        passes, products = (3, 3) if self.mix.weight else (2, 1)
+        one_pass = forward_flops(encoder) + 2 * sum(part.numel() for part in head.parameters())
+        return TRAINED * batch * (passes * one_pass + products * 2.0 * width**2)
