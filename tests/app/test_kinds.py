@@ -18,6 +18,7 @@ OTHERS = {
     "scan-and-snap": ("in-context-regression", "sequence-lstm"),
     "self-sorting": ("in-context-regression", "linear-attention"),
     "barlow-twins": ("arrays", "linear-attention"),
+    "sla": (CHAINS, "sequence-lstm"),
     "rest-em": ("arrays", "top-down-bubble"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
     "self-rewarding": ("projected-images", "sequence-transformer"),

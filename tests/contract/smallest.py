@@ -19,7 +19,7 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.index import METHODS
 from selfstudy.data.image_sets import ImageSet
-from selfstudy.learning import pretraining
+from selfstudy.learning import pretraining, supervised
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Completion, TorchSampler
 from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_solver
@@ -403,6 +403,29 @@ SMALLEST: dict[str, Smallest] = {
             task="digits?labels=20&train=100&test=40",
             model="conv?first=4&stages=2",
             drawn=_PRETRAINED,
+            misfitting=("conv?channels=3&size=32", "channels"),
+            unknown=(("--task", "digit"), ("--model", "convv")),
+            least_gain=0.02,
+            wrong=wrong_labels,
+        ),
+    ),
+    "sla": Smallest(
+        fields={"training": {"steps": 6, "batch": 8}},
+        learning={"training": {"steps": 150, "batch": 20}},
+        refused=(
+            {"objective": "slap"},
+            {"transformations": "rotatoin"},
+            {"temperature": 0.0},
+            {"training": {"held_out": 1.0}},
+            {"training": {"steps": 0}},
+            {"training": {"batch": "many"}},
+        ),
+        needs_truth=False,
+        learning_task="digits?labels=60",
+        family=Laboratory(
+            task="digits?labels=20&train=100&test=40",
+            model="conv?first=4&stages=2",
+            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
             misfitting=("conv?channels=3&size=32", "channels"),
             unknown=(("--task", "digit"), ("--model", "convv")),
             least_gain=0.02,

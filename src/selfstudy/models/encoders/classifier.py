@@ -15,6 +15,7 @@ from torch import nn
 from selfstudy.core.checkpoint import find_class, name_class
 from selfstudy.core.errors import UsageError
 from selfstudy.core.files import read_json, write_json
+from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.transformations import (
     SETS,
     TransformSet,
@@ -85,6 +86,15 @@ class ImageClassifier(nn.Module):
     def copy(self) -> Self:
         """Return a classifier with weights of its own."""
         return copy.deepcopy(self)
+
+    def made_for(self, images: ImageSet) -> Self:
+        """Return the classifier, which was made for such images when it was trained.
+
+        Raises:
+            UsageError: it was made for other images.
+        """
+        self.encoder.made_for(images)
+        return self
 
     def forward(self, images: torch.Tensor, head: str = CLASS) -> torch.Tensor:
         """Return the outputs of one head on images [B, C, H, W], 0 to 1."""
