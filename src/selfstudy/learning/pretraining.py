@@ -217,7 +217,7 @@ def _step(
         found = losses()
     if not torch.isfinite(found["loss"]):
         raise DataError(
-            f"The loss is {float(found['loss'])}. Lower --pretraining.learning-rate "
+            f"The loss is {found['loss'].item()}. Lower --pretraining.learning-rate "
             f"({settings.learning_rate:g}), and look at the inputs."
         )
     found["loss"].backward()
