@@ -13,12 +13,10 @@ that of one process with the whole batch; that of the authors' code is smaller b
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import nn
 
 from selfstudy.core.errors import UsageError
@@ -26,7 +24,8 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.random import stream_key
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet
-from selfstudy.data.views import ImageViews, view_keys
+from selfstudy.data.two_views import TwoViews, two_views
+from selfstudy.data.views import ImageViews
 from selfstudy.learning.collapse_watch import DeadColumns
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.pretraining import Losses, Pretraining, figures, pretrain, trial
@@ -37,7 +36,6 @@ from selfstudy.models.encoders.heads import projector
 from selfstudy.tasks.images import ImageTask
 
 WATCHED = 256  # inputs whose features tell whether they have collapsed
-TwoViews = Callable[[int, np.ndarray], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +81,7 @@ class BarlowTwins(Method):
         pretrain(
             run,
             {"encoder": encoder, "projector": head},
-            self.losses(encoder, head, self.image_views(images, run.key), dead),
+            self.losses(encoder, head, two_views(images, self.views, self.other_views, run.key), dead),
             samples=len(images),
             settings=self.pretraining,
             watched=lambda: encoder.embed_pixels(watched),
@@ -106,12 +104,6 @@ class BarlowTwins(Method):
 
         def losses(step: int, at: np.ndarray) -> Losses:
             first, second = views(step, at)
-            if step == 0 and torch.equal(first, second):
-                warnings.warn(
-                    "The two views are identical, so the invariance term is trivially satisfied. Make views "
-                    "that differ, and look whether the inputs are constant.",
-                    stacklevel=2,
-                )
             # Two passes: batch normalisation must not mix the views.
             embeddings, others = head(encoder(first)), head(encoder(second))
             correlation = cross_correlation(embeddings, others, row_normalise=self.row_normalise)
@@ -126,18 +118,6 @@ class BarlowTwins(Method):
 
         return losses
 
-    def image_views(self, images: ImageSet, key: Callable[..., int]) -> TwoViews:
-        """Return how a step's two views are made; `key` names their streams, as `run.key` does."""
-
-        def both(step: int, at: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-            pixels = images.pixels(at)
-            return (
-                self.views(pixels, view_keys(key("view", 1, step), at)),
-                self.other_views(pixels, view_keys(key("view", 2, step), at)),
-            )
-
-        return both
-
     def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
         """Return what a fit spends, by budget unit."""
         steps = self.pretraining.steps(len(task.train))
@@ -151,7 +131,7 @@ class BarlowTwins(Method):
         """Return one step on a copy, and how many a fit takes."""
         encoder = task.prepared(model).copy()
         head = projector(encoder.width, self.projector, 0)
-        views = self.image_views(task.train, stream_key)
+        views = two_views(task.train, self.views, self.other_views, stream_key)
         losses = self.losses(encoder, head, views, DeadColumns())
         modules = {"encoder": encoder, "projector": head}
         return trial(modules, losses, samples=len(task.train), settings=self.pretraining)
