@@ -24,11 +24,12 @@ def kind_of(path: Path) -> str | None:
     return KINDS.get(Path(path.stem).suffix if path.suffix == ".gz" else path.suffix)
 
 
-def read_columns(source: str) -> dict[str, list[Any]]:
+def read_columns(source: str, kind: str | None = None) -> dict[str, list[Any]]:
     """Return the cells of a table by column, in the table's order; an absent cell is None.
 
     Args:
         source: a .csv, .parquet or .jsonl file (also .gz), or "diabetes", scikit-learn's built-in table.
+        kind: "csv", "parquet" or "jsonl", where the file's name does not tell.
 
     Raises:
         UsageError: a kind of file that is not read.
@@ -40,7 +41,7 @@ def read_columns(source: str) -> dict[str, list[Any]]:
         found = load_diabetes()
         features = {name: found.data[:, i].tolist() for i, name in enumerate(found.feature_names)}
         return {**features, "target": found.target.tolist()}
-    kind = kind_of(Path(source))
+    kind = kind or kind_of(Path(source))
     if kind is None:
         raise UsageError(f"The table {source} is none of {', '.join(KINDS)}, and not {DIABETES!r}.")
     rows = read_rows(Path(source), kind)
