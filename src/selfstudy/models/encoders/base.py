@@ -58,8 +58,9 @@ class ImageEncoder(SmallModel):
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features [B, width] of images [B, C, H, W], 0 to 1."""
         normalised = (images - self.mean) / self.deviation
-        # Convolutions on CPUs are about 1.7 times as fast with the channels last in memory.
-        return self.encode(normalised.contiguous(memory_format=torch.channels_last))
+        # Convolutions on CPUs are about 1.7 times as fast with the channels last in memory. `contiguous`
+        # would leave the strides of a single channel as they are, and torch then takes the channels as first.
+        return self.encode(normalised.clone(memory_format=torch.channels_last))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return `features`."""
