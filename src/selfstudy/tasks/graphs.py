@@ -1,0 +1,241 @@
+"""Tasks of graphs: nodes with features and edges, some of them labelled, and what their embeddings are worth."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from selfstudy.core.budget import Meter
+from selfstudy.core.errors import UsageError
+from selfstudy.core.random import generator
+from selfstudy.data.graph_files import built_in, read_graph
+from selfstudy.data.graph_splits import hold_out_edges, node_splits
+from selfstudy.data.graphs import Graph, planted_blocks
+from selfstudy.evaluation.clustering import agreement, clusters
+from selfstudy.evaluation.collapse import effective_rank, least_variance, uniformity
+from selfstudy.evaluation.embedding_map import SHOWN, embedding_map
+from selfstudy.evaluation.probes import linear_probe
+from selfstudy.evaluation.scores import ACCURACY, Measured, Metric
+from selfstudy.models.encoders.graphs import GraphEncoder
+
+EDGES = Metric(name="AUC of held-out edges")
+LOOKED_AT = 2000  # nodes that rank and uniformity are measured on
+COLOURED = 8  # clusters that colour the map where nothing is labelled
+
+
+class Labelled(NamedTuple):
+    """Nodes whose labels may be used."""
+
+    places: np.ndarray  # [M]
+    labels: np.ndarray  # [M]
+
+
+class GraphTask:
+    """One graph to learn from, some labelled nodes to probe with, and others to judge on.
+
+    All nodes and edges are seen in training, labels are not. A model is judged by the accuracy of a linear
+    classifier on its frozen embeddings, fitted on a tenth of the labelled nodes. Where nothing is labelled, a
+    tenth of the edges is held out, and a model is judged by their AUC: how often the embeddings of an edge's
+    two nodes have a larger cosine than those of two nodes that share none. A twentieth more is for validation.
+
+    Attributes:
+        name: the specification that makes this task again.
+        metric: accuracy, or the AUC of held-out edges.
+        train: the graph, without labels and without held-out edges.
+        labelled: the nodes that the probe is fitted on.
+        classes: the names of the labels.
+        meter: where labels are counted; this task gives out none beside the labelled nodes.
+    """
+
+    def __init__(self, name: str, graph: Graph, *, draw: int = 0) -> None:
+        self.name = name
+        self.classes = graph.classes
+        self.metric = ACCURACY if self.classes else EDGES
+        self.meter = Meter()
+        self.train = graph.unlabelled()
+        self.labelled = Labelled(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        self._labels, self._held = graph.labels, {}
+        if self.classes:
+            self._places = node_splits(graph.labels, draw)
+            known = self._places["train"]
+            self.labelled = Labelled(known, graph.labels[known])
+        else:
+            self.train, self._held = hold_out_edges(self.train, draw)
+            self._places = {split: np.arange(held.edges.shape[1]) for split, held in self._held.items()}
+
+    @property
+    def validation(self) -> range:
+        """Numbers of the held-out nodes or edges that a method may look at."""
+        return range(len(self._places["validation"]))
+
+    @property
+    def test(self) -> range:
+        """Numbers of the test nodes or edges."""
+        return range(len(self._places["test"]))
+
+    def metered(self, meter: Meter) -> Self:
+        """Return this task counting on `meter`."""
+        bound = copy.copy(self)
+        bound.meter = meter
+        return bound
+
+    def limited(self, train: int) -> Self:
+        """Refuse: a part of the nodes is another graph."""
+        raise UsageError(
+            f"The task {self.name!r} is one graph, of which {train} nodes would be another. Leave --train-limit "
+            "away."
+        )
+
+    def prepared(self, model: GraphEncoder) -> GraphEncoder:
+        """Return an encoder made for this graph: its features, relations and statistics."""
+        return model.made_for(self.train)
+
+    def evaluate(self, model: Any, *, split: str = "test", limit: int | None = None) -> Measured:
+        """Return how well each of the first `limit` nodes or edges of a split is told; None is all.
+
+        Args:
+            model: with `embed_graph(graph)`, whose embeddings are probed, or a classifier of nodes with
+                `classify(graph)`.
+            split: "test", or "validation", which a method may look at.
+            limit: how many.
+        """
+        if split not in ("test", "validation"):
+            raise UsageError(f"There is no split {split!r} to evaluate on: take 'test' or 'validation'.")
+        places = self._places[split][:limit]
+        if not self.classes:
+            shares = self._edges_told(model.embed_graph(self.train), split)
+            return Measured(tuple(shares[:limit].tolist()))
+        if hasattr(model, "classify"):
+            told = model.classify(self.train)
+        else:
+            features = model.embed_graph(self.train)
+            told = self.probe(features).predict(features)
+        right = told.numpy()[places] == self._labels[places]
+        return Measured(tuple(right.astype(float).tolist()))
+
+    def probe(self, features: torch.Tensor) -> Any:
+        """Return a linear classifier of the features [N, d] of all nodes, fitted on the labelled ones."""
+        places, labels = self.labelled
+        return linear_probe(features[torch.from_numpy(places)], torch.from_numpy(labels), len(self.classes))
+
+    def clustering(self, features: torch.Tensor, split: str = "test") -> dict[str, float]:
+        """Return "nmi" and "ari" of the k-means clusters of all nodes with the classes of a split's nodes."""
+        places = self._places[split]
+        found = clusters(features.numpy(), len(self.classes))
+        return agreement(self._labels[places], found[places])._asdict()
+
+    def look(self, before: Any, after: Any) -> dict[str, Any]:
+        """Return what else there is to say of two encoders: `metrics` by name, and `pictures`."""
+        if not (isinstance(before, GraphEncoder) and isinstance(after, GraphEncoder)):
+            return {"metrics": {}, "pictures": []}
+        features = {"before": before.embed_graph(self.train), "after": after.embed_graph(self.train)}
+        metrics: dict[str, Any] = {}
+        for when, found in features.items():
+            sample = found[:LOOKED_AT]
+            metrics[f"features_{when}"] = {
+                "effective_rank": effective_rank(sample),
+                "least_variance": least_variance(sample),
+                "uniformity": uniformity(sample),
+                **({f"k-means {key}": value for key, value in self._clustered(found).items()}),
+            }
+        chosen = np.sort(generator("shown", len(self.train)).permutation(len(self.train))[:SHOWN])
+        groups, names, note = self._labels, self.classes, NOTE_CLASSES
+        if not self.classes:
+            groups = clusters(features["after"].numpy(), COLOURED)
+            names = tuple(f"cluster {group + 1}" for group in range(COLOURED))
+            note = NOTE_CLUSTERS
+        shown = embedding_map(
+            features["before"].numpy()[chosen],
+            features["after"].numpy()[chosen],
+            groups[chosen],
+            names,
+            note=note,
+        )
+        return {"metrics": metrics, "pictures": [shown]}
+
+    def _clustered(self, features: torch.Tensor) -> dict[str, float]:
+        return self.clustering(features) if self.classes else {}
+
+    def _edges_told(self, features: torch.Tensor, split: str) -> np.ndarray:
+        """Return for each held-out edge [E] the share of pairs without an edge that are less alike."""
+        edges, others = self._held[split]
+        unit = functional.normalize(features - features.mean(0), dim=1).numpy()
+        alike, less = ((unit[pairs[0]] * unit[pairs[1]]).sum(1) for pairs in (edges, others))
+        ordered = np.sort(less)
+        below = np.searchsorted(ordered, alike, "left") + np.searchsorted(ordered, alike, "right")
+        return below / (2 * len(ordered))
+
+
+NOTE_CLASSES = (
+    "Each point is a node; near points have like embeddings (t-SNE). Classes colour the nodes; neither training "
+    "nor the map knows them."
+)
+NOTE_CLUSTERS = (
+    "Each point is a node; near points have like embeddings (t-SNE). Colours are clusters (k-means) of the "
+    "embeddings after training, in both maps."
+)
+
+
+def graph(
+    path: str,
+    *,
+    features: str = "",
+    label: str = "",
+    id: str = "",
+    relation: str = "",
+    draw: int = 0,
+) -> GraphTask:
+    """Return the task of a user's graph; see `selfstudy.data.graph_files.read_graph`.
+
+    Args:
+        path: of the edges, of an .npz archive, or a data set of torch-geometric.
+        features: the table of the nodes.
+        label: its column of labels.
+        id: its column of ids.
+        relation: the edges' column of relations.
+        draw: names what is held out.
+    """
+    found = read_graph(path, features=features, label=label, id=id, relation=relation)
+    given = {"features": features, "label": label, "id": id, "relation": relation, "draw": draw}
+    fields = "&".join(f"{field}={value}" for field, value in given.items() if value)
+    return GraphTask(f"graph:{path}{'?' * bool(fields)}{fields}", found, draw=draw)
+
+
+def cora(*, draw: int = 0) -> GraphTask:
+    """Papers on machine learning, their words and citations, of seven fields."""
+    return GraphTask(f"cora?draw={draw}", built_in("cora"), draw=draw)
+
+
+def citeseer(*, draw: int = 0) -> GraphTask:
+    """Papers on computer science, their words and citations, of six fields."""
+    return GraphTask(f"citeseer?draw={draw}", built_in("citeseer"), draw=draw)
+
+
+def blocks(
+    *,
+    nodes: int = 400,
+    blocks: int = 4,
+    inside: float = 0.2,
+    outside: float = 0.01,
+    features: int = 16,
+    noise: float = 1.0,
+    relations: int = 1,
+    draw: int = 0,
+) -> GraphTask:
+    """Return the task of a graph of planted blocks; see `selfstudy.data.graphs.planted_blocks`."""
+    given = {
+        "nodes": nodes,
+        "blocks": blocks,
+        "inside": inside,
+        "outside": outside,
+        "features": features,
+        "noise": noise,
+        "relations": relations,
+    }
+    found = planted_blocks(**given, seed=draw)  # type: ignore[arg-type]
+    fields = "&".join(f"{field}={value}" for field, value in {**given, "draw": draw}.items())
+    return GraphTask(f"blocks?{fields}", found, draw=draw)
