@@ -25,8 +25,8 @@ from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.random import generator, stream_key
 from selfstudy.core.run import Run
-from selfstudy.data.image_sets import ImageSet
-from selfstudy.data.views import ImageViews, view_keys
+from selfstudy.data.two_views import TwoViews, two_views
+from selfstudy.data.views import ImageViews
 from selfstudy.evaluation.probe_curve import ProbeCurve, Probed, Probing
 from selfstudy.learning.collapse_watch import DeadColumns
 from selfstudy.learning.loops import check_positive
@@ -99,12 +99,13 @@ class MixedBarlowTwins(Method):
         """Return the trained copy with its probe curve; within a stage."""
         encoder, watched, dead = model.copy(), task.train.pixels(slice(WATCHED)), DeadColumns()
         head = projector(encoder.width, self.projector, run.key("projector"))
+        views = two_views(task.train, self.views, self.other_views, run.key)
         epoch = len(task.train) // self.pretraining.batch
         curve = ProbeCurve(encoder, task, self.probing, epoch=epoch, run=run)
         done = pretrain(
             run,
             {"encoder": encoder, "projector": head},
-            self.losses(encoder, head, task.train, dead, run.key, run.rng),
+            self.losses(encoder, head, views, epoch, dead, run.rng),
             samples=len(task.train),
             settings=self.pretraining,
             watched=lambda: encoder.embed_pixels(watched),
@@ -118,31 +119,28 @@ class MixedBarlowTwins(Method):
         self,
         encoder: nn.Module,
         head: nn.Module,
-        images: ImageSet,
+        views: TwoViews,
+        epoch: int,
         dead: DeadColumns,
-        key: Callable[..., int],
         rng: Callable[..., np.random.Generator],
     ) -> Callable[[int, np.ndarray], Losses]:
-        """Return the losses of a step and the places of its images, for `pretrain`.
+        """Return the losses of a step and the places of its inputs, for `pretrain`.
 
         Args:
-            encoder: f, from images to features [B, d].
+            encoder: f, from inputs to features [B, d].
             head: g, from features to embeddings [B, D].
-            images: to learn from.
+            views: two views of the inputs at some places, for a step.
+            epoch: steps in a pass.
             dead: takes note of embeddings without variance.
-            key: names the streams of views, as `run.key` does.
             rng: gives the generator of shares and permutations, as `run.rng` does.
         """
-        epoch = len(images) // self.pretraining.batch
 
         def standard(embeddings: torch.Tensor) -> torch.Tensor:
             unit = self.mix.row_normalise
             return standardised(functional.normalize(full(embeddings), dim=1) if unit else embeddings)
 
         def losses(step: int, at: np.ndarray) -> Losses:
-            pixels = images.pixels(at)
-            first = self.views(pixels, view_keys(key("view", 1, step), at))
-            second = self.other_views(pixels, view_keys(key("view", 2, step), at))
+            first, second = views(step, at)
             # Passes of their own: batch normalisation must mix neither the views nor the mixtures.
             embeddings, others = head(encoder(first)), head(encoder(second))
             u, v = standard(embeddings), standard(others)
@@ -178,7 +176,8 @@ class MixedBarlowTwins(Method):
         """Return one step on a copy, and how many a fit takes."""
         encoder = task.prepared(model).copy()
         head = projector(encoder.width, self.projector, 0)
-        losses = self.losses(encoder, head, task.train, DeadColumns(), stream_key, generator)
+        views = two_views(task.train, self.views, self.other_views, stream_key)
+        losses = self.losses(encoder, head, views, 1, DeadColumns(), generator)
         modules = {"encoder": encoder, "projector": head}
         return trial(modules, losses, samples=len(task.train), settings=self.pretraining)
 
