@@ -19,6 +19,7 @@ OTHERS = {
     "self-sorting": ("in-context-regression", "linear-attention"),
     "barlow-twins": ("arrays", "linear-attention"),
     "sla": (CHAINS, "sequence-lstm"),
+    "mixed-barlow-twins": ("in-context-regression", "sequence-lstm"),
     "rest-em": ("arrays", "top-down-bubble"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
     "self-rewarding": ("projected-images", "sequence-transformer"),

@@ -409,6 +409,33 @@ SMALLEST: dict[str, Smallest] = {
             wrong=wrong_labels,
         ),
     ),
+    "mixed-barlow-twins": Smallest(
+        fields={
+            "projector": [16, 16],
+            "pretraining": {"epochs": 2, "batch": 32},
+            "probing": {"every": 1, "items": 40},
+        },
+        learning={"pretraining": {"epochs": 15, "batch": 64}},
+        refused=(
+            {"mix": {"weight": -1.0}},
+            {"mix": {"beta": [0.0, 1.0]}},
+            {"mix": {"target_b": "uu"}},
+            {"probing": {"items": 0}},
+            {"pretraining": {"batch": 1}},
+            {"projector": []},
+        ),
+        needs_truth=False,
+        learning_task="digits?labels=60",
+        family=Laboratory(
+            task="digits?labels=20&train=100&test=40",
+            model="conv?first=4&stages=2",
+            drawn=_PRETRAINED,
+            misfitting=("conv?channels=3&size=32", "channels"),
+            unknown=(("--task", "digit"), ("--model", "convv")),
+            least_gain=0.02,
+            wrong=wrong_labels,
+        ),
+    ),
     "sla": Smallest(
         fields={"training": {"steps": 6, "batch": 8}},
         learning={"training": {"steps": 150, "batch": 20}},
