@@ -123,6 +123,7 @@ def train_classifier(
         DataError: images without labels, or with labels that are none of the classes.
     """
     settings = settings or Supervised()
+    require_labels(labelled)
     classifier = ImageClassifier(
         encoder.copy(), labelled.classes, {CLASS: len(labelled.classes)}, key=run.key(desc, "heads")
     )
@@ -206,7 +207,7 @@ def take_step(
     found = losses(images, labels)
     if not torch.isfinite(found["loss"]):
         raise DataError(
-            f"The loss is {float(found['loss'])} at step {step}. Lower the learning rate "
+            f"The loss is {found['loss'].item()} at step {step}. Lower the learning rate "
             f"({settings.learning_rate:g}), and look at the images."
         )
     found["loss"].backward()
