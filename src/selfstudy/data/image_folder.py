@@ -1,7 +1,7 @@
 """A folder of image files as one set of square images of one size.
 
-Files are jpg, png, bmp, webp and gif. Each is turned upright, cut to its middle square and resized. A set that
-is larger than the memory it may take is written to disk once, and read a batch at a time.
+Files are jpg, png, bmp, webp and gif. Each is turned upright, cut to its middle square and resized. A set
+that is larger than the memory it may take is written to disk once, and read a batch at a time.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def squared(image: np.ndarray, size: int, channels: int) -> np.ndarray:
 
     if size < 1 or channels not in (1, 3):
         raise UsageError(
-            f"An image cannot be made {size} x {size} with {channels} channels: give a size of 1 or more, and "
-            "1 or 3 channels. An encoder that was not made for images yet has no size: use made_for(images)."
+            f"An image cannot be made {size} x {size} with {channels} channels: give a size of 1 or more, "
+            "and 1 or 3 channels. An encoder that was made for no images yet has no size: made_for(images)."
         )
     height, width = image.shape[:2]
     side = min(height, width)

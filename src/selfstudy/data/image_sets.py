@@ -52,8 +52,7 @@ class ImageSet:
 
     def only(self, at: np.ndarray | slice) -> ImageSet:
         """Return the set of the images at these places; those in memory are copied by an array of places."""
-        on_disk = isinstance(self.images, StoredImages)
-        images = self.images.only(at) if on_disk else self.images[at]
+        images = self.images.only(at) if isinstance(self.images, StoredImages) else self.images[at]
         return ImageSet(self.name, images, self.labels[at], self.classes)
 
 
@@ -172,8 +171,8 @@ def as_bytes(images: np.ndarray, source: str) -> np.ndarray:
     low, high = images.min(), images.max()
     if low < 0 or high > most:
         raise DataError(
-            f"{source} has {images.dtype} numbers from {low:g} to {high:g}; give whole ones from 0 to 255, or "
-            "others from 0 to 1."
+            f"{source} has {images.dtype} numbers from {low:g} to {high:g}; give whole ones from 0 to 255, "
+            "or others from 0 to 1."
         )
     return images.astype(np.uint8) if most == 255 else np.round(images * 255).astype(np.uint8)
 

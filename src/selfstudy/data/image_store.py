@@ -70,7 +70,7 @@ class StoredImages:
                 for first, last in itertools.pairwise(ends):
                     if first < last:
                         file.seek(int(rows[first]) * math.prod(self.image))
-                        _fill(file, memoryview(found[first:last]).cast("B"))
+                        _fill(file, found[first:last].data.cast("B"))
         except (OSError, EOFError) as error:
             raise MachineError(
                 f"The stored images {self.path} cannot be read ({error}). Delete that folder, and start "

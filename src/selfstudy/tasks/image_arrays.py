@@ -45,8 +45,8 @@ def from_arrays(
     pixels = channels_first(as_bytes(np.asarray(images), name))
     if pixels.shape[1] not in (1, 3) or pixels.shape[2] != pixels.shape[3]:
         raise DataError(
-            f"{name} has images of {pixels.shape[2]} x {pixels.shape[3]} with {pixels.shape[1]} channels; give "
-            "square ones with 1 or 3."
+            f"{name} has images of {pixels.shape[2]} x {pixels.shape[3]} with {pixels.shape[1]} channels; "
+            "give square ones with 1 or 3."
         )
     codes, classes = _codes(labels, len(pixels), name)
     keys = [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in pixels]
@@ -67,8 +67,8 @@ def _codes(labels: Sequence[Any] | np.ndarray | None, count: int, name: str) -> 
     known = sorted({label for label in given if label is not None and label != UNKNOWN})
     if len(known) == 1:
         raise DataError(
-            f"{name} has a single label, {known[0]!r}, so there is nothing to tell apart. Give two or more, or "
-            "none."
+            f"{name} has a single label, {known[0]!r}, so there is nothing to tell apart. Give two or more, "
+            "or none."
         )
     places = {label: code for code, label in enumerate(known)}
     return np.array([places.get(label, UNKNOWN) for label in given]), tuple(map(str, known))

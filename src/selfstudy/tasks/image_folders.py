@@ -145,7 +145,8 @@ def _require_known(files: dict[str, list[ImageFile]], names: Sequence[str]) -> N
             if file.first.lower() not in NO_CLASS and file.first not in names:
                 raise DataError(
                     f"{file.path} is of the class {file.first!r}, which no image to train on has. The "
-                    f"classes are {', '.join(names)}. Rename its folder, or take it out of the {split} images."
+                    f"classes are {', '.join(names)}. Rename its folder, or take it out of the {split} "
+                    "images."
                 )
 
 
