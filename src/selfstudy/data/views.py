@@ -7,6 +7,7 @@ can be made again and a run that was cut off sees the views that it would have s
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,21 +87,15 @@ class ImageViews:
         Returns:
             [B, C, H, W], 0 to 1.
         """
-        drawn = _Drawn(keys, images)
+        numbers = uniforms(np.asarray(keys)[:, None], np.arange(len(_DRAWS)))
+        drawn = _Drawn(torch.from_numpy(numbers).to(images.device, images.dtype))
         images = self._placed(images, drawn)
-        if self.jitter and (self.brightness or self.contrast or self.saturation or self.hue):
-            images = torch.where(drawn.happens("jitter", self.jitter), self._coloured(images, drawn), images)
-        if self.grey and images.shape[1] == 3:
-            import kornia.color
-
-            grey = kornia.color.rgb_to_grayscale(images).expand_as(images)
-            images = torch.where(drawn.happens("grey", self.grey), grey, images)
-        if self.blur:
-            images = self._blurred(images, drawn)
-        if self.solarise:
-            inverted = torch.where(images >= 0.5, 1 - images, images)
-            images = torch.where(drawn.happens("solarise", self.solarise), inverted, images)
-        return images
+        if self.brightness or self.contrast or self.saturation or self.hue:
+            images = drawn.some(images, "jitter", self.jitter, self._coloured)
+        if images.shape[1] == 3:
+            images = drawn.some(images, "grey", self.grey, _greyed)
+        images = drawn.some(images, "blur", self.blur, self._blurred)
+        return drawn.some(images, "solarise", self.solarise, _solarised)
 
     def _placed(self, images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
         """Resample once for crop, flip, rotation and shift."""
@@ -112,7 +107,7 @@ class ImageViews:
         cropped = self.crop != (1.0, 1.0)
         width = (area.sqrt() * root).clamp(max=1) if cropped else torch.ones_like(area)
         height = (area.sqrt() / root).clamp(max=1) if cropped else torch.ones_like(area)
-        mirrored = 1 - 2 * drawn.happens("flip", self.flip)[:, 0, 0, 0].to(images.dtype)
+        mirrored = 1 - 2 * drawn.happens("flip", self.flip).to(images.dtype)
         angle = math.radians(1) * drawn.between("angle", -self.rotation, self.rotation)
         cos, sin = torch.cos(angle), torch.sin(angle)
         x = (1 - width) * drawn.between("left", -1, 1) + 2 * drawn.between("shift_x", -self.shift, self.shift)
@@ -124,35 +119,41 @@ class ImageViews:
         return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def _coloured(self, images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
-        import kornia.enhance
+        """Change brightness, contrast, saturation and hue, in this order, as Pillow and torchvision do."""
+        from kornia import enhance
 
         colour = images.shape[1] == 3
         if self.brightness:
-            images = images * drawn.factor("brightness", self.brightness)
+            factor = drawn.factor("brightness", self.brightness)
+            images = (images * factor[:, None, None, None]).clamp(0, 1)
         if self.contrast:
-            images = images.clamp(0, 1)
-            mean = images.mean((1, 2, 3), keepdim=True)
-            images = mean + (images - mean) * drawn.factor("contrast", self.contrast)
-        images = images.clamp(0, 1)
+            factor = drawn.factor("contrast", self.contrast)
+            images = enhance.adjust_contrast_with_mean_subtraction(images, factor)
         if colour and self.saturation:
-            factor = drawn.factor("saturation", self.saturation)[:, 0, 0, 0]
-            images = kornia.enhance.adjust_saturation(images, factor).clamp(0, 1)
+            factor = drawn.factor("saturation", self.saturation)
+            images = enhance.adjust_saturation_with_gray_subtraction(images, factor)
         if colour and self.hue:
             turn = 2 * math.pi * drawn.between("hue", -self.hue, self.hue)
-            images = kornia.enhance.adjust_hue(images, turn).clamp(0, 1)
+            images = enhance.adjust_hue(images, turn).clamp(0, 1)
         return images
 
     def _blurred(self, images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
         import kornia.filters
 
-        chosen = drawn.happens("blur", self.blur)[:, 0, 0, 0].nonzero()[:, 0]
-        if not len(chosen):
-            return images
-        sigma = drawn.between("sigma", *self.sigma)[chosen]
+        sigma = drawn.between("sigma", *self.sigma)[:, None].expand(-1, 2)
         # Wide enough for the widest blur, or for the image.
         side = min(2 * math.ceil(2 * self.sigma[1]) + 1, 2 * ((min(images.shape[2:]) - 1) // 2) + 1)
-        blurred = kornia.filters.gaussian_blur2d(images[chosen], (side, side), sigma[:, None].expand(-1, 2))
-        return images.index_copy(0, chosen, blurred)
+        return kornia.filters.gaussian_blur2d(images, (side, side), sigma)
+
+
+def _greyed(images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
+    import kornia.color
+
+    return kornia.color.rgb_to_grayscale(images).expand_as(images)
+
+
+def _solarised(images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
+    return torch.where(images >= 0.5, 1 - images, images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,20 +183,32 @@ def view_keys(key: int, ids: np.ndarray) -> np.ndarray:
 
 
 class _Drawn:
-    """The uniform numbers of a batch of views, one column a draw."""
+    """The uniform numbers [B, draws] of a batch of views."""
 
-    def __init__(self, keys: np.ndarray, like: torch.Tensor) -> None:
-        columns = uniforms(np.asarray(keys)[:, None], np.arange(len(_DRAWS)))
-        self._numbers = torch.from_numpy(columns).to(like.device, like.dtype)
+    def __init__(self, numbers: torch.Tensor) -> None:
+        self._numbers = numbers
 
     def between(self, name: str, low: float, high: float) -> torch.Tensor:
-        """Uniform numbers [B]."""
+        """Return uniform numbers [B]."""
         return low + (high - low) * self._numbers[:, _DRAWS.index(name)]
 
     def factor(self, name: str, strength: float) -> torch.Tensor:
-        """Factors about 1: [B, 1, 1, 1]."""
-        return self.between(name, 1 - strength, 1 + strength)[:, None, None, None]
+        """Return factors about 1: [B]."""
+        return self.between(name, 1 - strength, 1 + strength)
 
     def happens(self, name: str, probability: float) -> torch.Tensor:
-        """Whether, for each sample: [B, 1, 1, 1]."""
-        return (self._numbers[:, _DRAWS.index(name)] < probability)[:, None, None, None]
+        """Return whether it does, for each image: [B]."""
+        return self._numbers[:, _DRAWS.index(name)] < probability
+
+    def some(
+        self,
+        images: torch.Tensor,
+        name: str,
+        probability: float,
+        change: Callable[[torch.Tensor, _Drawn], torch.Tensor],
+    ) -> torch.Tensor:
+        """Return the images [B, C, H, W] with those changed for which it happens; the others cost nothing."""
+        rows = self.happens(name, probability).nonzero()[:, 0]
+        if not len(rows):
+            return images
+        return images.index_copy(0, rows, change(images[rows], _Drawn(self._numbers[rows])))
