@@ -194,6 +194,9 @@ def check_resumes(method: type[Method], settings: Smallest, folder: Path, trials
     for trial in range(trials):
         out = folder / f"killed-{trial}"
         first = {"at": chance.randrange(1, whole["operations"])}
+        if whole["within"] and not trial:
+            # Once in the second half of the work itself, so that a checkpoint is gone on from.
+            first = {"within": chance.randrange(whole["within"] // 2, whole["within"]) + 1}
         again = {"at": chance.randrange(1, whole["operations"] // 2)}
         timed = {"after": chance.uniform(0.1, 0.9) * whole["seconds"]}
         codes = [session(arguments, out, **more, **kill)["code"] for kill in (first, again, timed, {})]

@@ -1,7 +1,8 @@
 """Sessions of the real command that are killed: one process imports everything once and forks them.
 
 Reads requests as JSON lines from stdin and answers each with a line: the exit code (-9 when killed), the
-operations on files in the run's directory, and the seconds taken. Not a test itself.
+operations on files in the run's directory, those of them on checkpoints and records, and the seconds taken.
+Not a test itself.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def session(arguments: list[str], out: Path, **more: Any) -> dict[str, Any]:
         arguments: of the command, without --out.
         out: the run's directory.
         more: `after`: SIGKILL after so many seconds; `at`: SIGKILL before that operation on the run's files;
+            `within`: before that operation on its checkpoints and records;
             `listed`: (slug, file, class) of a method to put in the index; `demo`: the settings of the demo.
     """
     server = _server()
@@ -70,22 +72,24 @@ def _fork(request: dict[str, Any]) -> dict[str, Any]:
     _, status = os.waitpid(pid, 0)
     timer.cancel()
     with os.fdopen(read) as pipe:
-        operations = pipe.read()
+        operations, within = map(int, (pipe.read() or "0 0").split())
     return {
         "code": os.waitstatus_to_exitcode(status),
-        "operations": int(operations or 0),
+        "operations": operations,
+        "within": within,
         "seconds": time.monotonic() - start,
     }
 
 
 def _child(request: dict[str, Any], write: int) -> None:
-    out, count = request["out"], 0
+    out, count, within = request["out"], 0, 0
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count
+        nonlocal count, within
         if event in OPERATIONS and str(arguments[0]).startswith(out):
             count += 1
-            if count == request.get("at"):
+            within += str(arguments[0]).startswith(f"{out}/partial/")
+            if count == request.get("at") or within == request.get("within"):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     code = 1
@@ -102,7 +106,7 @@ def _child(request: dict[str, Any], write: int) -> None:
         sys.addaudithook(watch)
         code = cli.main(["--traceback", *request["arguments"], "--out", out])
         sys.stderr.flush()
-        os.write(write, str(count).encode())
+        os.write(write, f"{count} {within}".encode())
     os._exit(code)
 
 

@@ -146,6 +146,15 @@ def test_optimizer_states(tmp_path, steps):
     assert torch.equal(module.weight, other.weight)
 
 
+def test_the_order_in_memory_comes_back(tmp_path):
+    """Oracle: the strides before; fused optimisers pair weights and moments by their place in memory."""
+    last = torch.arange(24.0).reshape(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    first, one = torch.arange(24.0).reshape(2, 3, 2, 2), torch.ones(2, 1, 3, 3)
+    back = through_disk(tmp_path, {"last": last, "first": first, "one": one})
+    for name, value in {"last": last, "first": first, "one": one}.items():
+        assert torch.equal(back[name], value) and back[name].stride() == value.stride(), name
+
+
 def test_no_pickle_in_a_checkpoint(tmp_path):
     """Oracle: the files are safetensors and JSON; what JSON cannot hold is refused and leaves nothing."""
     save_state(tmp_path / "c", {"it": Holder({"a": torch.ones(2)})}, {})

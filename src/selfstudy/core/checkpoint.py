@@ -157,7 +157,9 @@ def _encode(value: Any, name: str, tensors: dict[str, Any]) -> Any:
             name += "'"
         # A copy of its own: tied weights share storage, which safetensors refuses.
         tensors[name] = value.detach().cpu().clone().contiguous()
-        return {"tensor": name}
+        # Fused optimisers pair weights and moments by their place in memory, so the order must come back.
+        last = value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last)
+        return {"tensor": name, "channels_last": last and not value.is_contiguous()}
     if isinstance(value, dict):
         return {"dict": [[key, _encode(item, f"{name}.{key}", tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
@@ -170,7 +172,10 @@ def _encode(value: Any, name: str, tensors: dict[str, Any]) -> Any:
 
 def _decode(value: Any, tensors: dict[str, Any]) -> Any:
     if "tensor" in value:
-        return tensors[value["tensor"]]
+        import torch
+
+        order = torch.channels_last if value["channels_last"] else torch.contiguous_format
+        return tensors[value["tensor"]].contiguous(memory_format=order)
     if "dict" in value:
         return {key: _decode(item, tensors) for key, item in value["dict"]}
     if "list" in value:
