@@ -33,8 +33,8 @@ def test_joint_labels_go_there_and_back(classes: int, count: int) -> None:
 
 @given(st.integers(1, 6), st.integers(1, 5))
 def test_scores_are_read_where_they_stand(classes: int, count: int) -> None:
-    """Oracle: copy j of an image of class y has a 1 at y * M + j alone: the aggregate is 1 at y, and for every
-    single j the entry (y, j) of copy j is what it takes."""
+    """Oracle: copy j of an image of class y has a 1 at y * M + j alone: the aggregate is 1 at y, and for
+    every single j the entry (y, j) of copy j is what it takes."""
     labels = torch.arange(classes)
     joint = torch.nn.functional.one_hot(joint_labels(labels, count), classes * count).float()
     assert torch.equal(aggregated_scores(joint, count), torch.eye(classes))

@@ -18,10 +18,9 @@ def constant(head: str, scores: list[float]) -> ImageClassifier:
     heads = {"class": 2, head: len(scores)} if head == TRANSFORMATION else {head: len(scores)}
     made = ImageClassifier(encoder, ("a", "b"), heads, transformed=SETS["rotation2"]).eval()
     with torch.no_grad():
-        for layer in made.heads.values():
-            layer.weight.zero_()
-            layer.bias.zero_()
-        made.heads[head].bias.copy_(torch.tensor(scores))
+        for weight in made.heads.parameters():
+            weight.zero_()
+        made.get_parameter(f"heads.{head}.bias").copy_(torch.tensor(scores))
     return made
 
 

@@ -115,7 +115,12 @@ def test_held_out_images_choose_the_weights(open_run: OpenRun, monkeypatch: pyte
 
     monkeypatch.setattr(ImageClassifier, "classify", classify)
     drawn: list[torch.Tensor] = []
-    monkeypatch.setattr(ImageViews, "__call__", lambda self, pixels, keys: (drawn.append(pixels), pixels)[1])
+
+    def views(self: ImageViews, pixels: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
+        drawn.append(pixels)
+        return pixels
+
+    monkeypatch.setattr(ImageViews, "__call__", views)
     settings = replace(QUICK, held_out=0.2, looks=4)
     found = train_classifier(open_run(), encoder(images), images, settings)
     assert all(torch.equal(value, kept[2][name]) for name, value in found.state_dict().items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import selfstudy
 from selfstudy.core.errors import DataError
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet
-from selfstudy.learning.supervised import Supervised
+from selfstudy.learning.supervised import Supervised, train_classifier
 from selfstudy.tasks import fine_tuned as module
 from selfstudy.tasks.fine_tuned import FINE_TUNING, fine_tuned
 
@@ -23,8 +24,8 @@ def one_thread() -> None:
 
 
 def test_the_labels_and_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: 5 % of 1,258 images is 63 labels of the task's own, six or seven a class, and 20 passes in batches
-    of 32 are 39 steps, at the rates of Barlow Twins."""
+    """Oracle: 5 % of 1,258 images is 63 labels of the task's own, six or seven a class, and 20 passes in
+    batches of 32 are 39 steps, at the rates of Barlow Twins."""
     task = selfstudy.task("digits?labels=100")
     given: list[tuple[ImageSet, Supervised]] = []
     monkeypatch.setattr(
@@ -37,23 +38,21 @@ def test_the_labels_and_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     labelled, settings = given[0]
     assert len(labelled) == 63 and settings.steps == 39 and settings.batch == 32
     assert set(np.bincount(labelled.labels)) == {6, 7}
-    known = {image.tobytes() for image in task.labelled.images}
-    assert all(image.tobytes() in known for image in labelled.images)
+    known = {image.numpy().tobytes() for image in task.labelled.pixels(slice(None))}
+    assert all(image.numpy().tobytes() in known for image in labelled.pixels(slice(None)))
     assert (settings.learning_rate, settings.head_learning_rate) == (0.002, 0.5)
     assert settings == Supervised(**{**FINE_TUNING.__dict__, "steps": 39})
 
 
 def test_a_trained_encoder_is_worth_more(tmp_path: Path) -> None:
-    """Oracle: an encoder trained on other labels beats the untrained one by 10 points of validation accuracy."""
+    """Oracle: an encoder trained on other labels beats the untrained one by 10 points on validation."""
     many, few = selfstudy.task("digits?labels=600&draw=1"), selfstudy.task("digits?labels=100")
     start = few.prepared(selfstudy.model("conv?first=8&stages=2"))
     figures = {}
     with Run(tmp_path, {}) as run:
-        from selfstudy.learning.supervised import train_classifier
-
         trained = train_classifier(run, start, many.labelled, Supervised(steps=200, batch=32)).encoder
         for name, encoder in (("untrained", start), ("trained", trained)):
-            found = run.stage(name, lambda encoder=encoder: fine_tuned(run, few, encoder, 0.05))
+            found = run.stage(name, partial(fine_tuned, run, few, encoder, 0.05))
             figures[name] = np.mean(few.evaluate(found, split="validation").values)
     assert figures["trained"] > figures["untrained"] + 0.1
 

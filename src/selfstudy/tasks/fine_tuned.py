@@ -12,8 +12,8 @@ from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.tasks.images import ImageTask, labelled_subset
 
-# As Barlow Twins is evaluated (Zbontar et al. 2021, section 3.2): 20 passes, a small rate for the encoder and a
-# large one for the head; there in batches of 256.
+# As Barlow Twins is evaluated (Zbontar et al. 2021, section 3.2): 20 passes, a small rate for the encoder and
+# a large one for the head; there in batches of 256.
 FINE_TUNING = Supervised(batch=32, learning_rate=0.002, head_learning_rate=0.5, weight_decay=0.0)
 EPOCHS = 20.0
 

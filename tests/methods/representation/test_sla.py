@@ -64,8 +64,10 @@ def by_hand(made: ImageTask, classifier: ImageClassifier) -> tuple[torch.Tensor,
 def test_losses_of_the_objectives() -> None:
     """Oracle: cross-entropies and a divergence written out turn by turn, on the heads' outputs."""
     made, entropy = task(), functional.cross_entropy
+    objective: Any
+    wanted: Any
     for objective in OBJECTIVES:
-        found, classifier = step_loss(Sla(objective=objective, temperature=2.0), made)  # type: ignore[arg-type]
+        found, classifier = step_loss(Sla(objective=objective, temperature=2.0), made)
         features, labels = by_hand(made, classifier)
         heads = classifier.heads
         if objective == "base":
@@ -84,20 +86,21 @@ def test_losses_of_the_objectives() -> None:
                 teacher = sum(one.view(8, 10, 4)[:, :, k] for k, one in enumerate(joint)) / 4
                 p, q = (teacher / 2).softmax(1), (upright / 2).softmax(1)
                 wanted = wanted + entropy(upright, labels) + 4 * (p * (p.log() - q.log())).sum(1).mean()
-        assert torch.allclose(found["loss"], wanted, atol=1e-5), objective  # type: ignore[arg-type]
+        assert torch.allclose(found["loss"], wanted, atol=1e-5), objective
 
 
 def test_only_the_student_follows_the_teacher() -> None:
     """Oracle: the joint head's gradient under sla+sd is that under sla alone with the same weights."""
-    made, gradients = task(), {}
+    made, gradients = task(), dict[str, Any]()
+    objective: Any
     for objective in ("sla", "sla+sd"):
-        found, classifier = step_loss(Sla(objective=objective), made)  # type: ignore[arg-type]
-        joint = classifier.heads["joint"].weight
+        _, classifier = step_loss(Sla(objective=objective), made)
+        joint = classifier.get_parameter("heads.joint.weight")
         same = torch.linspace(-1, 1, joint.numel()).view_as(joint)
         with torch.no_grad():
             joint.copy_(same)
         some = made.labelled.only(slice(8))
-        losses = Sla(objective=objective)._losses(classifier, made)  # type: ignore[arg-type]
+        losses = Sla(objective=objective)._losses(classifier, made)
         losses(some.pixels(slice(None)), torch.from_numpy(some.labels))["loss"].backward()
         gradients[objective] = joint.grad
     assert torch.allclose(gradients["sla"], gradients["sla+sd"], atol=1e-6)
@@ -106,10 +109,10 @@ def test_only_the_student_follows_the_teacher() -> None:
 def test_the_sum_over_copies() -> None:
     """Oracle: M times the mean, to the last bits of rounding; the distillation is as it was."""
     made = task()
+    objective: Any
     for objective in ("augmentation", "multi-task", "sla", "sla+sd"):
         mean, total = (
-            step_loss(Sla(objective=objective, over_copies=over), made)[0]  # type: ignore[arg-type]
-            for over in ("mean", "sum")
+            step_loss(Sla(objective=objective, over_copies=over), made)[0] for over in ("mean", "sum")
         )
         apart = {"class", "distillation"} if objective == "sla+sd" else set()
         for name in set(mean) - {"loss"}:
@@ -181,8 +184,8 @@ def test_all_objectives_see_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(
         torch.equal(a, b) for other in starts for a, b in zip(starts[0].values(), other.values(), strict=True)
     )
-    assert np.array_equal(task(draw=5).labelled.images, task(draw=5).labelled.images)
-    assert not np.array_equal(task(draw=5).labelled.images, task(draw=6).labelled.images)
+    first, again, other = (task(draw=draw).labelled.pixels(slice(None)) for draw in (5, 5, 6))
+    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_what_it_costs(tmp_path: Path) -> None:
@@ -250,7 +253,7 @@ def test_bad_labels_and_bad_fields(tmp_path: Path) -> None:
         fit(tmp_path / "c", task(), transformations="colour6")
     for wrong in ({"transformations": "turns"}, {"temperature": 0.0}, {"margin": -1.0}, {"focus": -1.0}):
         with pytest.raises(UsageError, match=str(next(iter(wrong)))):
-            Sla(**wrong).validate()  # type: ignore[arg-type]
+            Sla(**wrong).validate()
 
 
 def test_a_large_joint_head_is_worth_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
