@@ -115,7 +115,7 @@ def weigh(
         rho: of the objective.
     """
     scaled = similarities / temperatures[..., None]
-    count = counted.sum(-1).log()
+    count = counted.sum(-1).to(scaled).log()
     kept = scaled.masked_fill(~counted, -torch.inf)
     now = kept.logsumexp(-1) - count
     share = torch.tensor(new_mean, dtype=now.dtype, device=now.device)

@@ -34,7 +34,7 @@ from selfstudy.learning.contrastive import individual_loss, info_nce, nt_xent, q
 from selfstudy.learning.key_queue import KeyQueue
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.parts import Parts
-from selfstudy.learning.pretraining import Losses, Pretraining, pretrain
+from selfstudy.learning.pretraining import Losses, Pretraining, pretrain, trial
 from selfstudy.learning.temperatures import IndividualTemperatures, TemperatureLearning
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
@@ -103,10 +103,10 @@ class Isogclr(Method):
         return {"samples": steps * self.pretraining.batch, "flops": steps * self._step_flops(model)}
 
     def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
-        """Return one step's loss and gradient on a copy, and how many steps a fit takes."""
-        steps = self.pretraining.steps(len(task.train))
-        losses = self._losses(task, self._learner(task, model, stream_key), stream_key)
-        return lambda: losses(0, np.arange(self.pretraining.batch))["loss"].backward(), steps
+        """Return one step on a copy, and how many a fit takes."""
+        learner = self._learner(task, model, stream_key)
+        losses = self._losses(task, learner, stream_key)
+        return trial(learner.modules(), losses, samples=len(task.train), settings=self.pretraining)
 
     def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         """Pre-train a copy of `model` on the unlabelled images of `task`."""
