@@ -18,6 +18,7 @@ OTHERS = {
     "scan-and-snap": ("in-context-regression", "sequence-lstm"),
     "self-sorting": ("in-context-regression", "linear-attention"),
     "barlow-twins": ("arrays", "linear-attention"),
+    "isogclr": ("cooccurrence", "top-down-bubble"),
     "sla": (CHAINS, "sequence-lstm"),
     "mixed-barlow-twins": ("in-context-regression", "sequence-lstm"),
     "rest-em": ("arrays", "top-down-bubble"),
