@@ -63,7 +63,8 @@ def test_turns_and_shifts() -> None:
     assert offset.abs().max() < 1e-5 and 27 < angle.max() <= 30 and -30 <= angle.min() < -27
     matrix, offset = sources(ImageViews(**STILL, shift=0.1))
     assert (matrix - torch.eye(2)).abs().max() < 1e-5
-    assert 0.19 < offset.max() <= 0.2 and -0.2 <= offset.min() < -0.19, "of a side that is 2 long"
+    for along in offset.T:
+        assert 0.19 < along.max() <= 0.2 and -0.2 <= along.min() < -0.19, "of a side that is 2 long"
 
 
 def test_a_mirror_image_is_exact() -> None:
