@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from selfstudy.core.budget import Budget
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.pretraining import Losses, Pretraining, epoch_indices, figures, pretrain, trial
@@ -157,6 +158,13 @@ def test_a_trial_is_a_step(open_run: OpenRun) -> None:
         step()
         assert not torch.equal(module.weight, before)
     assert count == run_loop(open_run(), network())["steps"] == 16
+
+
+def test_a_resumed_loop_without_budget_tells_its_steps(open_run: OpenRun) -> None:
+    """Oracle: 8 steps of 4 inputs are done and the budget has 32 samples, so that none is left."""
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(open_run(), network(), stop_at=8)
+    assert run_loop(open_run(budget=Budget(samples=32)), network())["steps"] == 8
 
 
 # Collapse.

@@ -1,4 +1,6 @@
-"""Two processes that train together, joined by gloo over loopback. Not a test itself.
+"""Two processes that train together, joined by gloo over loopback; accelerate works in them.
+
+Not a test itself.
 
 def halves(rank):                      # at the top of a test module: both processes run it
     part = batch().chunk(2)[rank]
@@ -21,6 +23,16 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+# What `accelerate launch` sets; the processes find each other by a file, so the port is not used.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "ACCELERATE_USE_CPU": "true",
+    "WORLD_SIZE": "2",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+}
 SECONDS = 60  # after which two processes that wait for each other are ended
 
 
@@ -36,12 +48,16 @@ def in_two_processes(
     from safetensors.torch import load_file
 
     module = ".".join(Path(inspect.getfile(work)).resolve().relative_to(ROOT).with_suffix("").parts)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    environment.pop("RANK", None)
+    environment = {**os.environ, **ENVIRONMENT}
     command = [sys.executable, __file__, module, work.__name__, str(folder)]
     started = [
-        subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in (0, 1)
+        subprocess.Popen(
+            [*command, rank],
+            env={**environment, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
     ]
     try:
         said = [process.communicate(timeout=SECONDS)[1] for process in started]
