@@ -1,4 +1,4 @@
-"""Tables of numbers, words and gaps, as a user brings them: a file, a data frame, or a dictionary of columns."""
+"""Tables of numbers, words and gaps, as a user brings them: a file, a data frame, a dictionary of columns."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def table_of(rows: Any, name: str = "the input", *, kind: str | None = None) -> 
     """Return rows as a table.
 
     Args:
-        rows: a `Table`, a data frame, a dictionary of columns, or the path of a .csv, .parquet or .jsonl file.
+        rows: a `Table`, a data frame, a dictionary of columns, or a .csv, .parquet or .jsonl file.
         name: of the rows, for messages; a file has its own.
         kind: of the file, where its name does not tell.
 
@@ -74,15 +74,16 @@ def table_of(rows: Any, name: str = "the input", *, kind: str | None = None) -> 
         columns = {column: rows[column] for column in rows.columns}
     else:
         raise DataError(
-            f"Rows are given as {type(rows).__name__}. Give a data frame, a dictionary of columns, or the path "
-            "of a .csv, .parquet or .jsonl file."
+            f"Rows are given as {type(rows).__name__}. Give a data frame, a dictionary of columns, or the "
+            "path of a .csv, .parquet or .jsonl file."
         )
     cells = {str(column): _array(values) for column, values in columns.items()}
     lengths = {len(column) for column in cells.values()}
     if len(lengths) != 1 or 0 in lengths:
         found = ", ".join(f"{column}: {len(values)}" for column, values in cells.items())
         raise DataError(
-            f"The columns of {name} must have the same number of rows, at least one; they have {found or 'none'}."
+            f"The columns of {name} must have the same number of rows, at least one; they have "
+            f"{found or 'none'}."
         )
     return Table(name, cells)
 
@@ -123,7 +124,8 @@ def texts(cells: np.ndarray, where: str = "the column") -> list[str | None]:
             text = plain_text(cell)
         except TypeError as error:
             raise DataError(
-                f"Row {row + 1} of {where} is not a single value: {error}. Make it one, or leave the column out."
+                f"Row {row + 1} of {where} is not a single value: {error}. Make it one, or leave "
+                "the column out."
             ) from None
         found.append(None if text.lower() in ABSENT else text)
     return found

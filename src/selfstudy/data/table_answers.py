@@ -56,8 +56,8 @@ def read_answers(cells: np.ndarray, where: str, goal: str = "") -> Answers:
     names = sorted({text for text in found if text is not None})
     if len(names) < 2:
         raise DataError(
-            f"{where} has {len(names)} different labels ({', '.join(names) or 'all are missing'}), so there is "
-            "nothing to tell apart. Give rows of two classes or more, or leave the label empty: label="
+            f"{where} has {len(names)} different labels ({', '.join(names) or 'all are missing'}), so there "
+            "is nothing to tell apart. Give rows of two classes or more, or leave the label empty: label="
         )
     if goal == "numbers" or (not goal and len(names) > FEW and _all_numbers(names)):
         return Answers(numbers(cells, where))
@@ -86,8 +86,8 @@ def labelled_places(answers: Answers, count: int, draw: int, where: str) -> np.n
     least = 2 * max(1, len(answers.classes))
     if not least <= count <= len(known):
         raise UsageError(
-            f"labels={count} of {where} must be from {least} to {len(known)}, its training rows with a label, or "
-            "0 for all of them."
+            f"labels={count} of {where} must be from {least} to {len(known)}, its training rows with a "
+            "label, or 0 for all of them."
         )
     order = generator("labelled rows", draw).permutation(known)
     if not answers.classes:

@@ -1,4 +1,4 @@
-"""The columns of a table as an encoder reads them: fitted on training rows, saved with the encoder as JSON."""
+"""The columns of a table as an encoder reads them: fitted on training rows, saved with it as JSON."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class CategoricalColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class TableColumns:
-    """D columns: the numeric ones, each followed by the one that tells its gaps, then the categorical ones."""
+    """D columns: the numeric ones, each with one that tells its gaps if it has any, then the categorical."""
 
     numeric: tuple[NumericColumn, ...]
     categorical: tuple[CategoricalColumn, ...]
@@ -119,7 +119,7 @@ class TableColumns:
     @property
     def sources(self) -> list[str]:
         """Names of the table's columns that are read."""
-        return [column.name for column in (*self.numeric, *self.categorical)]
+        return [*(column.name for column in self.numeric), *(column.name for column in self.categorical)]
 
     @property
     def cardinalities(self) -> list[int]:
@@ -153,8 +153,8 @@ class TableColumns:
             gaps = np.isnan(values)
             if gaps.any() and not column.gaps:
                 warnings.warn(
-                    f"The column {column.name!r} of {table.name} has {gaps.sum()} missing numbers, and had none "
-                    f"in the training rows: their median {column.median:g} is put in.",
+                    f"The column {column.name!r} of {table.name} has {gaps.sum()} missing numbers, and had "
+                    f"none in the training rows: their median {column.median:g} is put in.",
                     stacklevel=2,
                 )
             filled = np.where(gaps, column.median, values)

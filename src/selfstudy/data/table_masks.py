@@ -40,12 +40,13 @@ class ColumnMasks:
         for name, (low, high) in (("context", self.context), ("target", self.target)):
             if not 0 < low < high <= 1:
                 raise UsageError(
-                    f"ColumnMasks.{name} is {low},{high}: give two shares from above 0 to 1, the smaller first."
+                    f"ColumnMasks.{name} is {low},{high}: give two shares from above 0 to 1, the smaller "
+                    "first."
                 )
         if self.context[0] + self.target[0] > 1:
             raise UsageError(
-                f"The least shares of context {self.context[0]} and target {self.target[0]} are more than all "
-                "columns together: lower one of them."
+                f"The least shares of context {self.context[0]} and target {self.target[0]} are more than "
+                "all columns together: lower one of them."
             )
         if self.targets < 1:
             raise UsageError(f"ColumnMasks.targets is {self.targets}; it must be at least 1.")
@@ -61,12 +62,12 @@ class ColumnMasks:
         least = math.floor(500 / columns + 1) / 1000
         if columns < 2:
             raise UsageError(
-                f"The table has {columns} column that varies. Masks show one and ask for another: give two or "
-                "more."
+                f"The table has {columns} column that varies. Masks show one and ask for another: give two "
+                "or more."
             )
         raise UsageError(
-            f"Of the table's {columns} columns, shares of {self.context[0]} for context and {self.target[0]} for "
-            f"target are none. The smallest shares that give one column are {least:.3f}."
+            f"Of the table's {columns} columns, shares of {self.context[0]} for context and "
+            f"{self.target[0]} for target are none. The smallest shares that give one column are {least:.3f}."
         )
 
     def sizes(self, columns: int, key: int) -> tuple[int, int]:

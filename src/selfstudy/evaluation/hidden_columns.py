@@ -20,8 +20,9 @@ def hidden_column_errors(model: TabularTransformer, known: Rows, asked: Rows) ->
     """Return for each asked row how much of its hidden columns stays unexplained: [N], 0 is perfect.
 
     The columns are cut into two halves, the same for every model. Each half is hidden in turn, and told by a
-    ridge regression on the encoded tokens of the other half, fitted on the known rows. An error is the squared
-    distance over the column's variance, so that telling the mean gives 1, and is averaged over columns.
+    ridge regression on the encoded tokens of the other half, fitted on the known rows. An error is the
+    squared distance over the column's variance, so that telling the mean gives 1, and is averaged over
+    columns.
 
     Args:
         model: which encodes half of the columns at a time.

@@ -27,7 +27,8 @@ def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
         student: of the same shape.
         keep: from 0, which copies, to 1, which leaves the teacher as it is.
     """
-    own, others = list(teacher.parameters()), list(student.parameters())
+    own: list[torch.Tensor] = list(teacher.parameters())
+    others: list[torch.Tensor] = list(student.parameters())
     torch._foreach_mul_(own, keep)
     torch._foreach_add_(own, others, alpha=1 - keep)
     for mine, other in zip(teacher.buffers(), student.buffers(), strict=True):

@@ -1,4 +1,4 @@
-"""Tasks of tables: many rows without labels, some with, and what the features of an encoder are worth on them."""
+"""Tasks of tables: many rows without labels, some with, and what features are worth on held-out rows."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class Labelled(NamedTuple):
 class TableTask:
     """Unlabelled rows to learn from, a labelled subset to probe with, and held-out rows to judge on.
 
-    A model is judged by a linear classifier of its frozen features, fitted on the labelled subset alone; where
-    a number is to be told, by a ridge regression and the squared error over the variance of the labelled rows.
-    Without labels it is judged by what the embedding of half of the columns tells of the other half.
+    A model is judged by a linear classifier of its frozen features, fitted on the labelled subset alone;
+    where a number is to be told, by a ridge regression and the squared error over the variance of the
+    labelled rows. Without labels it is judged by what the embedding of half of the columns tells of the
+    other half.
 
     Attributes:
         name: the specification that makes this task again.

@@ -35,8 +35,8 @@ def table(
 ) -> TableTask:
     """Make a task of the user's table.
 
-    Rows are split by a hash of their cells, 70/10/20 %, so that equal rows are in one split. Rows whose label is
-    missing are for training without it.
+    Rows are split by a hash of their cells, 70/10/20 %, so that equal rows are in one split. Rows whose
+    label is missing are for training without it.
 
     Args:
         kind: "csv", "parquet" or "jsonl".
@@ -152,8 +152,8 @@ def _split(inputs: Table, tested_from: int | None, answers: Answers | None) -> d
     found = {split: np.flatnonzero(splits == split) for split in SPLITS}
     if not all(map(len, found.values())):
         raise DataError(
-            f"The table {inputs.name} has {len(rows)} rows, too few for rows of training, validation and test (70, "
-            "10 and 20 %) with labels. Give a larger table."
+            f"The table {inputs.name} has {len(rows)} rows, too few for rows of training, validation and "
+            "test (70, 10 and 20 %) with labels. Give a larger table."
         )
     return found
 
@@ -183,8 +183,8 @@ def _from_library(name: str, file: str, source: str) -> Table:
     path = library_file(f"tables/{file}")
     if path is None:
         raise DataError(
-            f"The table {name!r} is not on this machine: set ${VARIABLE} to a folder that holds tables/{file} "
-            f"({source}). The table 'breast-cancer' needs no files."
+            f"The table {name!r} is not on this machine: set ${VARIABLE} to a folder that holds "
+            f"tables/{file} ({source}). The table 'breast-cancer' needs no files."
         )
     return Table(name, table_of(Path(path)).cells)
 

@@ -1,21 +1,24 @@
 """T-JEPA: predict what an encoder says of some columns of a row from what it says of the others.
 
 Thimonier, De Melo Costa, Popineau, Rimmel, Doan 2024, "T-JEPA: Augmentation-Free Self-Supervised Learning for
-Tabular Data", arXiv 2410.05016. Nothing has to be invented as an augmentation: targets are the latents of hidden
-columns by a teacher that follows the encoder slowly and sees the whole row. Pick it for tables of ten columns or
-more that depend on one another, with many rows and few labels. Compared with predicting the hidden values
-themselves it need not model their noise. With enough labels boosted trees are hard to beat: compare.
+Tabular Data", arXiv 2410.05016. Nothing has to be invented as an augmentation: targets are the latents of
+hidden columns by a teacher that follows the encoder slowly and sees the whole row. Pick it for tables of ten
+columns or more that depend on one another, with many rows and few labels. Compared with predicting the
+hidden values themselves it need not model their noise. With enough labels boosted trees are hard to beat:
+compare.
 
 Deviations from the paper and its code: the columns of the masks are found at token r + column, where the code
-counts from the first token and so never masks the last column; the M masks of a row differ, where the code's are
-views of one array; ranges, categories and training take training rows alone unless the task says
-transductive=true; the norm of the gradient is clipped, not its elements; sizes are for minutes on a few cores.
+counts from the first token and so never masks the last column; the M masks of a row differ, where the code's
+are views of one array; ranges, categories and training take training rows alone unless the task says
+transductive=true; the norm of the gradient is clipped, not its elements; sizes are for minutes on a few
+cores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +34,10 @@ from selfstudy.learning.ema import follow, follower, rising
 from selfstudy.learning.latent_prediction import LatentPredictor, latent_loss, taken
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.pretraining import Losses, Pretraining, figures, pretrain, trial
+from selfstudy.learning.table_heads import HeadTraining, frozen_predictor
+from selfstudy.models.encoders.table_heads import TablePredictor
 from selfstudy.models.encoders.tables import TabularTransformer
-from selfstudy.tasks.table_task import TableTask
+from selfstudy.tasks.table_task import Labelled, TableTask
 
 WATCHED = 512  # training rows whose spread tells a collapse
 COLLAPSED = 0.1  # of that spread at the start
@@ -69,18 +74,20 @@ class TJepa(Method):
         )
     )
     """Steps, batches and optimiser (the authors: batches of 512, rates from 1e-5 to 1e-3)."""
+    head: HeadTraining = field(default_factory=HeadTraining)
+    """What is trained on the labelled rows afterwards, on the frozen encoder; given back as `predictor`."""
 
     def validate(self) -> None:
         """Check the fields against each other."""
         check_positive(self, predictor_width=0, predictor_layers=0, predictor_heads=0)
         if self.predictor_width % self.predictor_heads or self.predictor_width % 2:
             raise UsageError(
-                f"predictor_width is {self.predictor_width}: it must be even and a multiple of predictor_heads "
-                f"({self.predictor_heads})."
+                f"predictor_width is {self.predictor_width}: it must be even and a multiple of "
+                f"predictor_heads ({self.predictor_heads})."
             )
         if not 0 <= self.teacher_keep <= 1:
             raise UsageError(f"teacher_keep is {self.teacher_keep}; it must be from 0 to 1.")
-        for settings in (self.masks, self.probing, self.pretraining):
+        for settings in (self.masks, self.probing, self.pretraining, self.head):
             settings.validate()
 
     def fit(self, task: TableTask, model: TabularTransformer, run: Run) -> Fit:
@@ -88,10 +95,16 @@ class TJepa(Method):
         model = task.prepared(model)
         self.masks.require(len(model.columns))
         self.pretraining.steps(len(task.train))
+        if self.head.network != "none":
+            self.require_labels(task)
         found = run.stage("encoder", lambda: self.pretrained(task, model, run))
+        encoder = found.chosen.requires_grad_(True)
+        parts: dict[str, Any] = {"last": found.last.requires_grad_(True)} if found.looks else {}
+        if self.head.network != "none":
+            parts["predictor"] = run.stage("head", lambda: self.with_head(task, encoder, run))
         return Fit(
-            model=found.chosen.requires_grad_(True),
-            parts={"last": found.last.requires_grad_(True)} if found.looks else {},
+            model=encoder,
+            parts=parts,
             metrics={**figures(run, "encoder"), **found.metrics(task.metric)},
             pictures=found.pictures(task.metric),
         )
@@ -99,7 +112,7 @@ class TJepa(Method):
     def pretrained(self, task: TableTask, model: TabularTransformer, run: Run) -> Probed:
         """Return the teacher with its probe curve; within a stage."""
         student, teacher = model.copy(), follower(model)
-        predictor = self._predictor(model, run.key("predictor"))
+        predictor = self.latent_predictor(model, run.key("predictor"))
         rows = model.rows(task.train)
         steps, epoch = self.pretraining.steps(len(task.train)), len(task.train) // self.pretraining.batch
         curve = ProbeCurve(teacher, task, self.probing, epoch=epoch, run=run)
@@ -121,6 +134,20 @@ class TJepa(Method):
             collapsed=COLLAPSED,
         )
         return curve.probed(brought_back=done["collapsed_at"] is not None)
+
+    def with_head(self, task: TableTask, encoder: TabularTransformer, run: Run) -> TablePredictor:
+        """Return the frozen encoder with a head that tells labels."""
+        table, answers = self.require_labels(task)
+        return frozen_predictor(encoder, encoder.rows(table), answers, self.head, run.key("head"))
+
+    def require_labels(self, task: TableTask) -> Labelled:
+        """Return the labelled rows that a head is trained on; there must be some."""
+        if task.labelled is None:
+            raise UsageError(
+                f"The task {task.name} has no labels to train a head on. Name their column, as in "
+                "label=price, or take --head.network none."
+            )
+        return task.labelled
 
     def losses(
         self,
@@ -149,12 +176,13 @@ class TJepa(Method):
         """Return one step on a copy, and how many a fit takes."""
         student = task.prepared(model).copy()
         self.masks.require(len(student.columns))
-        teacher, predictor = follower(student), self._predictor(student, 0)
+        teacher, predictor = follower(student), self.latent_predictor(student, 0)
         modules = {"student": student, "predictor": predictor, "teacher": teacher}
         losses = self.losses(student, teacher, predictor, student.rows(task.train), stream_key)
         return trial(modules, losses, samples=len(task.train), settings=self.pretraining)
 
-    def _predictor(self, encoder: TabularTransformer, key: int) -> LatentPredictor:
+    def latent_predictor(self, encoder: TabularTransformer, key: int) -> LatentPredictor:
+        """Return g, from what `encoder` says of a context to what the teacher may say of other columns."""
         return LatentPredictor(
             encoder.token_width,
             len(encoder.columns),
@@ -173,7 +201,7 @@ class TJepa(Method):
         own = sum(
             weight.numel() for block in (encoder.transformer, encoder.end) for weight in block.parameters()
         )
-        guess = sum(weight.numel() for weight in self._predictor(encoder, 0).transformer.parameters())
+        guess = sum(weight.numel() for weight in self.latent_predictor(encoder, 0).transformer.parameters())
         # Two for each weight and token of a pass forward, and twice that again backward.
         seen = 6 * context + 2 * (encoder.registers + columns)
         return self.pretraining.batch * (own * seen + 6 * guess * self.masks.targets * (context + asked))

@@ -1,7 +1,7 @@
 """Blocks of a transformer over few tokens, normalised after each addition (Vaswani et al. 2017).
 
-As `torch.nn.TransformerEncoderLayer`, with the same weights. Over rows of 5 to 25 narrow tokens that one's fused
-path for evaluation takes three times as long as this on a core, and training about a sixth longer.
+As `torch.nn.TransformerEncoderLayer`, with the same weights. Over rows of 5 to 25 narrow tokens that one's
+fused path for evaluation takes three times as long as this on a core, and training about a sixth longer.
 """
 
 from __future__ import annotations

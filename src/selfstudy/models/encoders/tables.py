@@ -79,8 +79,9 @@ class TabularTransformer(SmallModel):
         )
         if min(width, layers, heads, hidden) < 1 or registers < 0 or width % heads or width % 2:
             raise UsageError(
-                f"The model {self.kind!r} has width {width}, layers {layers}, heads {heads}, hidden {hidden} and "
-                f"registers {registers}: all but the last must be at least 1, width even and a multiple of heads."
+                f"The model {self.kind!r} has width {width}, layers {layers}, heads {heads}, hidden "
+                f"{hidden} and registers {registers}: all but the last must be at least 1, width even and a "
+                "multiple of heads."
             )
         if not 0 <= dropout < 1 or base <= 1:
             raise UsageError(
@@ -104,8 +105,8 @@ class TabularTransformer(SmallModel):
         """
         if self._columns is None:
             raise UsageError(
-                "This encoder was made for no table yet. Fit it on a task, or call made_for(table) with training "
-                "rows."
+                "This encoder was made for no table yet. Fit it on a task, or call made_for(table) with "
+                "training rows."
             )
         return self._columns
 
@@ -277,7 +278,7 @@ class Tokeniser(nn.Module):
         with torch.no_grad():
             # Categories never seen, and gaps where training has none, add nothing to the column's bias.
             for start in starts.tolist():
-                self.codes[start : start + FIRST] = 0
+                self.codes[start : start + FIRST].zero_()
         self.types = nn.Parameter(torch.zeros(2, width)) if types else None
         self.registers, self.numeric = registers, numeric
         self.starts: torch.Tensor
@@ -288,10 +289,10 @@ class Tokeniser(nn.Module):
 
     def forward(self, rows: Rows) -> torch.Tensor:
         """Return the tokens of rows: [B, r+D, H]."""
-        ones = rows.numbers.new_ones(len(rows.codes), self.registers)
+        ones = rows.numbers.new_ones(rows.numbers.shape[0], self.registers)
         numbers = torch.cat([ones, rows.numbers], 1)[:, :, None] * self.slope
         codes = self.codes[rows.codes + self.starts]
-        bias = self.bias
+        bias: torch.Tensor = self.bias
         if self.types is not None:
             kinds = torch.zeros(len(bias), dtype=torch.long, device=bias.device)
             kinds[self.numeric :] = 1
