@@ -117,8 +117,8 @@ def test_the_divergence_comes_to_rho(rho: float) -> None:
     h = 0.05 * cosines(1, 1, 200)
     h[..., 0] = 0.9
     counted = torch.ones_like(h, dtype=torch.bool)
-    made = state(1, 0.3, rho=rho, least=1e-3, rate=0.01, new_mean=1.0).double()
-    for _ in range(3000):
+    made = state(1, 0.3, rho=rho, least=1e-3, rate=0.02, new_mean=1.0).double()
+    for _ in range(800):
         found = made.weigh(h, counted, torch.tensor([0]))
     assert 1e-3 < float(made.tau) < 1.0
     assert float(found.divergence) == pytest.approx(rho, abs=1e-3)

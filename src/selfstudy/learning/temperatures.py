@@ -1,7 +1,7 @@
 """A temperature of its own for each training input, learned beside the weights.
 
-Qiu et al. 2023, "Not All Semantics are Created Equal", ICML. With h_i(z) the similarity of input i to a
-negative z, the objective is
+Qiu et al. 2023, "Not All Semantics are Created Equal", arXiv 2305.11965. With h_i(z) the similarity of input
+i to a negative z, the objective is
 
     min over tau_i >= least of  (1/N) sum_i  tau_i log mean_z exp(h_i(z) / tau_i) + tau_i rho,
 

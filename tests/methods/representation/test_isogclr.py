@@ -25,7 +25,7 @@ from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.heads import projector
 from selfstudy.tasks.images import ImageTask
 
-TASK = "digits?train=96&labels=40"
+TASK = "digits?train=96&labels=40&test=40"
 
 
 def task(spec: str = TASK) -> ImageTask:

@@ -1,11 +1,12 @@
 """iSogCLR: contrastive pre-training in which every image has a temperature of its own.
 
 Qiu, Hu, Yuan, Zhou, Zhang, Yang 2023, "Not All Semantics are Created Equal: Contrastive Self-supervised
-Learning with Automatic Temperature Individualization", ICML. Images with many look-alikes come to a high
-temperature, which leaves the nearest of their negatives in peace; rare ones to a low one. Pick it over SimCLR
-when the images are long-tailed, when batches are small, or when the temperature is not to be tuned; over
-barlow-twins when a measure of how common each image is has a use of its own. `objective` makes of it SogCLR
-(all temperatures fixed) and SimCLR (NT-Xent); with a `queue` they use keys of earlier images as MoCo does.
+Learning with Automatic Temperature Individualization", arXiv 2305.11965. Images with many look-alikes come to
+a high temperature, which leaves the nearest of their negatives in peace; rare ones to a low one. Pick it over
+SimCLR when the images are long-tailed, when batches are small, or when the temperature is not to be tuned;
+over barlow-twins when a measure of how common each image is has a use of its own. `objective` makes of it
+SogCLR (all temperatures fixed) and SimCLR (NT-Xent); with a `queue` they use keys of earlier images as MoCo
+does.
 
 Deviations from the paper: the moving average s is kept as its logarithm, so that no temperature is too small
 and the running maximum b of the authors' code is not needed; an image seen for the first time takes
@@ -28,7 +29,8 @@ from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.random import stream_key
 from selfstudy.core.run import Run
-from selfstudy.data.views import ImageViews, view_keys
+from selfstudy.data.two_views import two_views
+from selfstudy.data.views import ImageViews
 from selfstudy.evaluation.temperature_pictures import temperature_extremes, temperature_histogram
 from selfstudy.learning.contrastive import individual_loss, info_nce, nt_xent, queue_loss
 from selfstudy.learning.key_queue import KeyQueue
@@ -165,10 +167,11 @@ class Isogclr(Method):
         """Return the losses of a step as a function of its number and its images."""
         network = nn.Sequential(learner.encoder, learner.head)
         temperatures, queue = learner.temperatures, learner.queue
+        views = two_views(task.train, self.views, self.views, key)
 
         def losses(step: int, at: np.ndarray) -> Losses:
-            images, ids = task.train.pixels(at), torch.from_numpy(at)
-            first, second = (self.views(images, view_keys(key("view", view, step), at)) for view in (1, 2))
+            ids = torch.from_numpy(at)
+            first, second = views(step, at)
             if queue is None:
                 z_first, z_second = network(torch.cat((first, second))).chunk(2)
                 if temperatures is None:
