@@ -153,8 +153,8 @@ CLAIMS = [
     Claim(
         name="R2-accuracy",
         statement="At one temperature that nobody chose (0.2) a linear probe is better on features of "
-        "iSogCLR than on those of SogCLR and SimCLR, and less than half a point worse than on those of SimCLR "
-        "at its best temperature.",
+        "iSogCLR than on those of SogCLR and SimCLR, and less than half a point worse than on those of "
+        "SimCLR at its best temperature.",
         seeds=range(5),
         measure=utility_seed,
         relations=[
