@@ -277,6 +277,18 @@ def test_a_journal_whose_file_was_shortened(tmp_path):
 # Full disks.
 
 
+def test_a_journal_is_forced_to_disk_where_it_is_referred_to(tmp_path, monkeypatch):
+    """Oracle: the calls of fsync; one for any number of lines, none where nothing is new."""
+    calls = []
+    monkeypatch.setattr(os, "fsync", calls.append)
+    it = Journal(tmp_path / "log")
+    for step in range(5):
+        it.add({"step": step})
+    assert calls == [] and len((tmp_path / "log").read_text().splitlines()) == 5
+    assert it.settled() == it.place == it.size() and len(calls) == 1
+    assert it.settled() == it.place and len(calls) == 1
+
+
 def test_full_disk_is_explained(tmp_path):
     """Oracle: errors of the kinds that Python and the Rust libraries raise; others pass unchanged."""
     full = [

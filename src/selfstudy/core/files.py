@@ -142,8 +142,8 @@ class Log:
         self.path = path
         self._mended = False
 
-    def append(self, value: Any) -> None:
-        """Add one line and force it to disk."""
+    def append(self, value: Any, *, forced: bool = True) -> None:
+        """Add one line and force it to disk, unless the caller does that later, by `force`."""
         line = (json.dumps(value, default=plain) + "\n").encode()
         with full_disk_explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,11 +155,18 @@ class Log:
                 try:
                     while line:
                         line = line[file.write(line) :]
-                    os.fsync(file.fileno())
+                    if forced:
+                        os.fsync(file.fileno())
                 except BaseException:
                     with contextlib.suppress(OSError):
                         os.truncate(self.path, start)
                     raise
+
+    def force(self) -> None:
+        """Force what was appended to disk."""
+        if self.path.exists():
+            with full_disk_explained(self.path):
+                _sync(self.path)
 
     def read(self) -> list[Any]:
         """Return all complete lines, and cut an incomplete last one off the file."""
@@ -202,6 +209,7 @@ class Journal(Log):
     def __init__(self, path: Path, kept: int = 0) -> None:
         super().__init__(path)
         self.place = 0
+        self._unsettled = False
         self._kept = kept
         self._ends = [match.end() for match in re.finditer(b"\n", self._whole())]
 
@@ -211,7 +219,10 @@ class Journal(Log):
         self.place = self._ends[before - 1] if before else 0
 
     def add(self, line: dict[str, Any]) -> None:
-        """Pass over the line at this place if only its seconds differ from `line`; else end the file here."""
+        """Pass over the line at this place if only its seconds differ from `line`; else end the file here.
+
+        A new line is on disk for sure once `settled` is called; a killed process loses none.
+        """
         before = bisect.bisect_right(self._ends, self.place)
         if before < len(self._ends):
             end = self._ends[before]
@@ -220,9 +231,17 @@ class Journal(Log):
                 return
             self.cut(self.place)
             del self._ends[before:]
-        self.append(line)
+        self.append(line, forced=False)
         self.place = self.size()
         self._ends.append(self.place)
+        self._unsettled = True
+
+    def settled(self) -> int:
+        """Force all lines to disk and return the place: from there on another file may refer to it."""
+        if self._unsettled:
+            self.force()
+            self._unsettled = False
+        return self.place
 
     def passed(self) -> list[Any]:
         """Return the lines before this place."""

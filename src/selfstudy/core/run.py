@@ -288,7 +288,7 @@ class Run:
         return self.directory / "partial" / "/".join([*self._scope, name])
 
     def _here(self) -> dict[str, Any]:
-        return {"spent": self.meter.snapshot(), "log": self._log.place}
+        return {"spent": self.meter.snapshot(), "log": self._log.settled()}
 
     def _at(self, place: dict[str, Any]) -> None:
         """Go to the counts and the line of the log as they were at a saved place."""

@@ -52,7 +52,7 @@ def model(spec: str) -> Any:
         target = "selfstudy.models.encoders.backbones:backbone"
         return make("model", name, query, target, name.removeprefix(BACKBONE))
     if (Path(spec) / CONFIG).is_file():
-        target = {**NAMES, **SAVED}.get(read_json(Path(spec) / CONFIG).get("kind", ""))
+        target = {**NAMES, **SAVED}.get(read_json(Path(spec) / CONFIG).get("kind", ""), "")
         if target:
             module, _, network = target.partition(":")
             return getattr(importlib.import_module(module), network).load(Path(spec))
