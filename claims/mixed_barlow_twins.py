@@ -1,12 +1,17 @@
 """What mixed samples are worth beside Barlow Twins, where unlabelled images are few and training is long.
 
-Two sets: digits of 8 x 8 pixels, and clothes of 28 x 28 (Fashion-MNIST). All contestants start from the same
-conv encoder of 5,992 weights and see the same images in the same order and the same views; plain is weight 0,
-which is barlow-twins bit for bit. Plain gets two budgets: as many steps, and one and a half times as many,
-which is as much arithmetic as the mixed passes take. The classifier from scratch takes as many steps as plain
-on the labelled images that the probes are fitted on. Features are probed on validation images every 40
-passes; accuracy on test images is that of the last epoch, and is reported for the epoch chosen on validation
-images too. Decay is how far the last probe on validation images lies below the best.
+Two sets: 512 digits of 8 x 8 pixels, 200 passes, probed with 100 labels; and 1,024 clothes of 28 x 28
+(Fashion-MNIST), 160 passes, probed with 1,000 labels. All contestants start from the same conv encoder of
+5,992 weights and see the same images in the same order and the same views; embeddings have length 1 before
+their columns are standardised, which on validation digits (seeds 100 and 101) was better than without, for
+plain too. Plain is weight 0, which is barlow-twins bit for bit. It gets two budgets: as many steps, and one
+and a half times as many, which is as much arithmetic as the mixed passes take. The classifier from scratch
+takes as many steps on the labelled images that the probes are fitted on.
+
+Accuracy on test images is that of the last epoch; that of the epoch chosen on validation images, by a probe
+every 40 passes, is reported beside it. Decay is how far the last of these probes lies below the best. Set,
+size and length of the digits were settled on validation images with seeds 100 and 101, where plain ended up
+to 8 points below its best; those of the clothes are the method's usual small check, and were not tuned.
 """
 
 from __future__ import annotations
@@ -48,18 +53,18 @@ class Setting:
         """Return a contestant."""
         weight = 4.0 if name == MIXED else 0.0
         return MixedBarlowTwins(
-            mix=Mixing(weight=weight, row_normalise=False),
+            mix=Mixing(weight=weight),
             pretraining=Pretraining(
                 epochs=self.epochs * (1.5 if name == LONGER else 1),
                 weight_decay=1e-3 if name == DECAYED else 1e-6,
             ),
-            probing=Probing(every=40, items=5000),
+            probing=Probing(every=40),
         )
 
 
 SETTINGS = {
     "digits": Setting("digits?labels=100&train=512", 200),
-    "clothes": Setting("fashion-mnist?labels=1000&train=1024", 200),
+    "clothes": Setting("fashion-mnist?labels=1000&train=1024", 160),
 }
 
 
