@@ -96,7 +96,9 @@ def _edge_list(path: Path, relation: str) -> tuple[list[tuple[str, str]], list[s
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text. Give edges as .csv, .tsv or .txt, or all as .npz.") from None
+        raise DataError(
+            f"{path} is not UTF-8 text. Give edges as .csv, .tsv or .txt, or all as .npz."
+        ) from None
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if path.suffix == ".txt":
         rows = [line.split() for line in lines]
@@ -149,7 +151,9 @@ def archive(path: Path, name: str = "") -> Graph:
     as `x_indptr`, `x_indices`, `x_data` and `x_shape`; and `labels` [N] where there are any, below 0 unknown.
     """
     with _opened(path) as data:
-        relations = [data[key] for key in sorted(data.files) if key == "edge_index" or key.startswith("edges_")]
+        relations = [
+            data[key] for key in sorted(data.files) if key == "edge_index" or key.startswith("edges_")
+        ]
         if not relations:
             raise DataError(f"{path} has no edges: it needs an array edge_index, or edges_ and a name.")
         features = _stored_features(data, str(path))
@@ -242,7 +246,9 @@ def _stored_features(data: Any, source: str) -> Features:
         parts = (data["x_data"], data["x_indices"], data["x_indptr"])
         return sparse.csr_array(parts, shape=tuple(data["x_shape"]))
     if "x" not in names:
-        raise DataError(f"{source} has no features: it needs an array x, or x_indptr and so on for a sparse one.")
+        raise DataError(
+            f"{source} has no features: it needs an array x, or x_indptr and so on for a sparse one."
+        )
     return data["x"]
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import derive, uniforms
+from selfstudy.data.adjacency import Adjacency
 from selfstudy.data.graphs import Features, Graph
 
 DAMPING, ROUNDS = 0.85, 200  # of PageRank
@@ -23,18 +25,18 @@ LEAST = 1e-8  # centrality of a node without any
 EDGES, COLUMNS = 0, 1  # streams of a view
 
 
-class View(NamedTuple):
-    """What is kept of a graph."""
-
-    edges: np.ndarray  # [E], bool
-    columns: np.ndarray  # [F], bool
-
-
 class Chances(NamedTuple):
     """How likely everything is to be left out of a view."""
 
     edges: np.ndarray  # [E]
     columns: np.ndarray  # [F]
+
+
+class View(NamedTuple):
+    """One relation of a graph as it is seen."""
+
+    adjacency: torch.Tensor  # normalised, sparse [N, N]
+    columns: torch.Tensor  # [F], 1 for features that are seen, else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +69,6 @@ class GraphViews:
             self._chances(_column_logs(graph.features, central), self.columns),
         )
 
-    def view(self, chances: Chances, edges: np.ndarray, nodes: int, key: int) -> View:
-        """Return the view of a key.
-
-        Args:
-            chances: of the relation.
-            edges: of the relation, [2, E]; an edge's stream is named by its two nodes.
-            nodes: N.
-            key: of the view, as `run.key("view", which, relation, step)`.
-        """
-        of_edges = uniforms(derive(key, EDGES), edges[0] * nodes + edges[1])
-        of_columns = uniforms(derive(key, COLUMNS), np.arange(len(chances.columns)))
-        return View(of_edges >= chances.edges, of_columns >= chances.columns)
-
     def _chances(self, logs: np.ndarray, rate: float) -> np.ndarray:
         """Return probabilities with the mean `rate`, cut at `most`: higher for smaller logs [n]."""
         if not len(logs):
@@ -89,6 +78,33 @@ class GraphViews:
         # Where all are equally central the mean is 0 but for rounding, and all are equally likely.
         shares = weights / mean if mean > 1e-9 else np.ones_like(weights)
         return np.minimum(shares * rate, self.most)
+
+
+class RandomViews:
+    """Draws views of one relation of a graph.
+
+    Args:
+        graph: what is seen.
+        relation: which of its relations.
+        settings: how likely everything is left out.
+    """
+
+    def __init__(self, graph: Graph, relation: int, settings: GraphViews) -> None:
+        edges = graph.relations[relation]
+        self.chances = settings.chances(graph, relation)
+        self.adjacency = Adjacency(edges, len(graph))
+        self._names = edges[0] * len(graph) + edges[1]  # an edge's stream is named by its two nodes
+
+    def kept(self, key: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return which edges [E] and which features [F] are in the view of a key, as bool."""
+        of_edges = uniforms(derive(key, EDGES), self._names)
+        of_columns = uniforms(derive(key, COLUMNS), np.arange(len(self.chances.columns)))
+        return of_edges >= self.chances.edges, of_columns >= self.chances.columns
+
+    def view(self, key: int) -> View:
+        """Return the view of a key, such as `run.key("view", which, step)`."""
+        edges, columns = self.kept(key)
+        return View(self.adjacency.normalised(edges), torch.from_numpy(columns).float())
 
 
 def _column_logs(features: Features, central: np.ndarray) -> np.ndarray:

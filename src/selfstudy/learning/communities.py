@@ -6,8 +6,9 @@ embeddings [N, d] with rows of length 1, memberships R [N, K] whose rows sum to 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -127,6 +128,43 @@ def community_contrast(
         scores = scores - reweighting * apart[labels]  # 0 for a node's own
     scores = scores.masked_fill(~centres.filled, -math.inf)
     return functional.cross_entropy(scores, labels)
+
+
+def contrast_with_communities(
+    embedded: Sequence[torch.Tensor],
+    labels: Sequence[torch.Tensor],
+    communities: int,
+    temperature: float,
+    *,
+    similarity: Similarity = "cosine",
+    reweighting: float = 0.0,
+) -> torch.Tensor:
+    """Return ReSC of every two views, the mean of both directions, summed over pairs of views.
+
+    Args:
+        embedded: of each view h [N, d].
+        labels: of each view the community [N] of each node.
+        communities: K.
+        temperature: tau.
+        similarity: of nodes and centres.
+        reweighting: gamma.
+    """
+    centres = [
+        community_centres(view, found, communities) for view, found in zip(embedded, labels, strict=True)
+    ]
+    both_ways = itertools.permutations(range(len(embedded)), 2)
+    losses = [
+        community_contrast(
+            embedded[one],
+            labels[other],
+            centres[other],
+            temperature,
+            similarity=similarity,
+            reweighting=reweighting,
+        )
+        for one, other in both_ways
+    ]
+    return torch.stack(losses).sum() / 2
 
 
 def fading(epoch: float, stride: float) -> Weights:

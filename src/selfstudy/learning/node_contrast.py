@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from selfstudy.core.errors import UsageError
+from selfstudy.learning.precision import full, full_precision
 
 BLOCK = 256  # rows of the similarity that are worked on at once; 256 of some thousand columns fit in a cache
 LEAST_TEMPERATURE = 0.03  # below it exp(-2 / temperature) is 0 in float32
@@ -43,7 +44,7 @@ def node_contrast(
         over_second, _ = log_sums(first[anchors], second, temperature, keep=keep)
         over_first, _ = log_sums(second[anchors], first, temperature, keep=keep)
         same = (first[anchors] * second[anchors]).sum(1) / temperature
-    return ((over_second + over_first) / 2 - same).mean()
+    return ((over_second + over_first) / 2 - full(same)).mean()
 
 
 def log_sums(
@@ -57,9 +58,7 @@ def log_sums(
         temperature: tau.
         keep: whether all M N similarities are kept for the gradient; else blocks of 256 rows are made twice.
     """
-    if first.dtype != torch.float64:
-        first, second = first.float(), second.float()
-    return _LogSums.apply(first, second, temperature, keep)
+    return _LogSums.apply(full(first), full(second), temperature, keep)
 
 
 class _LogSums(torch.autograd.Function):
@@ -71,12 +70,13 @@ class _LogSums(torch.autograd.Function):
         rows = first.new_empty(len(first))
         columns = first.new_zeros(len(second))
         kept = first.new_empty(len(first), len(second)) if keep else None
-        for start in range(0, len(first), BLOCK):
-            at = slice(start, start + BLOCK)
-            out = kept[at] if kept is not None else None
-            block = _similarities(scaled[at], second, temperature, out)
-            rows[at] = block.sum(1)
-            columns += block.sum(0)
+        with full_precision(first):
+            for start in range(0, len(first), BLOCK):
+                at = slice(start, start + BLOCK)
+                out = kept[at] if kept is not None else None
+                block = _similarities(scaled[at], second, temperature, out)
+                rows[at] = block.sum(1)
+                columns += block.sum(0)
         ctx.save_for_backward(first, second, rows, columns, *([kept] if keep else []))
         ctx.temperature = temperature
         return rows.log() + 1 / temperature, columns.log() + 1 / temperature
@@ -87,12 +87,13 @@ class _LogSums(torch.autograd.Function):
         scaled = first / ctx.temperature
         row_weights, column_weights = of_rows / rows, of_columns / columns
         to_first, to_second = torch.empty_like(first), torch.zeros_like(second)
-        for start in range(0, len(first), BLOCK):
-            at = slice(start, start + BLOCK)
-            block = kept[0][at] if kept else _similarities(scaled[at], second, ctx.temperature, None)
-            weights = (row_weights[at, None] + column_weights).mul_(block)
-            to_first[at] = weights @ second
-            to_second.addmm_(weights.T, first[at])
+        with full_precision(first):
+            for start in range(0, len(first), BLOCK):
+                at = slice(start, start + BLOCK)
+                block = kept[0][at] if kept else _similarities(scaled[at], second, ctx.temperature, None)
+                weights = (row_weights[at, None] + column_weights).mul_(block)
+                to_first[at] = weights @ second
+                to_second.addmm_(weights.T, first[at])
         return to_first / ctx.temperature, to_second / ctx.temperature, None, None
 
 

@@ -1,38 +1,40 @@
 """gCooL: nodes find themselves in another view of their graph, and the community that they belong to.
 
 Li, Jing, Tong 2022, "Graph Communal Contrastive Learning", arXiv 2110.14863. Pick it to embed the nodes of a
-graph without labels where edges join like nodes and communities are clear. It adds to GRACE (Zhu et al. 2020)
-communities that are learned along, so that nodes of one community are not only pushed apart. Where edges join
-unlike nodes take another method.
+graph without labels where edges join like nodes and there are clear communities. It adds to GRACE (Zhu et al.
+2020, arXiv 2006.04131), which is `community_weight=0`, communities that are learned along, so that nodes of
+one are not only pushed apart. Where edges join unlike nodes take another method.
 
-Deviations from the paper: ...
+Deviations from the paper: communities are found by densities of edges unless `detection="edges"`, since the
+counts of the authors' code are best for a single community of all nodes. The contrast of communities has a
+constant weight after a first share of the epochs, unless `schedule="fading"`: in the authors' schedule its
+weight is never above 0.048, whatever the stride, since both factors of it depend on epoch / stride alone. An
+undirected edge is kept or dropped in both directions at once, by the centrality of both its ends. Both
+directions of the contrasts are computed. Empty communities are no negatives. Of several relations each is one
+view with its own encoder, and every two are contrasted.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 
+from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
-from selfstudy.data.adjacency import Adjacency
-from selfstudy.data.graph_views import GraphViews
+from selfstudy.data.graph_views import GraphViews, RandomViews
+from selfstudy.evaluation.community_pictures import community_pictures
 from selfstudy.learning.collapse_watch import CollapseWatch
-from selfstudy.learning.communities import (
-    DETECTION,
-    Weights,
-    community_centres,
-    community_contrast,
-    fading,
-)
+from selfstudy.learning.communities import DETECTION, Weights, contrast_with_communities, fading
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.node_contrast import LEAST_TEMPERATURE, node_contrast
+from selfstudy.learning.pretraining import figures
 from selfstudy.models.encoders.communities import GraphCommunities
 from selfstudy.models.encoders.graphs import GraphEncoder
 from selfstudy.tasks.graphs import GraphTask
@@ -48,11 +50,11 @@ class Gcool(Method):
     works_on = (GraphTask, GraphEncoder)
 
     communities: int = 0
-    """K; 0 is the number of classes of the task, a hint that other tasks do not give: 10 then."""
+    """K; 0 is the number of classes of the task, which is a hint, or 10 where it has none."""
     views: GraphViews = field(default_factory=GraphViews)
-    """How the two views are made."""
+    """How views are made."""
     projection: int = 128
-    """Width between the layers above the embeddings."""
+    """Width between the two layers above the embeddings."""
     temperature: float = 0.4
     """tau, of nodes and of communities."""
     similarity: Literal["cosine", "rbf"] = "cosine"
@@ -62,15 +64,15 @@ class Gcool(Method):
     inter_weight: float = 1.0
     """lambda, of edges between communities in their detection."""
     reweighting: float = 1e-3
-    """gamma: how fast communities cease to be negatives with their distance; of "rbf" alone."""
+    """gamma: how fast communities cease to be negatives with their distance, under "rbf"."""
     schedule: Literal["constant", "fading"] = "constant"
-    """How much communities count: always `community_weight`, or as in the authors' code, hardly at all."""
+    """Whether communities count the same all along, or as in the authors' code, where they hardly do."""
     community_weight: float = 1.0
     """Of the contrast of communities beside that of nodes, under the schedule "constant"."""
     detected_first: float = 0.1
     """Share of the epochs before that, in which communities are only detected."""
     stride: float = 2.0
-    """Of the schedule "fading", in units of all epochs; the weight is 0 after a fifth of it."""
+    """Of the schedule "fading", in units of all epochs; it ends at a fifth of it."""
     epochs: int = 200
     """Steps; each sees the whole graph."""
     learning_rate: float = 5e-3
@@ -79,56 +81,132 @@ class Gcool(Method):
     """Of all weights."""
     anchors: int = 0
     """Nodes whose contrast is taken in a step, against all others; 0 is all. For graphs of many nodes."""
-    keep: int = 15_000
-    """Up to so many nodes all their similarities are kept for the gradient, else they are computed twice."""
+    kept_nodes: int = 15_000
+    """Up to so many nodes all similarities are kept for the gradient; of more they are computed twice."""
 
     def validate(self) -> None:
         """Check the fields against each other."""
         check_positive(self, epochs=0, projection=0, learning_rate=0, stride=0)
-        at_least = ("inter_weight", "reweighting", "community_weight", "weight_decay", "anchors", "keep")
-        for name in at_least:
+        for name in (
+            "communities", "inter_weight", "reweighting", "community_weight", "weight_decay", "anchors",
+            "kept_nodes",
+        ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise UsageError(f"Gcool.{name} is {getattr(self, name)}; it must be at least 0.")
-        if self.communities < 0 or self.communities == 1:
-            raise UsageError("communities is 1: give at least 2, or 0 for as many as there are classes.")
-        if not self.temperature >= LEAST_TEMPERATURE:
-            raise UsageError(
-                f"temperature is {self.temperature}; it must be at least {LEAST_TEMPERATURE}."
-            )
+        if not LEAST_TEMPERATURE <= self.temperature < float("inf"):
+            raise UsageError(f"temperature is {self.temperature}; it must be at least {LEAST_TEMPERATURE}.")
         if not 0 <= self.detected_first <= 1:
             raise UsageError(f"detected_first is {self.detected_first}; it must be from 0 to 1.")
         self.views.validate()
 
     def weights(self, epoch: int) -> Weights:
-        """Return how much detection and contrast of communities count in an epoch."""
+        """Return how much the detection and the contrast of communities count in an epoch."""
         if self.schedule == "fading":
             return fading(epoch, self.stride * self.epochs)
         return Weights(1.0, self.community_weight * (epoch >= self.detected_first * self.epochs))
 
+    def cost(self, task: GraphTask, model: GraphEncoder) -> dict[str, float]:
+        """Return what a fit spends, by budget unit; a sample is a node in a step."""
+        return {unit: self.epochs * amount for unit, amount in self._step_cost(task, model).items()}
+
+    def trial(self, task: GraphTask, model: GraphEncoder) -> tuple[Callable[[], object], int]:
+        """Return one step on a copy, and how many a fit takes."""
+        learner = self._learner(task, model.made_for(task.train), seed=0)
+        optimizer, losses = self._optimizer(learner), self._losses(task, learner)
+
+        def step() -> None:
+            losses(Weights(1.0, 1.0), [0, 1], None)["loss"].backward()
+            optimizer.step()
+
+        return step, self.epochs
+
     def fit(self, task: GraphTask, model: GraphEncoder, run: Run) -> Fit:
         """Pre-train a copy of `model` on the graph of `task`."""
-        self._count(task)
         model = model.made_for(task.train)
-        trained = run.stage("encoder", lambda: self.pretrained(task, model, run))
-        return Fit(model=trained.encoder, parts={"communities": trained})
+        self._count(task)
+        learner = run.stage("encoder", lambda: self.pretrained(task, model, run))
+        sizes = np.bincount(learner.assign(task.train)[0].argmax(1), minlength=learner.communities)
+        effective = [self.weights(epoch).contrast for epoch in range(self.epochs)]
+        metrics = {
+            **figures(run, "encoder"),
+            "communities": learner.communities,
+            "mean community weight": float(np.mean(effective)),
+            "largest community weight": max(effective),
+        }
+        logged = [line for line in run.metrics() if "entropy" in line]
+        pictures = community_pictures(logged, sizes)
+        return Fit(model=learner.encoder, parts={"communities": learner}, metrics=metrics, pictures=pictures)
 
     def pretrained(self, task: GraphTask, model: GraphEncoder, run: Run) -> GraphCommunities:
-        """Return the trained copy with its communities; within a stage."""
+        """Return the trained copy of `model` with its communities; within a stage."""
         learner = self._learner(task, model, run.key("heads"))
-        step = _Step(self, task, learner)
-        optimizer = torch.optim.Adam(learner.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimizer, losses = self._optimizer(learner), self._losses(task, learner)
         watch = CollapseWatch({"learner": learner})
-        state = {"learner": learner, "optimizer": optimizer, "watch": watch}
-        every = max(1, self.epochs // LOOKS)
-        for epoch in run.steps(self.epochs, state=state, desc="pretrain", cost=self._cost(task, model)):
+        state: dict[str, Stateful] = {"learner": learner, "optimizer": optimizer, "watch": watch}
+        every, done = max(1, self.epochs // LOOKS), 0
+        for epoch in run.steps(self.epochs, state=state, desc="pretrain", cost=self._step_cost(task, model)):
             if epoch % every == 0 and watch.collapsed(learner.embed_graph(task.train), epoch):
                 break
-            found = step.losses(epoch, run)
+            weights = self.weights(epoch)
+            keys = [run.key("view", which, epoch) for which in range(max(2, learner.encoder.relations))]
+            found = losses(weights, keys, self._anchors(task, run.rng("anchors", epoch)))
+            if not torch.isfinite(found["loss"]):
+                raise DataError(
+                    f"The loss is {found['loss'].item()}. Lower --learning-rate ({self.learning_rate:g})."
+                )
             found["loss"].backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            run.log(step=epoch, loss=found["loss"].item(), **{name: float(value) for name, value in found.items() if name != "loss"})
+            logged = {name: value.item() for name, value in found.items()}
+            run.log(step=epoch, community_weight=weights.contrast, **logged)
+            done = epoch + 1
+        if watch.collapsed_at is None and done:
+            watch.collapsed(learner.embed_graph(task.train), done)
+        run.log(collapsed_at=watch.collapsed_at)
         return learner.eval()
+
+    def _losses(
+        self, task: GraphTask, learner: GraphCommunities
+    ) -> Callable[[Weights, list[int], torch.Tensor | None], dict[str, torch.Tensor]]:
+        """Return what gives the loss and its terms of one epoch."""
+        graph, relations = task.train, len(task.train.relations)
+        inputs = learner.encoder.prepared(graph.features)
+        drawn = [RandomViews(graph, relation, self.views) for relation in range(relations)]
+        adjacency = [views.adjacency.plain() for views in drawn]
+        of_view = [0, 0] if relations == 1 else list(range(relations))  # the relation of each view
+        keep, detect = len(graph) <= self.kept_nodes, DETECTION[self.detection]
+
+        def losses(
+            weights: Weights, keys: list[int], anchors: torch.Tensor | None
+        ) -> dict[str, torch.Tensor]:
+            views = [drawn[at].view(key) for at, key in zip(of_view, keys, strict=True)]
+            embedded = [
+                learner.projected(learner.encoder(inputs, *view, relation=at))
+                for at, view in zip(of_view, views, strict=True)
+            ]
+            pairs = list(itertools.combinations(embedded, 2))
+            nodes = sum(node_contrast(*pair, self.temperature, anchors=anchors, keep=keep) for pair in pairs)
+            belongs = [learner.memberships(h, at) for h, at in zip(embedded, of_view, strict=True)]
+            found = [
+                detect(R, adjacency[at], self.inter_weight) for R, at in zip(belongs, of_view, strict=True)
+            ]
+            detection = torch.stack(found).mean()
+            loss = nodes + weights.detection * detection
+            terms = {"node_contrast": nodes.detach(), "detection": detection.detach()}
+            if weights.contrast:
+                contrast = contrast_with_communities(
+                    embedded,
+                    [R.argmax(1) for R in belongs],
+                    learner.communities,
+                    self.temperature,
+                    similarity=self.similarity,
+                    reweighting=self.reweighting,
+                )
+                loss = loss + weights.contrast * contrast
+                terms["community_contrast"] = contrast.detach()
+            return {"loss": loss, **terms, **_state(belongs[0].detach())}
+
+        return losses
 
     def _learner(self, task: GraphTask, model: GraphEncoder, seed: int) -> GraphCommunities:
         learner = GraphCommunities(
@@ -149,87 +227,27 @@ class Gcool(Method):
             raise UsageError(f"communities is {count}: give from 2 to {nodes}, the nodes of the graph.")
         return count
 
-    def _cost(self, task: GraphTask, model: GraphEncoder) -> dict[str, float]:
-        nodes = len(task.train)
-        compared = self.anchors or nodes
-        return {"samples": float(nodes), "flops": 6.0 * 2 * compared * nodes * model.width}
-
-
-class _Step:
-    """What stays the same from epoch to epoch, and the losses of one."""
-
-    def __init__(self, method: Gcool, task: GraphTask, learner: GraphCommunities) -> None:
-        graph = task.train
-        self.method, self.graph, self.learner = method, graph, learner
-        self.inputs = learner.encoder.prepared(graph.features)
-        self.relations = [Adjacency(edges, len(graph)) for edges in graph.relations]
-        self.plain = [relation.plain() for relation in self.relations]
-        self.chances = [method.views.chances(graph, at) for at in range(len(self.relations))]
-        # Two views of a single relation, else one of each.
-        self.views = [0, 0] if len(self.relations) == 1 else list(range(len(self.relations)))
-
-    def embedded(self, which: int, key: int) -> torch.Tensor:
-        """Return h [N, d] of one view."""
-        relation = self.views[which]
-        edges = self.graph.relations[relation]
-        view = self.method.views.view(self.chances[relation], edges, len(self.graph), key)
-        adjacency = self.relations[relation].normalised(view.edges)
-        seen = torch.from_numpy(view.columns).float()
-        return self.learner.projected(
-            self.learner.encoder(self.inputs, adjacency, seen, relation=relation)
+    def _optimizer(self, learner: GraphCommunities) -> torch.optim.Adam:
+        return torch.optim.Adam(
+            learner.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
         )
 
-    def losses(self, epoch: int, run: Run) -> dict[str, torch.Tensor | float]:
-        """Return the loss of an epoch and its terms."""
-        method, learner, weights = self.method, self.learner, self.method.weights(epoch)
-        nodes = len(self.graph)
-        embedded = [self.embedded(at, run.key("view", at, epoch)) for at in range(len(self.views))]
-        anchors = None
-        if 0 < method.anchors < nodes:
-            drawn = run.rng("anchors", epoch).permutation(nodes)[: method.anchors]
-            anchors = torch.from_numpy(np.sort(drawn))
-        pairs = list(itertools.combinations(range(len(self.views)), 2))
-        loss = torch.stack(
-            [
-                node_contrast(
-                    embedded[a], embedded[b], method.temperature, anchors=anchors, keep=nodes <= method.keep
-                )
-                for a, b in pairs
-            ]
-        ).sum()
-        found: dict[str, Any] = {"node_contrast": loss.detach()}
-        belongs = [learner.memberships(h, at) for h, at in zip(embedded, self.views, strict=True)]
-        if weights.detection:
-            detect = DETECTION[method.detection]
-            detection = torch.stack(
-                [
-                    detect(R, self.plain[at], method.inter_weight)
-                    for R, at in zip(belongs, self.views, strict=True)
-                ]
-            ).mean()
-            loss = loss + weights.detection * detection
-            found["detection"] = detection.detach()
-        if weights.contrast:
-            labels = [R.argmax(1) for R in belongs]
-            centres = [
-                community_centres(h, k, learner.communities) for h, k in zip(embedded, labels, strict=True)
-            ]
-            ways = [way for a, b in pairs for way in ((a, b), (b, a))]
-            contrast = sum(
-                community_contrast(
-                    embedded[a],
-                    labels[b],
-                    centres[b],
-                    method.temperature,
-                    similarity=method.similarity,
-                    reweighting=method.reweighting,
-                )
-                for a, b in ways
-            ) / 2
-            loss = loss + weights.contrast * contrast
-            found["community_contrast"] = contrast.detach()
-        with torch.no_grad():
-            R = belongs[0]
-            found["entropy"] = -(R * R.clamp(min=1e-12).log()).sum(1).mean()
-            found["largest"] = torch.bincount(R.argmax(1)).max() / nodes
-        return {"loss": loss, **found, "community_weight": weights.contrast}
+    def _anchors(self, task: GraphTask, rng: np.random.Generator) -> torch.Tensor | None:
+        if not 0 < self.anchors < len(task.train):
+            return None
+        return torch.from_numpy(np.sort(rng.permutation(len(task.train))[: self.anchors]))
+
+    def _step_cost(self, task: GraphTask, model: GraphEncoder) -> dict[str, float]:
+        nodes = len(task.train)
+        views = max(2, len(task.train.relations))
+        compared = views * (views - 1) / 2 * min(self.anchors or nodes, nodes) * nodes
+        weights = model.weights if model.relations == 1 else model.weights / model.relations
+        # A product of matrices is two operations a number, and its gradients are two products more.
+        flops = 6.0 * (compared * model.width + views * nodes * weights)
+        return {"samples": float(nodes), "flops": flops}
+
+
+def _state(belongs: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return how evenly nodes belong to communities, and the share of the largest of these, of R [N, K]."""
+    largest = torch.bincount(belongs.argmax(1)).max() / len(belongs)
+    return {"entropy": -torch.special.xlogy(belongs, belongs).sum(1).mean(), "largest": largest}

@@ -24,8 +24,9 @@ def similarities(
     """
     if similarity == "cosine":
         return embeddings @ centres.T / temperature
-    apart = embeddings[:, None, :] - centres  # [N, K, d]
-    return -apart.square().sum(2) / temperature**3
+    products = embeddings @ centres.T
+    apart = embeddings.square().sum(1, keepdim=True) - 2 * products + centres.square().sum(1)
+    return -apart / temperature**3
 
 
 def memberships(
@@ -93,14 +94,12 @@ class GraphCommunities(SmallModel):
 
     def memberships(self, projected: torch.Tensor, relation: int = 0) -> torch.Tensor:
         """Return R [N, K] of h [N, d]; no gradient goes to h."""
-        return memberships(
-            projected.detach(), self.centres[relation], self.temperature, self.similarity
-        )
+        return memberships(projected.detach(), self.centres[relation], self.temperature, self.similarity)
 
     def assign(self, graph: Graph) -> torch.Tensor:
         """Return the memberships [relations, N, K] of the nodes of a graph, in each of its relations."""
         inputs = self.encoder.prepared(graph.features)
-        with torch.inference_mode():
+        with torch.no_grad():
             return torch.stack(
                 [
                     self.memberships(self.projected(self.encoder(inputs, adjacency, relation=at)), at)

@@ -158,7 +158,7 @@ class GraphEncoder(SmallModel):
         """Return the embeddings [N, width] of the nodes of a graph, the mean over its relations."""
         adjacency = self.propagations(graph)
         inputs = self.prepared(graph.features)
-        with torch.inference_mode():
+        with torch.no_grad():
             by_relation = [self(inputs, matrix, relation=at) for at, matrix in enumerate(adjacency)]
             return torch.stack(by_relation).mean(0)
 
