@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from selfstudy.core.random import generator
 from selfstudy.data.image_store import StoredImages
 from selfstudy.data.library import VARIABLE, library_file
 
+AT_ONCE, NUMBERS = 1024, 2**24  # images, and numbers, that `mapped` has in memory at most
 UNKNOWN = -1  # the label of an image that has none
 
 
@@ -49,6 +51,12 @@ class ImageSet:
     def pixels(self, at: np.ndarray | slice) -> torch.Tensor:
         """Return the images at these places: [B, C, H, W], float32, 0 to 1."""
         return torch.from_numpy(np.ascontiguousarray(self.images[at])).float().div_(255)
+
+    def mapped(self, work: Callable[[torch.Tensor, np.ndarray], torch.Tensor]) -> torch.Tensor:
+        """Return `work(pixels, places)` of all images, [N, ...]; a part of them is in memory at a time."""
+        every, at_once = np.arange(len(self)), max(1, min(AT_ONCE, NUMBERS // math.prod(self.shape)))
+        parts = [every[start : start + at_once] for start in range(0, max(1, len(every)), at_once)]
+        return torch.cat([work(self.pixels(at), at) for at in parts])
 
     def only(self, at: np.ndarray | slice) -> ImageSet:
         """Return the set of the images at these places; those in memory are copied by an array of places."""
@@ -158,23 +166,32 @@ def require_images(images: np.ndarray, source: str) -> None:
             )
 
 
+def largest(images: np.ndarray, source: str) -> int:
+    """Return what stands for white: 255 where images are whole numbers, else 1.
+
+    Raises:
+        DataError: they are no images, or have numbers outside that range.
+    """
+    require_images(images, source)
+    white = 255 if np.issubdtype(images.dtype, np.integer) else 1
+    low, high = images.min(), images.max()
+    if low < 0 or high > white:
+        raise DataError(
+            f"{source} has {images.dtype} numbers from {low:g} to {high:g}; give whole ones from 0 to 255, "
+            "or others from 0 to 1."
+        )
+    return white
+
+
 def as_bytes(images: np.ndarray, source: str) -> np.ndarray:
     """Return images as uint8: bytes as they are, numbers from 0 to 1 times 255.
 
     Raises:
         DataError: they are no images, or have numbers outside their range.
     """
-    require_images(images, source)
-    if images.dtype == np.uint8:
-        return images
-    most = 255 if np.issubdtype(images.dtype, np.integer) else 1
-    low, high = images.min(), images.max()
-    if low < 0 or high > most:
-        raise DataError(
-            f"{source} has {images.dtype} numbers from {low:g} to {high:g}; give whole ones from 0 to 255, "
-            "or others from 0 to 1."
-        )
-    return images.astype(np.uint8) if most == 255 else np.round(images * 255).astype(np.uint8)
+    if largest(images, source) == 1:
+        return np.round(images * 255).astype(np.uint8)
+    return images.astype(np.uint8, copy=False)
 
 
 def image_file(path: Path) -> np.ndarray:

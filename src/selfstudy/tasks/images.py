@@ -89,22 +89,22 @@ class ImageTask:
         """
         if split not in self._held:
             raise UsageError(f"There is no split {split!r} to evaluate on: take 'test' or 'validation'.")
-        held = self._held[split]
-        images = held.pixels(slice(limit))
+        held = self._held[split].only(slice(limit))
         if not self.classes:
-            first, second = self._two_views(model, images)
+            first, second = self._two_views(model, held)
             return Measured(tuple(recognised(first, second).astype(float).tolist()))
         if hasattr(model, "classify"):
-            told = model.classify(images)
+            told = held.mapped(lambda pixels, _: model.classify(pixels))
         else:
-            told = self.probe(model).predict(model.embed_pixels(images))
-        right = told.numpy() == held.labels[slice(limit)]
+            told = self.probe(model).predict(_features(model, held))
+        right = told.numpy() == held.labels
         return Measured(tuple(right.astype(float).tolist()))
 
     def probe(self, model: ImageEncoder) -> Any:
         """Return a linear classifier of the encoder's features, fitted on the labelled subset."""
-        features = model.embed_pixels(self.labelled.pixels(slice(None)))
-        return linear_probe(features, torch.from_numpy(self.labelled.labels), len(self.classes))
+        return linear_probe(
+            _features(model, self.labelled), torch.from_numpy(self.labelled.labels), len(self.classes)
+        )
 
     def look(self, before: Any, after: Any, parts: dict[str, Any]) -> dict[str, Any]:
         """Return what else there is to say of two encoders: `metrics` by name, and `pictures`.
@@ -115,15 +115,14 @@ class ImageTask:
             parts: what else the method gave. A part with `by_input`, a figure [N] of each unlabelled image,
                 is told by class.
         """
-        held = self._held["test"]
-        images = held.pixels(slice(LOOKED_AT))
-        features = {"before": before.embed_pixels(images), "after": after.embed_pixels(images)}
+        held = self._held["test"].only(slice(LOOKED_AT))
+        features = {"before": _features(before, held), "after": _features(after, held)}
         metrics: dict[str, Any] = {}
         for when, model in (("before", before), ("after", after)):
             if self.classes:
-                right = self._neighbours(model, features[when]).numpy() == held.labels[: len(images)]
+                right = self._neighbours(model, features[when]).numpy() == held.labels
                 metrics[f"nearest neighbours, {when}"] = self.metric.row(right.astype(float).tolist())
-            for name, value in self._monitors(model, features[when], images).items():
+            for name, value in self._monitors(model, features[when], held).items():
                 metrics[f"{name}, {when}"] = value
         pictures = []
         for name, part in parts.items():
@@ -132,24 +131,23 @@ class ImageTask:
                 found = by_class(name, part.by_input, labels, self.classes)
                 metrics |= found["metrics"]
                 pictures += found["pictures"]
-        if len(images) < 2:
+        if len(held) < 2:
             return {"metrics": metrics, "pictures": pictures}
         shown = embedding_map(
             features["before"][:SHOWN].numpy(),
             features["after"][:SHOWN].numpy(),
-            held.labels[: len(images)][:SHOWN],
+            held.labels[:SHOWN],
             self.classes,
         )
         return {"metrics": metrics, "pictures": [*pictures, shown]}
 
     def _neighbours(self, model: ImageEncoder, queries: torch.Tensor) -> torch.Tensor:
-        known = model.embed_pixels(self.labelled.pixels(slice(None)))
         labels = torch.from_numpy(self.labelled.labels)
-        return nearest_neighbours(known, labels, queries, len(self.classes), neighbours=NEIGHBOURS)
+        return nearest_neighbours(
+            _features(model, self.labelled), labels, queries, len(self.classes), neighbours=NEIGHBOURS
+        )
 
-    def _monitors(
-        self, model: ImageEncoder, features: torch.Tensor, images: torch.Tensor
-    ) -> dict[str, float]:
+    def _monitors(self, model: ImageEncoder, features: torch.Tensor, images: ImageSet) -> dict[str, float]:
         return {
             "effective rank": effective_rank(features),
             "least variance": least_variance(features),
@@ -158,13 +156,17 @@ class ImageTask:
         }
 
     @staticmethod
-    def _two_views(model: ImageEncoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        views, places = ImageViews(), np.arange(len(images))
-        first, second = (
-            model.embed_pixels(views(images, view_keys(stream_key("look", which), places)))
-            for which in (1, 2)
-        )
-        return first, second
+    def _two_views(model: ImageEncoder, images: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
+        def view(which: int) -> torch.Tensor:
+            views, key = ImageViews(), stream_key("look", which)
+            return images.mapped(lambda pixels, at: model.embed_pixels(views(pixels, view_keys(key, at))))
+
+        return view(1), view(2)
+
+
+def _features(model: Any, images: ImageSet) -> torch.Tensor:
+    """Return the features [N, d] that an encoder, or a classifier's, gives a set of images."""
+    return images.mapped(lambda pixels, _: model.embed_pixels(pixels))
 
 
 def labelled_subset(images: ImageSet, count: int, draw: int) -> ImageSet:

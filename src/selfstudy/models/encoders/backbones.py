@@ -68,6 +68,11 @@ class Backbone(ImageEncoder):
         self.deviation = torch.ones(colours, 1, 1)
 
     @property
+    def seen_size(self) -> int:
+        """Pixels a side that the network sees."""
+        return self.side
+
+    @property
     def name(self) -> str:
         """The specification that loads it anew."""
         return f"vision:{self.config['source']}?size={self.side}"

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from selfstudy.core.errors import DataError, UsageError
-from selfstudy.data.image_sets import ImageSet, channels_first, image_file, require_images
+from selfstudy.data.image_sets import ImageSet, channels_first, image_file, largest
 from selfstudy.models.small import SmallModel
 
 AS_DATA = 0  # a number of channels or pixels that the data decide
 CALIBRATED = 1024  # images that the first statistics are taken from
-LARGEST_BATCH = 1024  # images encoded at once
+LARGEST_BATCH, LARGEST_SIDE = 1024, 64  # images encoded at once, of at most so many pixels a side
 
 
 class ImageEncoder(SmallModel):
@@ -50,6 +50,16 @@ class ImageEncoder(SmallModel):
         self.deviation: torch.Tensor
         self.register_buffer("mean", torch.zeros(self.channels, 1, 1))
         self.register_buffer("deviation", torch.ones(self.channels, 1, 1))
+
+    @property
+    def at_once(self) -> int:
+        """Images encoded at once outside training: fewer where they are large."""
+        return max(1, min(LARGEST_BATCH, LARGEST_BATCH * LARGEST_SIDE**2 // max(1, self.seen_size) ** 2))
+
+    @property
+    def seen_size(self) -> int:
+        """Pixels a side that the network sees."""
+        return self.size
 
     @abstractmethod
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -115,6 +125,8 @@ class ImageEncoder(SmallModel):
         Raises:
             DataError: they are no such images.
         """
+        if isinstance(inputs, ImageSet):
+            return inputs.mapped(lambda pixels, _: self.embed_pixels(pixels)).numpy()
         return self.embed_pixels(self.prepared(inputs)).numpy()
 
     def embed_pixels(self, images: torch.Tensor) -> torch.Tensor:
@@ -122,7 +134,7 @@ class ImageEncoder(SmallModel):
         training = self.training
         self.eval()
         with torch.inference_mode():
-            found = [self.features(part).float() for part in images.split(LARGEST_BATCH)]
+            found = [self.features(part).float() for part in images.split(self.at_once)]
         self.train(training)
         return torch.cat(found)
 
@@ -137,15 +149,14 @@ class ImageEncoder(SmallModel):
 
             inputs = np.stack([squared(image_file(Path(path)), self.size, self.channels) for path in inputs])
         images = np.asarray(inputs)
-        require_images(images, "The input")
+        white = largest(images, "The input")
         images = channels_first(images)
         if images.shape[1:] != (self.channels, self.size, self.size):
             raise DataError(
                 f"The images are {images.shape[2]} x {images.shape[3]} with {images.shape[1]} channels; this "
                 f"encoder takes {self.size} x {self.size} with {self.channels}."
             )
-        pixels = torch.from_numpy(images)
-        return pixels.float() / 255 if images.dtype == np.uint8 else pixels.float()
+        return torch.from_numpy(images).float() / white
 
 
 def calibrate(module: nn.Module, images: torch.Tensor) -> None:
