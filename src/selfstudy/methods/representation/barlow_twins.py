@@ -26,6 +26,8 @@ from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.two_views import TwoViews, two_views
 from selfstudy.data.views import ImageViews
+from selfstudy.evaluation.logged_pictures import logged_picture
+from selfstudy.evaluation.pictures import Picture
 from selfstudy.learning.collapse_watch import DeadColumns
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.pretraining import Losses, Pretraining, figures, pretrain, trial
@@ -72,7 +74,7 @@ class BarlowTwins(Method):
         model = task.prepared(model)
         self.pretraining.steps(len(task.train))
         encoder = run.stage("encoder", lambda: self.pretrained(task.train, model, run))
-        return Fit(model=encoder, metrics=figures(run, "encoder"))
+        return Fit(model=encoder, metrics=figures(run, "encoder"), pictures=self._curves(run))
 
     def pretrained(self, images: ImageSet, model: ImageEncoder, run: Run) -> ImageEncoder:
         """Return the trained copy; within a stage."""
@@ -117,6 +119,26 @@ class BarlowTwins(Method):
             }
 
         return losses
+
+    def _curves(self, run: Run) -> list[Picture]:
+        return [
+            logged_picture(
+                run.metrics(),
+                "encoder",
+                {"invariance": "sum of (C_ii - 1)²", "redundancy": "λ times the sum of C_ij²"},
+                "The two sums of the loss",
+                scales={"redundancy": self.redundancy_weight},
+                note="The first falls as views come to agree, the second as numbers of the embedding stop "
+                "saying the same.",
+            ),
+            logged_picture(
+                run.metrics(),
+                "encoder",
+                {"off_diagonal": "mean |C_ij|, i ≠ j", "least_variance": "smallest variance of a column"},
+                "What the embedding is like",
+                note="A variance that goes to 0 is a dead column.",
+            ),
+        ]
 
     def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
         """Return what a fit spends, by budget unit."""
