@@ -21,6 +21,7 @@ OTHERS = {
     "isogclr": ("cooccurrence", "top-down-bubble"),
     "sla": (CHAINS, "sequence-lstm"),
     "mixed-barlow-twins": ("in-context-regression", "sequence-lstm"),
+    "gcool": ("digits", "conv"),
     "rest-em": ("arrays", "top-down-bubble"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
     "self-rewarding": ("projected-images", "sequence-transformer"),

@@ -20,6 +20,7 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.index import METHODS
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.learning import pretraining, supervised
+from selfstudy.methods.representation import gcool
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Completion, TorchSampler
 from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_solver
@@ -131,6 +132,15 @@ def wrong_labels(task: Any, splits: Sequence[str]) -> Any:
         images = task._held[split]
         labels = (images.labels + 1) % len(task.classes)
         task._held = {**task._held, split: ImageSet(images.name, images.images, labels, images.classes)}
+    return task
+
+
+def wrong_nodes(task: Any, splits: Sequence[str]) -> Any:
+    """Every label of the nodes in `splits` is the next one."""
+    task._labels = task._labels.copy()
+    for split in splits:
+        places = task._places[split]
+        task._labels[places] = (task._labels[places] + 1) % len(task.classes)
     return task
 
 
@@ -480,6 +490,30 @@ SMALLEST: dict[str, Smallest] = {
             unknown=(("--task", "digit"), ("--model", "convv")),
             least_gain=0.02,
             wrong=wrong_labels,
+        ),
+    ),
+    "gcool": Smallest(
+        fields={"epochs": 6, "projection": 8},
+        learning={"epochs": 60, "projection": 16, "temperature": 0.5},
+        refused=(
+            {"epochs": 0},
+            {"communities": -1},
+            {"communities": 1},
+            {"temperature": 0.0},
+            {"similarity": "dot"},
+            {"views": {"edges": 1.5}},
+            {"anchors": "many"},
+        ),
+        needs_truth=False,
+        learning_task="blocks",
+        family=Laboratory(
+            task="blocks?nodes=60",
+            model="gcn?hidden=16&width=8",
+            drawn=(gcool, "node_contrast", lambda first, *views, **options: len(first)),
+            misfitting=("gcn?inputs=5&relations=1", "features"),
+            unknown=(("--task", "block"), ("--model", "gcnn")),
+            least_gain=0.05,
+            wrong=wrong_nodes,
         ),
     ),
 }

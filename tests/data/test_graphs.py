@@ -18,7 +18,7 @@ X = np.arange(1.0, 13.0).reshape(4, 3)
 
 
 def test_loops_and_repetitions_are_removed_and_counted() -> None:
-    """Oracle: edges written by hand; a list with each edge once, and one with each edge both ways, are alike."""
+    """Oracle: edges by hand; a list with each edge once, and one with each edge both ways, are alike."""
     with pytest.warns(UserWarning, match="'g' had 2 loops edges, 1 repeated edges: loops and repetitions"):
         graph = cleaned("g", X, [[[0, 3, 2, 0, 0, 3], [1, 3, 1, 0, 1, 1]]])
     assert graph.edges.tolist() == [[0, 1, 1], [1, 2, 3]]
@@ -55,11 +55,19 @@ def test_edges_of_any_list(pairs: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize(
     ("features", "edges", "words"),
     [
-        (X, [[0, 1], [1, 4]], "Edge 1 of the graph 'g' names the node 4, but its 4 nodes are numbered 0 to 3"),
+        (
+            X,
+            [[0, 1], [1, 4]],
+            "Edge 1 of the graph 'g' names the node 4, but its 4 nodes are numbered 0 to 3",
+        ),
         (X, [[-1], [1]], "names the node -1"),
         (X, [[0, 1, 2]], r"shape \(1, 3\); give \[2, E\]"),
         (X, [[], []], "no edges"),
-        (np.where(X == 8, np.nan, X), [[0], [1]], "Node 2 of the graph 'g' has no finite number in feature 1"),
+        (
+            np.where(X == 8, np.nan, X),
+            [[0], [1]],
+            "Node 2 of the graph 'g' has no finite number in feature 1",
+        ),
         (sparse.csr_array(np.where(X == 8, np.inf, X)), [[0], [1]], "Node 2 .* in feature 1 "),
         (0 * X, [[0], [1]], "All features of the graph 'g' are 0.* features=identity"),
         (sparse.csr_array(0 * X), [[0], [1]], "All features"),

@@ -38,7 +38,7 @@ def test_nodes_are_split_10_10_80_by_draw() -> None:
     assert sorted(np.concatenate(list(splits.values()))) == list(range(200))
     assert set(labels[splits["train"]]) == {0, 1, 2}
     assert not np.array_equal(splits["test"], node_splits(labels, 1)["test"])
-    with pytest.raises(DataError, match="9 nodes of 2 classes have labels. Give at least 10"):
+    with pytest.raises(DataError, match=r"9 nodes of 2 classes have labels. Give at least 10"):
         node_splits(np.array([0] * 8 + [1]), 0)
 
 
@@ -86,7 +86,7 @@ def test_held_out_edges_are_gone_and_pairs_are_none() -> None:
         assert not {tuple(pair) for pair in others.T.tolist()} & every
         assert edges.shape == others.shape and (others[0] < others[1]).all()
     few = graph.with_relations([graph.edges[:, :10]])
-    with pytest.raises(DataError, match="a relation of 10 edges. To hold some out it takes 20"):
+    with pytest.raises(DataError, match=r"a relation of 10 edges. To hold some out it takes 20"):
         hold_out_edges(few, 0)
     full = graph.with_relations([np.stack(np.triu_indices(100, 1))])
     with pytest.raises(DataError, match="Nearly all pairs"):
@@ -127,9 +127,7 @@ def test_a_users_graph(tmp_path: Path) -> None:
     graph = planted_blocks(nodes=60, inside=0.3, features=5)
     edges, nodes = tmp_path / "edges.csv", tmp_path / "nodes.csv"
     edges.write_text("\n".join(f"n{u},n{v}" for u, v in graph.edges.T))
-    rows = [
-        f"n{at},{','.join(map(str, x))},kind {graph.labels[at]}" for at, x in enumerate(graph.features)
-    ]
+    rows = [f"n{at},{','.join(map(str, x))},kind {graph.labels[at]}" for at, x in enumerate(graph.features)]
     nodes.write_text("\n".join(["id,a,b,c,d,e,what", *rows]))
     task = selfstudy.task(f"graph:{edges}?features={nodes}&label=what")
     assert task.classes == ("kind 0", "kind 1", "kind 2", "kind 3") and len(task.train) == 60

@@ -73,12 +73,12 @@ class _Product(torch.autograd.Function):
     """A constant times a dense matrix; its gradient takes the transposed constant, made once."""
 
     @staticmethod
-    def forward(ctx, matrix, transposed, inputs):  # type: ignore[no-untyped-def]  # noqa: D102
+    def forward(ctx, matrix, transposed, inputs):
         ctx.transposed = transposed
         return matrix @ inputs
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]  # noqa: D102
+    def backward(ctx, gradient):
         return None, None, ctx.transposed @ gradient.contiguous()
 
 
@@ -101,8 +101,8 @@ def _csr(matrix: sparse.csr_array) -> torch.Tensor:
 def _sparse(
     starts: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, ...]
 ) -> torch.Tensor:
-    parts = (torch.from_numpy(part) for part in (starts, columns, values))
+    at, places, numbers = (torch.from_numpy(part) for part in (starts, columns, values))
     with warnings.catch_warnings():
         # torch 2.13 warns that its CSR form is beta; products with dense matrices are all that is used.
         warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(*parts, size=shape, check_invariants=False)
+        return torch.sparse_csr_tensor(at, places, numbers, size=shape, check_invariants=False)

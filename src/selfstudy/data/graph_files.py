@@ -1,18 +1,18 @@
-"""Graphs of a user's files, of `$SELFSTUDY_DATA/graphs`, and of torch-geometric."""
+"""Graphs of a user's files and of `$SELFSTUDY_DATA/graphs`."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from selfstudy.core.errors import DataError, MissingExtra, UsageError, nearest
-from selfstudy.data.graphs import Features, Graph, cleaned
+from selfstudy.core.errors import DataError, UsageError
+from selfstudy.data.geometric_graphs import geometric_set
+from selfstudy.data.graphs import Features, Graph, cleaned, few_filled
 from selfstudy.data.image_sets import UNKNOWN
 from selfstudy.data.library import VARIABLE, library_file
 from selfstudy.data.readers import plain_text
@@ -20,7 +20,6 @@ from selfstudy.data.tables import finite_numbers, read_columns, require_column
 
 IDENTITY = "identity"
 GEOMETRIC = "torch-geometric:"
-SPARSE = 0.1  # features of a table of which fewer cells are not 0 are kept in CSR form
 ID_COLUMNS = ("id", "node")
 
 
@@ -52,13 +51,13 @@ def read_graph(path: str, *, features: str = "", label: str = "", id: str = "", 
         DataError: edges of unknown nodes, or features that are no numbers.
     """
     if path.startswith(GEOMETRIC):
-        return _geometric(path.removeprefix(GEOMETRIC))
+        return geometric_set(path.removeprefix(GEOMETRIC))
     if Path(path).suffix == ".npz":
         return archive(Path(path))
     if not features:
         raise UsageError(
-            f"The edges {path} come without features. Name the table of the nodes, features=nodes.csv, or give "
-            "each node a feature of its own, features=identity."
+            f"The edges {path} come without features. Name the table of the nodes, features=nodes.csv, or "
+            "give each node a feature of its own, features=identity."
         )
     pairs, relations = _edge_list(Path(path), relation)
     if features == IDENTITY:
@@ -73,8 +72,8 @@ def read_graph(path: str, *, features: str = "", label: str = "", id: str = "", 
         for node in pair:
             if node not in places:
                 raise DataError(
-                    f"Edge {line} of {path} names the node {node!r}, which {features} does not have. Give its "
-                    "features, or take the edge out."
+                    f"Edge {line} of {path} names the node {node!r}, which {features} does not have. Give "
+                    "its features, or take the edge out."
                 )
     ends = np.array([[places[node] for node in pair] for pair in pairs], np.int64).reshape(-1, 2).T
     kinds = np.array(relations)
@@ -140,15 +139,15 @@ def _nodes(source: str, label: str, id: str) -> Nodes:
     classes = tuple(sorted(set(filter(None, told)), key=_natural))
     place = {name: at for at, name in enumerate(classes)}
     labels = np.array([place.get(cell, UNKNOWN) for cell in told])
-    few = np.count_nonzero(values) < SPARSE * values.size
-    return Nodes(sparse.csr_array(values) if few else values, ids, labels, classes)
+    return Nodes(few_filled(values), ids, labels, classes)
 
 
 def archive(path: Path, name: str = "") -> Graph:
     """Return the graph of an .npz archive.
 
-    It holds `edge_index` [2, E], or one `edges_NAME` for each relation; features as `x` [N, F], or in CSR form
-    as `x_indptr`, `x_indices`, `x_data` and `x_shape`; and `labels` [N] where there are any, below 0 unknown.
+    It holds `edge_index` [2, E], or one `edges_NAME` for each relation; features as `x` [N, F], or in CSR
+    form as `x_indptr`, `x_indices`, `x_data` and `x_shape`; and `labels` [N] where there are any, below 0
+    unknown.
     """
     with _opened(path) as data:
         relations = [
@@ -177,60 +176,6 @@ def built_in(name: str) -> Graph:
     return archive(path, name)
 
 
-def from_torch_geometric(data: Any, name: str = "graph") -> Graph:
-    """Return the graph of a torch_geometric Data, or of a data set with a single one.
-
-    Args:
-        data: has `edge_index` [2, E], `x` [N, F] (dense or sparse), and `y` [N] where nodes have labels.
-        name: of the graph.
-
-    Raises:
-        DataError: something else, or several graphs.
-    """
-    if not hasattr(data, "edge_index"):
-        raise DataError(f"A graph is asked for, not a {type(data).__name__}: give a torch_geometric Data.")
-    if hasattr(data, "__len__") and hasattr(data, "get") and not hasattr(data, "num_edge_types"):
-        if len(data) != 1:
-            raise DataError(f"The data set {name!r} has {len(data)} graphs; give one of them.")
-        data = data[0]
-    if getattr(data, "x", None) is None:
-        raise DataError(f"The graph {name!r} of torch_geometric has no features x. Give some.")
-    dense = data.x.to_dense() if data.x.layout is not None and data.x.is_sparse else data.x
-    values = dense.numpy().astype(np.float32)
-    few = np.count_nonzero(values) < SPARSE * values.size
-    labels = None if getattr(data, "y", None) is None else data.y.numpy()
-    return cleaned(
-        name,
-        sparse.csr_array(values) if few else values,
-        [data.edge_index.numpy()],
-        labels=labels if labels is not None and labels.ndim == 1 else None,
-    )
-
-
-def _geometric(spec: str) -> Graph:
-    """Return a data set of torch_geometric: its class, and where it needs one a name behind a slash."""
-    try:
-        from torch_geometric import datasets
-    except ImportError:
-        raise MissingExtra("torch_geometric", "graph") from None
-    kind, _, name = spec.partition("/")
-    if kind not in datasets.__all__:
-        raise UsageError(f"torch_geometric has no data set {kind!r}. {nearest(kind, datasets.__all__)}")
-    folder = library_file("") or Path.home() / ".cache" / "selfstudy"
-    import inspect
-
-    takes = inspect.signature(getattr(datasets, kind)).parameters
-    given: dict[str, Any] = {"root": str(folder / "torch-geometric" / spec)} if "root" in takes else {}
-    given |= {"name": name} if name else {}
-    try:
-        found = getattr(datasets, kind)(**given)
-    except Exception as error:  # downloads, unknown names and missing arguments fail in many ways
-        raise DataError(
-            f"The data set {spec!r} of torch_geometric cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
-    return from_torch_geometric(found, spec.replace("/", "-").lower())
-
-
 def _opened(path: Path) -> Any:
     if not path.is_file():
         raise DataError(f"There is no file {path}. Give the path of an .npz archive, from {Path.cwd()}.")
@@ -252,6 +197,6 @@ def _stored_features(data: Any, source: str) -> Features:
     return data["x"]
 
 
-def _natural(text: str) -> Sequence[Any]:
+def _natural(text: str) -> tuple[int, int, str]:
     """Order of ids: numbers by value, before words."""
     return (0, int(text), "") if re.fullmatch(r"\d+", text) else (1, 0, text)

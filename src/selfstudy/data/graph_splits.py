@@ -58,8 +58,8 @@ def hold_out_edges(graph: Graph, draw: int) -> tuple[Graph, dict[str, HeldEdges]
     for edges in graph.relations:
         if edges.shape[1] < FEWEST_EDGES:
             raise DataError(
-                f"The graph {graph.name!r} has a relation of {edges.shape[1]} edges. To hold some out it takes "
-                f"{FEWEST_EDGES}; give more, or label nodes."
+                f"The graph {graph.name!r} has a relation of {edges.shape[1]} edges. To hold some out it "
+                f"takes {FEWEST_EDGES}; give more, or label nodes."
             )
         order, taken = rng.permutation(edges.shape[1]), 0
         for split, share in HELD.items():

@@ -14,7 +14,10 @@ from selfstudy.core.errors import DataError
 from selfstudy.core.random import generator
 from selfstudy.data.image_sets import UNKNOWN
 
-Features = np.ndarray | sparse.csr_array
+Features = Any  # np.ndarray or scipy.sparse.csr_array, [N, F]; scipy has no types of its own
+
+
+SPARSE = 0.1  # share of features that are not 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,11 @@ def cleaned(
     return Graph(name, found, kept, known, classes, tuple(nodes), removed)
 
 
+def few_filled(values: np.ndarray) -> Features:
+    """Return features [N, F] in CSR form where fewer than a tenth of them are not 0, else as they are."""
+    return sparse.csr_array(values) if np.count_nonzero(values) < SPARSE * values.size else values
+
+
 def _features(name: str, features: Any) -> Features:
     if sparse.issparse(features):
         matrix = sparse.csr_array(features).astype(np.float32)
@@ -115,7 +123,8 @@ def _features(name: str, features: Any) -> Features:
         matrix = np.asarray(features, dtype=np.float32)
         if matrix.ndim != 2 or not matrix.size:
             raise DataError(
-                f"The features of the graph {name!r} have the shape {matrix.shape}; give [N, F], a row a node."
+                f"The features of the graph {name!r} have the shape {matrix.shape}; give [N, F], a row a "
+                "node."
             )
         wrong = np.flatnonzero(~np.isfinite(matrix).ravel())
         row, column = divmod(int(wrong[0]), matrix.shape[1]) if len(wrong) else (0, 0)
@@ -126,8 +135,8 @@ def _features(name: str, features: Any) -> Features:
         )
     if not (matrix.data if sparse.issparse(matrix) else matrix).any():
         raise DataError(
-            f"All features of the graph {name!r} are 0, so nodes cannot be told apart. Give features, or take "
-            "one feature a node with features=identity."
+            f"All features of the graph {name!r} are 0, so nodes cannot be told apart. Give features, or "
+            "take one feature a node with features=identity."
         )
     return matrix
 
@@ -142,8 +151,8 @@ def _edges(name: str, edges: Any, count: int, removed: dict[str, int]) -> np.nda
         pair = edges[:, wrong[0]]
         node = pair[(pair < 0) | (pair >= count)][0]
         raise DataError(
-            f"Edge {wrong[0]} of the graph {name!r} names the node {node}, but its {count} nodes are numbered "
-            f"0 to {count - 1}. Give features of all nodes, or take the edge out."
+            f"Edge {wrong[0]} of the graph {name!r} names the node {node}, but its {count} nodes are "
+            f"numbered 0 to {count - 1}. Give features of all nodes, or take the edge out."
         )
     loops = edges[0] == edges[1]
     directed = np.unique(edges[0, ~loops] * count + edges[1, ~loops])

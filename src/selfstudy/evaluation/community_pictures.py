@@ -43,8 +43,8 @@ def community_pictures(logged: Sequence[dict[str, Any]], sizes: np.ndarray) -> l
                 line("share of the largest", epochs, [row["largest"] for row in logged]),
             ],
             x="epoch",
-            note="An entropy of 1: each node belongs to all communities alike; 0: to one. A largest share near "
-            "1: nearly all nodes are in one community.",
+            note="An entropy of 1: each node belongs to all communities alike; 0: to one. A largest share "
+            "near 1: nearly all nodes are in one community.",
             layout={"yaxis": {"rangemode": "tozero"}},
         ),
         picture(

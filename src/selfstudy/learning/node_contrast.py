@@ -65,7 +65,7 @@ class _LogSums(torch.autograd.Function):
     """Both sums from one matrix of similarities, and their exact gradients from it, block by block."""
 
     @staticmethod
-    def forward(ctx, first, second, temperature, keep):  # type: ignore[no-untyped-def]  # noqa: D102
+    def forward(ctx, first, second, temperature, keep):
         scaled = first / temperature
         rows = first.new_empty(len(first))
         columns = first.new_zeros(len(second))
@@ -82,7 +82,7 @@ class _LogSums(torch.autograd.Function):
         return rows.log() + 1 / temperature, columns.log() + 1 / temperature
 
     @staticmethod
-    def backward(ctx, of_rows, of_columns):  # type: ignore[no-untyped-def]  # noqa: D102
+    def backward(ctx, of_rows, of_columns):
         first, second, rows, columns, *kept = ctx.saved_tensors
         scaled = first / ctx.temperature
         row_weights, column_weights = of_rows / rows, of_columns / columns

@@ -13,7 +13,7 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import generator
 from selfstudy.data.graph_files import built_in, read_graph
-from selfstudy.data.graph_splits import hold_out_edges, node_splits
+from selfstudy.data.graph_splits import HeldEdges, hold_out_edges, node_splits
 from selfstudy.data.graphs import Graph, planted_blocks
 from selfstudy.evaluation.clustering import agreement, clusters
 from selfstudy.evaluation.collapse import effective_rank, uniformity
@@ -38,9 +38,10 @@ class GraphTask:
     """One graph to learn from, some labelled nodes to probe with, and others to judge on.
 
     All nodes and edges are seen in training, labels are not. A model is judged by the accuracy of a linear
-    classifier on its frozen embeddings, fitted on a tenth of the labelled nodes, its penalty chosen on another. Where nothing is labelled, a
-    tenth of the edges is held out, and a model is judged by their AUC: how often the embeddings of an edge's
-    two nodes have a larger cosine than those of two nodes that share none. A twentieth more is for validation.
+    classifier on its frozen embeddings, fitted on a tenth of the labelled nodes, its penalty chosen on
+    another. Where nothing is labelled, a tenth of the edges is held out, and a model is judged by their AUC:
+    how often the embeddings of an edge's two nodes have a larger cosine than those of two nodes that share
+    none. A twentieth more is for validation.
 
     Attributes:
         name: the specification that makes this task again.
@@ -58,7 +59,8 @@ class GraphTask:
         self.meter = Meter()
         self.train = graph.unlabelled()
         self.labelled = Labelled(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        self._labels, self._held = graph.labels, {}
+        self._labels = graph.labels
+        self._held: dict[str, HeldEdges] = {}
         if self.classes:
             self._places = node_splits(graph.labels, draw)
             known = self._places["train"]
@@ -86,8 +88,8 @@ class GraphTask:
     def limited(self, train: int) -> Self:
         """Refuse: a part of the nodes is another graph."""
         raise UsageError(
-            f"The task {self.name!r} is one graph, of which {train} nodes would be another. Leave --train-limit "
-            "away."
+            f"The task {self.name!r} is one graph, of which {train} nodes would be another. Leave "
+            "--train-limit away."
         )
 
     def prepared(self, model: GraphEncoder) -> GraphEncoder:
@@ -173,8 +175,9 @@ class GraphTask:
             names = tuple(f"community {group + 1}" for group in range(groups.max() + 1))
             note = NOTE_COMMUNITIES
         chosen = np.sort(generator("shown", len(self.train)).permutation(len(self.train))[:SHOWN])
-        places = (features[when].numpy()[chosen] for when in ("before", "after"))
-        return {"metrics": metrics, "pictures": [embedding_map(*places, groups[chosen], names, note=note)]}
+        first, second = (features[when].numpy()[chosen] for when in ("before", "after"))
+        shown = embedding_map(first, second, groups[chosen], names, note=note)
+        return {"metrics": metrics, "pictures": [shown]}
 
     def _edges_told(self, features: torch.Tensor, split: str) -> np.ndarray:
         """Return for each held-out edge [E] the share of pairs without an edge that are less alike."""
@@ -187,12 +190,12 @@ class GraphTask:
 
 
 NOTE_CLASSES = (
-    "Each point is a node; near points have like embeddings (t-SNE). Classes colour the nodes; neither training "
-    "nor the map knows them."
+    "Each point is a node; near points have like embeddings (t-SNE). Classes colour the nodes; neither "
+    "training nor the map knows them."
 )
 NOTE_COMMUNITIES = (
-    "Each point is a node; near points have like embeddings (t-SNE). Colours are the communities found, the same "
-    "in both maps."
+    "Each point is a node; near points have like embeddings (t-SNE). Colours are the communities found, the "
+    "same in both maps."
 )
 
 

@@ -39,7 +39,7 @@ from selfstudy.models.encoders.communities import GraphCommunities
 from selfstudy.models.encoders.graphs import GraphEncoder
 from selfstudy.tasks.graphs import GraphTask
 
-UNTOLD = 10  # communities, where neither the user nor classes say how many
+UNTOLD = 16  # communities, where neither the user nor classes say how many
 LOOKS = 20  # times that the embeddings are looked at for a collapse
 
 
@@ -50,13 +50,13 @@ class Gcool(Method):
     works_on = (GraphTask, GraphEncoder)
 
     communities: int = 0
-    """K; 0 is the number of classes of the task, which is a hint, or 10 where it has none."""
+    """K; 0 is twice the number of classes of the task, a hint, or 16 where it has none."""
     views: GraphViews = field(default_factory=GraphViews)
     """How views are made."""
     projection: int = 128
     """Width between the two layers above the embeddings."""
-    temperature: float = 0.4
-    """tau, of nodes and of communities."""
+    temperature: float = 0.7
+    """tau (the paper: 0.3 to 0.4), of nodes and of communities."""
     similarity: Literal["cosine", "rbf"] = "cosine"
     """Of nodes and community centres."""
     detection: Literal["density", "edges"] = "density"
@@ -67,9 +67,9 @@ class Gcool(Method):
     """gamma: how fast communities cease to be negatives with their distance, under "rbf"."""
     schedule: Literal["constant", "fading"] = "constant"
     """Whether communities count the same all along, or as in the authors' code, where they hardly do."""
-    community_weight: float = 1.0
+    community_weight: float = 0.3
     """Of the contrast of communities beside that of nodes, under the schedule "constant"."""
-    detected_first: float = 0.1
+    detected_first: float = 0.5
     """Share of the epochs before that, in which communities are only detected."""
     stride: float = 2.0
     """Of the schedule "fading", in units of all epochs; it ends at a fifth of it."""
@@ -87,6 +87,10 @@ class Gcool(Method):
     def validate(self) -> None:
         """Check the fields against each other."""
         check_positive(self, epochs=0, projection=0, learning_rate=0, stride=0)
+        if self.communities == 1:
+            raise UsageError(
+                "communities is 1: give at least 2, or 0 for twice as many as there are classes."
+            )
         for name in (
             "communities", "inter_weight", "reweighting", "community_weight", "weight_decay", "anchors",
             "kept_nodes",
@@ -185,7 +189,9 @@ class Gcool(Method):
                 for at, view in zip(of_view, views, strict=True)
             ]
             pairs = list(itertools.combinations(embedded, 2))
-            nodes = sum(node_contrast(*pair, self.temperature, anchors=anchors, keep=keep) for pair in pairs)
+            nodes = torch.stack(
+                [node_contrast(*pair, self.temperature, anchors=anchors, keep=keep) for pair in pairs]
+            ).sum()
             belongs = [learner.memberships(h, at) for h, at in zip(embedded, of_view, strict=True)]
             found = [
                 detect(R, adjacency[at], self.inter_weight) for R, at in zip(belongs, of_view, strict=True)
@@ -222,7 +228,7 @@ class Gcool(Method):
 
     def _count(self, task: GraphTask) -> int:
         nodes = len(task.train)
-        count = self.communities or min(len(task.classes) or UNTOLD, nodes)
+        count = self.communities or min(2 * len(task.classes) or UNTOLD, nodes)
         if not 2 <= count <= nodes:
             raise UsageError(f"communities is {count}: give from 2 to {nodes}, the nodes of the graph.")
         return count

@@ -61,8 +61,8 @@ class GraphEncoder(SmallModel):
         )
         if min(inputs, relations) < 0 or min(hidden, width) < 1:
             raise UsageError(
-                f"The model 'gcn' has inputs {inputs}, relations {relations}, hidden {hidden} and width {width}: "
-                "the first two must be at least 0, the others at least 1."
+                f"The model 'gcn' has inputs {inputs}, relations {relations}, hidden {hidden} and width "
+                f"{width}: the first two must be at least 0, the others at least 1."
             )
         if activation not in ACTIVATIONS:
             raise UsageError(f"The activation {activation!r} of model 'gcn' is none of relu and prelu.")
@@ -88,8 +88,8 @@ class GraphEncoder(SmallModel):
         if self.config["inputs"] and self.config["relations"]:
             if (self.inputs, self.relations) != (count, relations):
                 raise UsageError(
-                    f"The model 'gcn' takes nodes with {self.inputs} features and {self.relations} relations; "
-                    f"those of {graph.name!r} have {count} features and {relations} relations."
+                    f"The model 'gcn' takes nodes with {self.inputs} features and {self.relations} "
+                    f"relations; those of {graph.name!r} have {count} features and {relations} relations."
                 )
             return self
         is_sparse = sparse.issparse(graph.features)
@@ -149,7 +149,7 @@ class GraphEncoder(SmallModel):
             DataError: other features or relations.
         """
         if not isinstance(inputs, Graph):
-            from selfstudy.data.graph_files import from_torch_geometric
+            from selfstudy.data.geometric_graphs import from_torch_geometric
 
             inputs = from_torch_geometric(inputs)
         return self.embed_graph(inputs).numpy()
