@@ -115,7 +115,7 @@ def test_numbers_that_are_not_finite_name_their_image() -> None:
     """Oracle: the index of the one made bad."""
     images = np.zeros((4, 2, 2))
     images[2, 1, 1] = np.nan
-    with pytest.raises(DataError, match="1 images .* at index 2"):
+    with pytest.raises(DataError, match=r"1 images .* at index 2"):
         require_images(images, "The input")
 
 

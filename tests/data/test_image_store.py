@@ -73,7 +73,7 @@ def test_a_file_that_is_gone_or_short_is_named(tmp_path: Path) -> None:
     images, _ = written(tmp_path)
     os.truncate(images.path, 30)
     assert images[:1].shape[0] == 1
-    with pytest.raises(MachineError, match="ends too early.*written anew"):
+    with pytest.raises(MachineError, match=r"ends too early.*written anew"):
         images[:2]
     images.path.unlink()
     with pytest.raises(MachineError, match="cannot be read"):
