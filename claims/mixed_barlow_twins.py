@@ -16,9 +16,8 @@ to 8 points below its best; those of the clothes are the method's usual small ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +36,7 @@ MIXED, PLAIN = "mixed", "plain, equal steps"
 LONGER, DECAYED = "plain, equal compute", "plain, weight decay"
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """A set of images and a length of training."""
 
     task: str
