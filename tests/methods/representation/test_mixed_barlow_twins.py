@@ -169,7 +169,9 @@ def test_the_report_has_the_curve(tmp_path: Path) -> None:
     assert curve["epochs"] == [0.0, 1.0, 2.0, 3.0]
     assert fitted.metrics["decay"] == decay(curve["figures"][1:], ACCURACY)
     assert fitted.metrics["validation, last epoch"]["accuracy"] == curve["figures"][-1]
-    assert [made["title"] for made in fitted.pictures] == ["What the features are worth during training"]
+    probes, terms = fitted.pictures
+    assert probes["traces"][-2]["y"] == pytest.approx(curve["figures"], rel=1e-4)
+    assert [len(trace["y"]) for trace in terms["traces"]] == [9, 9]
     task = selfstudy.task(TASK)
     best = max(curve["figures"][1:])
     assert np.mean(task.evaluate(fitted.model, split="validation").values) == pytest.approx(best)

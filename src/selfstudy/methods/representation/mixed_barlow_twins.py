@@ -27,6 +27,7 @@ from selfstudy.core.random import generator, stream_key
 from selfstudy.core.run import Run
 from selfstudy.data.two_views import TwoViews, two_views
 from selfstudy.data.views import ImageViews
+from selfstudy.evaluation.logged_pictures import logged_picture
 from selfstudy.evaluation.probe_curve import ProbeCurve, Probed, Probing
 from selfstudy.learning.collapse_watch import DeadColumns
 from selfstudy.learning.loops import check_positive
@@ -88,11 +89,17 @@ class MixedBarlowTwins(Method):
         model = task.prepared(model)
         self.pretraining.steps(len(task.train))
         found = run.stage("encoder", lambda: self.pretrained(task, model, run))
+        terms = {"loss_bt": "Barlow Twins"}
+        if self.mix.weight:
+            terms["loss_reg"] = "regulariser, before it is weighted"
         return Fit(
             model=found.chosen,
             parts={"last": found.last} if found.looks else {},
             metrics={**figures(run, "encoder"), **found.metrics(task.metric)},
-            pictures=found.pictures(task.metric),
+            pictures=[
+                *found.pictures(task.metric),
+                logged_picture(run.metrics(), "encoder", terms, "Terms of the loss"),
+            ],
         )
 
     def pretrained(self, task: ImageTask, model: ImageEncoder, run: Run) -> Probed:
