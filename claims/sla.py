@@ -8,9 +8,9 @@ labelled images, in the same order but for the larger batch, the same views and 
 them change with the seed. Accuracy is that on the 10,000 test images, by the last weights.
 
 Set on validation images with seeds 100 and 101: with 500 labels and 1,000 steps the base knew 93 % of its
-labelled images in the end at a rate of 0.1 and 92 % at 0.05, which is too soon to compare; with 300 labels and
-1,400 steps 99 to 100 %. There a rate of 0.3 was level with 0.1. The base was looked at, and all arms take its
-settings. All claims read the same trainings.
+labelled images in the end at a rate of 0.1 and 92 % at 0.05, which is too soon to compare; with 300 labels
+and 1,400 steps 99 to 100 %. There a rate of 0.3 was level with 0.1. The base was looked at, and all arms take
+its settings. All claims read the same trainings.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ CLAIMS = [
     ),
     Claim(
         name="R2-multi-task",
-        statement="Joint labels are better than class and turn by two heads: the mean over the turns is above, "
-        "and the image alone is not half a point below. Turns as plain augmentation are worse than none.",
+        statement="Joint labels are better than class and turn by two heads: the mean over the turns is "
+        "above, and the image alone is not half a point below. Turns as plain augmentation are worse than "
+        "none.",
         seeds=range(5),
         measure=multi_task_seed,
         relations=[

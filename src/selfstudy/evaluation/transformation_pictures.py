@@ -59,7 +59,17 @@ def told_picture(classifier: ImageClassifier, images: torch.Tensor) -> Picture:
     shares = transformations_told(classifier, images).numpy()
     return picture(
         "Transformations told right",
-        [heatmap(shares, classifier.transformed.names, classifier.classes, zmin=0, zmax=1)],
+        [
+            heatmap(
+                shares,
+                classifier.transformed.names,
+                classifier.classes,
+                zmin=0,
+                zmax=1,
+                colorscale="Blues",
+                reversescale=True,
+            )
+        ],
         x="transformation",
         y="class that is told",
         note=f"On {len(images):,} images without labels. Where a class looks the same transformed, its "

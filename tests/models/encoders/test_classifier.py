@@ -56,11 +56,19 @@ def test_modes_by_hand() -> None:
 
 
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: the same scores where at most one image goes through at once."""
+    """Oracle: the same scores where the four copies of one image go through at once, and no more."""
     both, five = classifier(JOINT, CLASS), images(5)
     whole = both.scores(five, "aggregate")
     monkeypatch.setattr("selfstudy.models.encoders.classifier.LARGEST_BATCH", 4)
+    sizes, embed = [], both.encoder.embed_pixels
+
+    def noted(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        return embed(pixels)
+
+    monkeypatch.setattr(both.encoder, "embed_pixels", noted)
     assert torch.allclose(both.scores(five, "aggregate"), whole, atol=1e-6)
+    assert sizes == [4] * 5
 
 
 def test_another_reading_shares_the_weights() -> None:

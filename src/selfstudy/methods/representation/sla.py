@@ -128,13 +128,14 @@ class Sla(Method):
         require_labels(task.labelled)
         self._copies().copies(task.labelled.pixels(slice(2)))
         classifier = run.stage("classifier", lambda: self.trained(task, model, run))
-        rows = self._ways(task, classifier)
-        pictures = [mode_picture(task.metric, rows)] if rows else []
+        ways = self._ways(task, classifier)
+        pictures = [mode_picture(task.metric, ways)] if ways else []
         if {JOINT, TRANSFORMATION} & set(classifier.heads):
             pictures.append(told_picture(classifier, task.train.pixels(slice(LOOKED_AT))))
         known = task.labelled.only(slice(KNOWN))
         told = classifier.classify(known.pixels(slice(None)), "single").numpy()
-        metrics = {**rows, "labelled_images_right": float((told == known.labels).mean())}
+        metrics: dict[str, Any] = {f"validation, {way}": row for way, row in ways.items()}
+        metrics["labelled_images_right"] = float((told == known.labels).mean())
         return Fit(model=classifier, metrics=metrics, pictures=pictures)
 
     def trained(self, task: ImageTask, model: ImageEncoder, run: Run) -> ImageClassifier:
@@ -207,4 +208,4 @@ class Sla(Method):
         if JOINT not in classifier.heads:
             ways["five crops"] = classifier.reading("aggregate", CROPS)
         measured = {way: task.evaluate(read, split="validation") for way, read in ways.items()}
-        return {f"validation, {way}": task.metric.row(found.values) for way, found in measured.items()}
+        return {way: task.metric.row(found.values) for way, found in measured.items()}
