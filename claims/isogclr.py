@@ -82,7 +82,7 @@ def trained(seed: int, beside: Run, chosen: Isogclr) -> Parts:
     """Return what a training gives; it is kept beside the claims, which share it."""
     folder = beside.directory.parents[1] / "trainings" / f"seed-{seed}"
     name = f"{chosen.objective}-{chosen.temperature}-{chosen.individual.rho}"
-    with Run(folder, {"of": "the claims of isogclr"}, seed=seed, progress=beside.progress) as run:
+    with Run(folder, {"of": "the claims of isogclr"}, seed=seed) as run:
         return run.stage(name, lambda: chosen.pretrained(task_of(seed), encoder_of(seed), run))
 
 
