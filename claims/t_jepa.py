@@ -15,6 +15,7 @@ and steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ import torch
 from selfstudy.core.errors import DataError
 from selfstudy.core.run import Run
 from selfstudy.data.mixed_tables import Table
-from selfstudy.data.table_answers import Answers
 from selfstudy.data.table_columns import Rows
 from selfstudy.data.table_masks import ColumnMasks
 from selfstudy.evaluation.claims import Claim, Relation, Values
@@ -34,7 +34,7 @@ from selfstudy.learning.pretraining import Losses, Pretraining, pretrain
 from selfstudy.learning.table_heads import HeadTraining, frozen_predictor, trained_head, whole_predictor
 from selfstudy.methods.representation.t_jepa import TJepa
 from selfstudy.models.encoders.tables import TabularTransformer
-from selfstudy.tasks.table_task import TableTask
+from selfstudy.tasks.table_task import Labelled, TableTask
 from selfstudy.tasks.tables import adult, heloc
 
 LABELS, STEPS, BATCH = 200, 600, 128
@@ -99,38 +99,37 @@ def accuracy(task: TableTask, model: Any) -> float:
 
 
 class OnRaw:
-    """A classifier of raw columns, one-hot where they are categories."""
+    """A classifier of raw columns: numbers standardised over all training rows, categories one-hot."""
 
-    def __init__(self, columns: TabularTransformer, tell: Callable[[torch.Tensor], np.ndarray]) -> None:
-        self._columns, self._tell = columns, tell
+    def __init__(self, task: TableTask, reader: TabularTransformer) -> None:
+        rows = reader.rows(task.train)
+        self._reader, self._mean, self._deviation = reader, rows.numbers.mean(0), rows.numbers.std(0)
+        self.tell: Callable[[torch.Tensor], np.ndarray]
+
+    def inputs(self, table: Table) -> torch.Tensor:
+        """Return the columns of rows: [N, D_n + sum of cardinalities]."""
+        rows = self._reader.rows(table)
+        scaled = Rows((rows.numbers - self._mean) / self._deviation, rows.codes)
+        return self._reader.columns.one_hot(scaled)
 
     def classify(self, table: Table) -> np.ndarray:
         """Return the class of each row: [N]."""
-        return self._tell(raw(self._columns, table))
-
-
-def raw(reader: TabularTransformer, table: Table) -> torch.Tensor:
-    return reader.columns.one_hot(reader.rows(table))
+        return self.tell(self.inputs(table))
 
 
 def on_raw(task: TableTask, reader: TabularTransformer, key: int) -> dict[str, float]:
     """Return the accuracy of the same head, and of boosted trees, on the raw columns."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    rows, answers = labelled(task, reader)
-    inputs = reader.columns.one_hot(rows)
-    head = trained_head(inputs[:, :, None], answers, HEAD, key)
+    table, answers = labelled(task)
+    by_head, by_trees = OnRaw(task, reader), OnRaw(task, reader)
+    inputs = by_head.inputs(table)
+    head = trained_head(inputs[:, :, None], answers, HEAD, key, standardise=False)
     trees = HistGradientBoostingClassifier(random_state=0, early_stopping=False)
     trees.fit(inputs.numpy(), answers.values.astype(int))
-
-    def by_head(found: torch.Tensor) -> np.ndarray:
-        with torch.inference_mode():
-            return head(found[:, :, None]).argmax(1).numpy()
-
-    return {
-        "head on raw columns": accuracy(task, OnRaw(reader, by_head)),
-        "boosted trees": accuracy(task, OnRaw(reader, lambda found: trees.predict(found.numpy()))),
-    }
+    by_head.tell = lambda found: head(found[:, :, None]).argmax(1).numpy()
+    by_trees.tell = lambda found: trees.predict(found.numpy())
+    return {"head on raw columns": accuracy(task, by_head), "boosted trees": accuracy(task, by_trees)}
 
 
 def few_labels(seed: int, run: Run) -> Values:
@@ -147,7 +146,8 @@ def few_labels(seed: int, run: Run) -> Values:
 def on_table(name: str, seed: int, run: Run) -> dict[str, float]:
     task = TASKS[name](labels=LABELS, draw=seed)
     start, own, key = encoder(task, seed), method(task), run.key("head", name)
-    rows, answers = labelled(task, start)
+    table, answers = labelled(task)
+    rows = start.rows(table)
     models = {
         "T-JEPA": run.stage(f"latents-{name}", lambda: own.pretrained(task, start, run)).chosen,
         "predicting values": run.stage(f"values-{name}", lambda: told_values(task, start, run)),
@@ -165,23 +165,22 @@ def on_table(name: str, seed: int, run: Run) -> dict[str, float]:
 def registers(seed: int, run: Run) -> Values:
     """R2: with a register and without, on Adult."""
     task, values = adult(labels=LABELS, draw=seed), Values()
+    table, answers = labelled(task)
+    own, key = method(task), run.key("head")
     for name, count in (("one register", 1), ("no register", 0)):
         start = encoder(task, seed, registers=count)
-        found = run.stage(
-            name.replace(" ", "-"), lambda start=start: method(task).pretrained(task, start, run)
-        )  # type: ignore[misc]
-        rows, answers = labelled(task, start)
-        values[f"spread kept, {name}"] = spread(task, found.chosen) / spread(task, start)
-        for kind, model in (("", found.chosen), (", untrained", start)):
-            head = frozen_predictor(model, rows, answers, HEAD, run.key("head"))
-            values[f"accuracy, {name}{kind}"] = accuracy(task, head)
+        found = run.stage(name.replace(" ", "-"), partial(own.pretrained, task, start, run)).chosen
+        values[f"spread kept, {name}"] = spread(task, found) / spread(task, start)
+        for kind, model in ((name, found), (f"{name}, untrained", start)):
+            head = frozen_predictor(model, model.rows(table), answers, HEAD, key)
+            values[f"accuracy, {kind}"] = accuracy(task, head)
     return values
 
 
-def labelled(task: TableTask, model: TabularTransformer) -> tuple[Rows, Answers]:
+def labelled(task: TableTask) -> Labelled:
     if task.labelled is None:
         raise DataError(f"{task.name} has no labels.")
-    return model.rows(task.labelled.table), task.labelled.answers
+    return task.labelled
 
 
 def spread(task: TableTask, model: TabularTransformer) -> float:

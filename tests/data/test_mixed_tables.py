@@ -29,8 +29,10 @@ def test_every_source_gives_the_same_cells(tmp_path: Path) -> None:
 
 def test_nullable_columns_of_data_frames() -> None:
     """Oracle: pandas' own missing value and integers come out as gaps and numbers."""
-    frame = pandas.DataFrame({"n": pandas.array([1, None, 3], dtype="Int64"), "c": pandas.Categorical(["a",
-    None, "b"])}) table = table_of(frame)
+    frame = pandas.DataFrame(
+        {"n": pandas.array([1, None, 3], dtype="Int64"), "c": pandas.Categorical(["a", None, "b"])}
+    )
+    table = table_of(frame)
     assert np.array_equal(numbers(table.cells["n"], "n"), [1, np.nan, 3], equal_nan=True)
     assert texts(table.cells["c"]) == ["a", None, "b"]
 
@@ -42,12 +44,14 @@ def test_what_counts_as_missing() -> None:
 
 
 def test_kinds_are_found_and_can_be_chosen() -> None:
-    """Oracle: numbers in text are numbers, truth values are not; the user's word goes before what cells look like."""
-    table = table_of({"n": ["1", "2.5", ""], "code": [10, 20, 30], "yes": [True, False, True], "empty": ["",
-    None, "?"]}) assert [table.is_numeric(name) for name in table.cells] == [True, True, False, False]
+    """Oracle: numbers in text are numbers, truth values are not; the user's word goes before looks."""
+    table = table_of(
+        {"n": ["1", "2.5", ""], "code": [10, 20, 30], "yes": [True, False, True], "empty": ["", None, "?"]}
+    )
+    assert [table.is_numeric(name) for name in table.cells] == [True, True, False, False]
     chosen = chosen_kinds(table, [], ["code"])
     assert not chosen.is_numeric("code") and chosen.only(slice(2)).categorical == ("code",)
-    with pytest.raises(UsageError, match="no column 'cod'.*'code'"):
+    with pytest.raises(UsageError, match=r"no column 'cod'.*'code'"):
         chosen_kinds(table, ["cod"], [])
     with pytest.raises(UsageError, match="'n' is given as numeric and as categorical"):
         chosen_kinds(table, ["n"], ["n"])

@@ -15,7 +15,7 @@ def cells(values: list[object]) -> np.ndarray:
 
 
 def test_classes_and_numbers() -> None:
-    """Oracle: by hand: words and few numbers are classes in order, many numbers are numbers, a gap has no label."""
+    """Oracle: by hand: words and few numbers are classes in order, many numbers stay; a gap has no label."""
     words = read_answers(cells(["b", "a", "?", "b"]), "y")
     assert words.classes == ("a", "b") and words.known.tolist() == [True, True, False, True]
     assert words.values[words.known].tolist() == [1, 0, 1]
@@ -40,7 +40,7 @@ def test_nothing_to_tell() -> None:
 
 
 def test_labelled_rows_have_each_class_by_its_share() -> None:
-    """Oracle: of 90, 9 and 1 rows, 20 are 17, 2 and 1 by shares with two at least; nested, and another draw differs."""
+    """Oracle: 20 of 90, 8 and 2 rows are 16, 2 and 2, and nested; another draw differs."""
     values = np.repeat([0.0, 1.0, 2.0], [90, 8, 2])
     values = np.append(values, np.nan)
     answers = Answers(values, ("a", "b", "c"))

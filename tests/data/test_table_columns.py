@@ -24,24 +24,27 @@ TRAINING = {
 
 
 def test_training_rows_by_hand() -> None:
-    """Oracle: min-max scaling, the median where a number is missing and an indicator of that, codes by name."""
+    """Oracle: min-max scaling, the median and an indicator where a number is missing, codes by name."""
     columns = TableColumns.fitted(table_of(TRAINING))
     assert columns.names == ["age", "age is missing", "income", "city"] and len(columns) == 4
     assert columns.sources == ["age", "income", "city"] and columns.cardinalities == [4]
     rows = columns.rows(table_of(TRAINING))
-    assert torch.allclose(
-        rows.numbers, torch.tensor([[0, 0, 0], [1, 0, 0.5], [0.5, 1, 0.25], [0.5, 0, 1.0]])
-    )
+    assert torch.allclose(rows.numbers, torch.tensor([[0, 0, 0], [1, 0, 0.5], [0.5, 1, 0.25], [0.5, 0, 1.0]]))
     assert rows.codes[:, 0].tolist() == [FIRST + 1, FIRST, FIRST + 1, ABSENT]
     hot = columns.one_hot(rows)
     assert hot.shape == (4, 7) and hot[3].tolist() == [0.5, 0, 1, 0, 1, 0, 0]
 
 
 def test_other_rows() -> None:
-    """Oracle: outside the range is cut at -0.5 and 1.5, an unseen category is unknown, a gap is the median and said."""
+    """Oracle: cut off at -0.5 and 1.5, an unseen category is unknown, a gap is the median, with a warning."""
     columns = TableColumns.fitted(table_of(TRAINING))
-    other = {"income": [-100.0, 100.0, None], "city": ["Rome", "", "Bern"], "age": [20, 20, 20], "more": [1,
-    2, 3]} with pytest.warns(UserWarning, match="'income' of the input has 1 missing numbers, and had none"):
+    other = {
+        "income": [-100.0, 100.0, None],
+        "city": ["Rome", "", "Bern"],
+        "age": [20, 20, 20],
+        "more": [1, 2, 3],
+    }
+    with pytest.warns(UserWarning, match="'income' of the input has 1 missing numbers, and had none"):
         rows = columns.rows(table_of(other))
     assert rows.numbers[:, 2].tolist() == [-0.5, 1.5, 0.375]
     assert rows.codes[:, 0].tolist() == [UNKNOWN, ABSENT, FIRST]
@@ -59,9 +62,15 @@ def test_nothing_is_learned_from_other_rows() -> None:
 
 
 def test_constant_and_empty_columns_are_left_out() -> None:
-    """Oracle: the names in the warning; a number with gaps that is always the same still tells where gaps are."""
-    cells = {"x": [1, 2, 3], "same": [7, 7, 7], "word": ["a", "a", "a"], "none": [None, "", "?"], "gaps": [7,
-    None, 7]} with pytest.warns(UserWarning, match="left out: same, word, none"):
+    """Oracle: the names in the warning; one number with gaps still tells where the gaps are."""
+    cells = {
+        "x": [1, 2, 3],
+        "same": [7, 7, 7],
+        "word": ["a", "a", "a"],
+        "none": [None, "", "?"],
+        "gaps": [7, None, 7],
+    }
+    with pytest.warns(UserWarning, match="left out: same, word, none"):
         columns = TableColumns.fitted(table_of(cells))
     assert columns.names == ["x", "gaps"] and columns.categorical[0].categories == ("7",)
     with pytest.raises(DataError, match="All 2 columns of the input are constant or empty in its 3"):
@@ -97,8 +106,12 @@ def test_a_choice_of_kind() -> None:
         TableColumns.fitted(chosen_kinds(table, ["city"], []))
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6), st.sampled_from(["a", "b", "?"])), min_size=2,
-max_size=8)) def test_columns_come_back_from_json(cells: list[object]) -> None:
+@given(
+    st.lists(
+        st.one_of(st.none(), st.floats(-1e6, 1e6), st.sampled_from(["a", "b", "?"])), min_size=2, max_size=8
+    )
+)
+def test_columns_come_back_from_json(cells: list[object]) -> None:
     """Oracle: equality after JSON, and the same rows; for any column of numbers, words and gaps."""
     table = table_of({"any": cells, "x": list(range(len(cells)))})
     with warnings.catch_warnings():

@@ -12,7 +12,7 @@ from selfstudy.data.table_masks import ColumnMasks
 
 
 def test_ten_thousand_draws() -> None:
-    """Oracle: sizes within the shares by hand, all sizes occur, context and targets share no column, none twice."""
+    """Oracle: sizes by hand, all of them occur; context and targets share no column, and none is there twice."""
     masks, columns, rows = ColumnMasks(context=(0.2, 0.5), target=(0.15, 0.5), targets=3), 14, np.arange(10)
     seen = set()
     for step in range(1000):
@@ -43,15 +43,18 @@ def test_a_row_has_its_own_columns_whatever_the_batch() -> None:
     masks = ColumnMasks()
     context, targets = masks(12, 5, np.arange(30))
     alone = masks(12, 5, np.array([17]))
-    assert np.array_equal(alone.context[0], context[17]) and np.array_equal(alone.targets[:, 0], targets[:,
-    17]) assert not np.array_equal(masks(12, 6, np.array([17])).context, alone.context)
+    assert np.array_equal(alone.context[0], context[17]) and np.array_equal(
+        alone.targets[:, 0], targets[:, 17]
+    )
+    assert not np.array_equal(masks(12, 6, np.array([17])).context, alone.context)
 
 
 @settings(deadline=None)
 @given(st.integers(2, 60), st.floats(0.01, 0.99), st.floats(0.01, 0.99), st.integers(0, 50))
-def test_drawing_ends_where_the_least_shares_fit(columns: int, context: float, target: float, key: int) ->
-None:
-    """Oracle: for least shares of 1 in sum at most, sizes of at most D in sum come out; else it is refused."""
+def test_drawing_ends_where_the_least_shares_fit(
+    columns: int, context: float, target: float, key: int
+) -> None:
+    """Oracle: least shares of at most 1 in sum give sizes of at most D in sum; others are refused."""
     masks = ColumnMasks(context=(context, 1.0), target=(target, 1.0))
     if context + target > 1:
         with pytest.raises(UsageError, match="more than all columns together"):

@@ -10,7 +10,7 @@ from selfstudy.models.encoders.tables import TabularTransformer
 
 
 def table(count: int, *, dependent: bool, seed: int) -> Table:
-    """Eight columns; dependent ones are all the same number in other words, so that any half tells the rest."""
+    """Eight columns; dependent ones are one number in other words, so that any half tells the rest."""
     rng = np.random.default_rng(seed)
     numbers = rng.uniform(size=(count, 1)).repeat(8, 1) if dependent else rng.uniform(size=(count, 8))
     cells = {f"n{place}": numbers[:, place] * 3 for place in range(6)}

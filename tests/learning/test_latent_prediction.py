@@ -44,12 +44,14 @@ def test_masks_are_predicted_apart() -> None:
     assert whole.shape == (2, 3, 2, 8)
     for mask in range(2):
         for row in range(3):
-            alone = model(encoded[row : row + 1], context[row : row + 1], targets[mask : mask + 1, row : row
-            + 1]) assert torch.allclose(alone[0, 0], whole[mask, row], atol=1e-5)
+            alone = model(
+                encoded[row : row + 1], context[row : row + 1], targets[mask : mask + 1, row : row + 1]
+            )
+            assert torch.allclose(alone[0, 0], whole[mask, row], atol=1e-5)
 
 
 def test_the_asked_column_is_what_the_predictor_is_told() -> None:
-    """Oracle: asking for columns in another order gives the same answers in that order; other columns, others."""
+    """Oracle: asking in another order gives the same answers in that order; other columns, others."""
     model = predictor().eval()
     encoded, context = torch.randn(1, 3, 8), torch.tensor([[0, 1]])
     one, other = (model(encoded, context, torch.tensor([[asked]])) for asked in ([2, 4], [4, 2]))

@@ -10,7 +10,7 @@ from selfstudy.learning.masked_values import TINY, ValueReader
 
 
 def test_the_loss_by_a_plain_loop() -> None:
-    """Oracle: a loop over hidden cells: squared error over the column's variance, or cross-entropy of its codes."""
+    """Oracle: a loop over hidden cells: squared error over variance, or cross-entropy of codes."""
     torch.manual_seed(0)
     table = table_of({"a": [0.0, 1.0, 0.2], "b": [5, 5, 9], "c": ["x", "y", "x"], "d": ["u", "v", "w"]})
     columns = TableColumns.fitted(table)
@@ -37,12 +37,14 @@ def test_the_loss_by_a_plain_loop() -> None:
 
 
 def test_tables_of_one_kind() -> None:
-    """Oracle: at the start numbers are told as their mean, so that the loss is 1; categories as equally likely."""
+    """Oracle: at the start numbers are told as their mean, which costs 1; categories as equally likely."""
     numbers = table_of({"a": [0.0, 1.0, 0.5, 0.5], "b": [3, 2, 1, 0]})
     columns = TableColumns.fitted(numbers)
     targets = torch.arange(2).expand(1, 4, 2)
-    loss = ValueReader(columns, columns.rows(numbers), 3)(torch.randn(1, 4, 2, 3), columns.rows(numbers),
-    targets) assert abs(loss.item() - 1) < 0.01
+    loss = ValueReader(columns, columns.rows(numbers), 3)(
+        torch.randn(1, 4, 2, 3), columns.rows(numbers), targets
+    )
+    assert abs(loss.item() - 1) < 0.01
     words = table_of({"a": ["x", "y", "x", "y"], "b": ["u", "v", "w", "u"]})
     columns = TableColumns.fitted(words)
     loss = ValueReader(columns, columns.rows(words), 3)(torch.randn(1, 4, 2, 3), columns.rows(words), targets)

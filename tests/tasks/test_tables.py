@@ -52,7 +52,7 @@ def small(task: TableTask) -> TabularTransformer:
 
 
 def test_a_task_of_classes(file: Path) -> None:
-    """Oracle: the probe done by hand on the same features; the label is no column, equal rows are in one split."""
+    """Oracle: the probe done by hand on the same features; the label is no column; a limit takes the first."""
     task = selfstudy.task(f"csv:{file}?label=label&leave_out=price&labels=40&draw=3")
     assert task.metric.name == "accuracy" and task.classes == ("no", "yes") and "draw=3" in task.name
     assert list(task.train.cells) == ["size", "again", "kind", "noise"]
@@ -64,8 +64,11 @@ def test_a_task_of_classes(file: Path) -> None:
     held = task._held["test"]
     told = probe.predict(torch.from_numpy(model.embed(held.table))).numpy()
     assert task.evaluate(model).values == tuple((told == held.answers.values).astype(float))
-    assert task.evaluate(model, split="validation", limit=7).values == task.evaluate(model,
-    split="validation").values[:7] assert np.mean(task.evaluate(model).values) > 0.7
+    assert (
+        task.evaluate(model, split="validation", limit=7).values
+        == task.evaluate(model, split="validation").values[:7]
+    )
+    assert np.mean(task.evaluate(model).values) > 0.7
     look = task.look(model, model, {"last": model})
     assert look["metrics"]["effective rank, after"] > 1 and "nearest neighbours, before" in look["metrics"]
     assert len(look["pictures"]) == 1
@@ -91,8 +94,9 @@ def test_a_task_of_numbers(file: Path) -> None:
 def test_a_task_without_labels(file: Path) -> None:
     """Oracle: one figure a row, below that of telling the mean; no probe of labels."""
     task = selfstudy.task(f"csv:{file}?label=&leave_out=label,price")
-    assert task.metric is HIDDEN and task.labelled is None and
-    task.name.endswith("?label=&leave_out=label,price") model = small(task)
+    assert task.metric is HIDDEN and task.labelled is None
+    assert task.name.endswith("?label=&leave_out=label,price")
+    model = small(task)
     values = task.evaluate(model).values
     assert len(values) == len(task.test) and np.mean(values) < 1
     assert task.look(model, model)["pictures"]
@@ -101,7 +105,7 @@ def test_a_task_without_labels(file: Path) -> None:
 
 
 def test_rows_without_a_label_are_trained_on(tmp_path: Path) -> None:
-    """Oracle: counts; held-out rows all have a label, and labelled ones are among those of the training split."""
+    """Oracle: counts; held-out rows all have a label."""
     table = frame()
     table.loc[::2, "label"] = None
     table.to_csv(tmp_path / "t.csv", index=False)
@@ -112,10 +116,10 @@ def test_rows_without_a_label_are_trained_on(tmp_path: Path) -> None:
 
 
 def test_other_files_and_rows(file: Path, tmp_path: Path) -> None:
-    """Oracle: counts: a file to test on is all tested on, transductive training takes all rows, train= draws some."""
+    """Oracle: counts: a test file is all tested on, transductive takes all rows, train= draws some."""
     frame(40).to_parquet(tmp_path / "other.parquet")
     frame(50).to_json(tmp_path / "other.jsonl", orient="records", lines=True)
-    with pytest.raises(DataError, match="not UTF-8|rows"):
+    with pytest.raises(DataError, match=r"not UTF-8|rows"):
         selfstudy.task(f"csv:{file}?label=label&test={tmp_path / 'other.parquet'}")
     frame(40).to_csv(tmp_path / "other.csv", index=False)
     task = selfstudy.task(f"csv:{file}?label=label&test={tmp_path / 'other.csv'}")
@@ -212,7 +216,7 @@ def test_unseen_categories_in_held_out_rows(tmp_path: Path) -> None:
 
 
 def test_truth_of_held_out_rows_is_not_in_reach(file: Path) -> None:
-    """Oracle: neither train nor labelled has the label as a column; the figures come from `evaluate` alone."""
+    """Oracle: neither train nor labelled has the label as a column; no figures of training rows."""
     task: Any = selfstudy.task(f"csv:{file}?label=label&labels=20")
     assert "label" not in task.train.cells and "label" not in task.labelled.table.cells
     with pytest.raises(UsageError, match="no split 'train'"):

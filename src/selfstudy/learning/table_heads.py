@@ -100,12 +100,15 @@ def frozen_predictor(
     return TablePredictor(encoder, head, answers.classes, *_scale(answers))
 
 
-def trained_head(tokens: torch.Tensor, answers: Answers, settings: HeadTraining, key: int) -> TableHead:
-    """Return a head trained on tokens [N, T, H], standardised by those of its training rows."""
+def trained_head(
+    tokens: torch.Tensor, answers: Answers, settings: HeadTraining, key: int, *, standardise: bool = True
+) -> TableHead:
+    """Return a head trained on tokens [N, T, H], standardised by those of its training rows unless told."""
 
     def start() -> nn.Module:
         head = settings.head(tokens.shape[1], tokens.shape[2], answers, stream_key(key, "head"))
-        head.standardise(tokens[_parts(len(tokens), settings, key)[0]])
+        if standardise:
+            head.standardise(tokens[_parts(len(tokens), settings, key)[0]])
         return head
 
     return best_of_grid(start, (tokens,), answers, settings, key).module  # type: ignore[return-value]

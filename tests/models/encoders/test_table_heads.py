@@ -19,7 +19,7 @@ CELLS = {"a": [0.0, 1.0, 0.5, 0.2], "b": ["x", "y", "x", "y"]}
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_head_takes_tokens(adapter: str, network: str) -> None:
-    """Oracle: the shape, a gradient for every weight, and equal outputs for tokens moved and stretched alike."""
+    """Oracle: the shape, a gradient for every weight, and the same of tokens moved and stretched alike."""
     tokens = torch.randn(20, 5, 4)
     head = TableHead(5, 4, 3, adapter=adapter, network=network, hidden=8, key=1)
     head.standardise(tokens)
@@ -38,11 +38,14 @@ def test_adapters_by_hand() -> None:
     made = {adapter: TableHead(5, 4, 2, adapter=adapter).adapter for adapter in ADAPTERS}
     own = made["per-feature"]
     assert torch.allclose(own(tokens), torch.einsum("bth,th->bt", tokens, own.weight) + own.bias, atol=1e-6)
-    assert torch.equal(made["mean"](tokens), tokens.mean(1)) and torch.equal(made["max"](tokens),
-    tokens.amax(1)) assert torch.equal(made["whole"](tokens), tokens.reshape(6, 20)) and
-    made["flatten"](tokens).shape == (6, 5) conv, padded = made["conv"], torch.nn.functional.pad(tokens, (0,
-    0, 1, 1)) expected = sum(padded[:, shift : shift + 5] @ conv.weight[0, :, shift] for shift in range(3)) +
-    conv.bias assert torch.allclose(conv(tokens), expected, atol=1e-6)
+    assert torch.equal(made["mean"](tokens), tokens.mean(1)) and torch.equal(
+        made["max"](tokens), tokens.amax(1)
+    )
+    assert torch.equal(made["whole"](tokens), tokens.reshape(6, 20))
+    assert made["flatten"](tokens).shape == (6, 5)
+    conv, padded = made["conv"], torch.nn.functional.pad(tokens, (0, 0, 1, 1))
+    expected = sum(padded[:, shift : shift + 5] @ conv.weight[0, :, shift] for shift in range(3)) + conv.bias
+    assert torch.allclose(conv(tokens), expected, atol=1e-6)
 
 
 def test_a_predictor_is_saved_and_tells_names(tmp_path: Path) -> None:
@@ -64,7 +67,7 @@ def test_a_predictor_is_saved_and_tells_names(tmp_path: Path) -> None:
 
 def test_heads_that_there_are_not() -> None:
     """Oracle: the nearest name is told."""
-    with pytest.raises(UsageError, match="no adapter 'flaten'.*'flatten'"):
+    with pytest.raises(UsageError, match=r"no adapter 'flaten'.*'flatten'"):
         TableHead(3, 4, 2, adapter="flaten")
-    with pytest.raises(UsageError, match="no network 'mpl'.*'mlp'"):
+    with pytest.raises(UsageError, match=r"no network 'mpl'.*'mlp'"):
         TableHead(3, 4, 2, network="mpl")

@@ -51,12 +51,14 @@ def test_tokens_by_hand(types: bool) -> None:
 def test_places_have_codes_of_their_own() -> None:
     """Oracle: sines and cosines by the formula at base 100; all rows differ."""
     codes = sinusoids(30, 8, 100.0)
-    assert codes[3, 1] == pytest.approx(np.sin(3 / 100 ** (2 / 8))) and codes[5, 4] ==
-    pytest.approx(np.cos(5)) assert torch.cdist(codes, codes).add(torch.eye(30)).min() > 0.05
+    assert codes[3, 1] == pytest.approx(np.sin(3 / 100 ** (2 / 8))) and codes[5, 4] == pytest.approx(
+        np.cos(5)
+    )
+    assert torch.cdist(codes, codes).add(torch.eye(30)).min() > 0.05
 
 
 def test_the_context_is_all_that_is_seen() -> None:
-    """Oracle: a value outside the context leaves its encoding as it was, and changes that of the whole row."""
+    """Oracle: a value outside the context leaves its encoding bit-identical, and changes the whole row's."""
     model, rows = encoder(), encoder().rows(table())
     changed = Rows(rows.numbers.clone(), rows.codes.clone())
     changed.numbers[:, 1] += 0.3
@@ -105,7 +107,7 @@ def test_features_are_made_of_tokens(fields: dict[str, Any], width: int) -> None
 
 
 def test_rows_of_any_source_in_any_order(tmp_path: Path) -> None:
-    """Oracle: a frame with its columns shuffled and one more, a dictionary, and a file give the same features."""
+    """Oracle: a frame with columns shuffled and one more, a table and a file give a dictionary's features."""
     model = encoder()
     expected = model.embed(CELLS)
     frame = pandas.DataFrame(CELLS)[["d", "b", "a", "c"]].assign(more=1)

@@ -20,7 +20,7 @@ from selfstudy.models.encoders.tables import TabularTransformer
 ADAPTERS = ("whole", "flatten", "per-feature", "mean", "max", "conv")
 NETWORKS = ("linear", "mlp", "resnet")
 HEAD, PREDICTOR = "head.safetensors", "predictor.json"
-TINY = 1e-3  # added to a feature's deviation
+TINY = 1e-6  # features that deviate less are constant, and are left in their scale
 
 
 class TableHead(nn.Module):
@@ -82,7 +82,9 @@ class TableHead(nn.Module):
     def standardise(self, tokens: torch.Tensor) -> None:
         """Take mean and deviation of each feature from tokens [N, T, H]."""
         self.mean = tokens.mean(0)
-        self.deviation = tokens.std(0, correction=0) + TINY
+        deviation = tokens.std(0, correction=0)
+        # Else a category that the few labelled rows do not have would be blown up where it comes.
+        self.deviation = torch.where(deviation > TINY, deviation, torch.ones_like(deviation))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return outputs [B, C] of tokens [B, T, H]."""
