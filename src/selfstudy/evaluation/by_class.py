@@ -27,7 +27,15 @@ def by_class(name: str, figures: np.ndarray, labels: np.ndarray, names: Sequence
     sizes = [len(found) for _, found in rows]
     means = [float(found.mean()) for _, found in rows]
     classes = [name for name, _ in rows]
-    shown = points("classes", sizes, means, text=classes, mode="markers+text", textposition="top center")
+    shown = points(
+        "classes",
+        sizes,
+        means,
+        text=classes,
+        mode="markers+text",
+        textposition="top center",
+        cliponaxis=False,
+    )
     return {
         "metrics": {
             f"{name}, {group} ({size:,} inputs)": mean

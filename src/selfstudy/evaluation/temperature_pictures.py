@@ -10,7 +10,7 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.evaluation.pictures import Picture, bars, picture
 
 BINS = 40
-SHOWN = 16  # images of a row
+SHOWN = 12  # images of a row
 GAP = 2  # pixels between them
 
 

@@ -70,9 +70,10 @@ def test_every_image_gets_a_temperature(tmp_path: Path) -> None:
     assert np.array_equal(load(tmp_path, "temperatures").by_input, found)
     assert all(torch.equal(start.state_dict()[name], value) for name, value in before.items())
     titles = [picture["title"] for picture in fitted.pictures]
-    assert titles[:3] == [
+    assert titles[:4] == [
         "Temperatures of the images",
         "Highest and lowest temperatures",
+        "Temperatures on the way",
         "Temperatures by class",
     ]
     by_class = {name: value for name, value in fitted.metrics.items() if name.startswith("temperatures, ")}

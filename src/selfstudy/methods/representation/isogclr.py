@@ -31,6 +31,7 @@ from selfstudy.core.random import stream_key
 from selfstudy.core.run import Run
 from selfstudy.data.two_views import two_views
 from selfstudy.data.views import ImageViews
+from selfstudy.evaluation.logged_pictures import logged_picture
 from selfstudy.evaluation.temperature_pictures import temperature_extremes, temperature_histogram
 from selfstudy.learning.contrastive import individual_loss, info_nce, nt_xent, queue_loss
 from selfstudy.learning.key_queue import KeyQueue
@@ -127,6 +128,14 @@ class Isogclr(Method):
             pictures=[
                 temperature_histogram(found, self.temperature),
                 temperature_extremes(found, task.train),
+                logged_picture(
+                    run.metrics(),
+                    "encoder",
+                    {"temperature": "temperature", "divergence": "divergence of the weights"},
+                    "Temperatures on the way",
+                    note="Means over the batch. Temperatures come to rest where the weights of the negatives "
+                    f"diverge from uniform by rho, {self.individual.rho:g}.",
+                ),
             ],
         )
 
