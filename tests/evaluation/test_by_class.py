@@ -11,12 +11,12 @@ from selfstudy.evaluation.by_class import by_class
 def test_means_by_hand() -> None:
     """Oracle: means of two classes; unknown labels and absent classes are left out."""
     found = by_class(
-        "temperatures", np.array([1.0, 3.0, 5.0, 9.0]), np.array([2, 2, 0, -1]), ("cat", "dog", "emu")
+        "temperatures", np.array([1.0, 3.0, 5.0, 9.0]), np.array([2, 2, 0, -1]), ("cat", "dog", "<emu>")
     )
-    assert found["metrics"] == {"temperatures, cat (1 inputs)": 5.0, "temperatures, emu (2 inputs)": 2.0}
+    assert found["metrics"] == {"temperatures, cat (1 inputs)": 5.0, "temperatures, <emu> (2 inputs)": 2.0}
     (picture,) = found["pictures"]
     assert picture["traces"][0]["x"] == [1, 2] and picture["traces"][0]["y"] == pytest.approx([5.0, 2.0])
-    assert picture["traces"][0]["text"] == ["cat", "emu"] and "xaxis" not in picture["layout"]
+    assert picture["traces"][0]["text"] == ["cat", "&lt;emu&gt;"] and "xaxis" not in picture["layout"]
 
 
 def test_sizes_far_apart_are_drawn_on_a_logarithm() -> None:

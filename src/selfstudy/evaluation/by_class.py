@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ def by_class(name: str, figures: np.ndarray, labels: np.ndarray, names: Sequence
         "classes",
         sizes,
         means,
-        text=classes,
+        text=[
+            escape(group, quote=False) for group in classes
+        ],  # a user's folder names reach plotly as markup
         mode="markers+text",
         textposition="top center",
         cliponaxis=False,
