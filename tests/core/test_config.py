@@ -104,6 +104,21 @@ def test_left_out_fields_keep_their_defaults():
     assert type(from_dict(Settings, {"learning_rate": 1}).learning_rate) is float
 
 
+def test_a_part_given_in_part_keeps_the_defaults_of_the_whole():
+    """Oracle: `replace` on the whole's own default, which is not that of the part's class; two levels."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Outer:
+        settings: Settings = field(default_factory=lambda: Settings(rounds=9, search=Search(branch=7)))
+
+    own = Outer().settings
+    assert from_dict(Outer, {"settings": {"name": "y"}}).settings == dataclasses.replace(own, name="y")
+    given_deep = from_dict(Outer, {"settings": {"search": {"mode": "simple"}}}).settings
+    assert given_deep == dataclasses.replace(own, search=Search(branch=7, mode="simple"))
+    with pytest.raises(UsageError, match=r"settings\.search\.branhc"):
+        from_dict(Outer, {"settings": {"search": {"branhc": 1}}})
+
+
 def test_parts_may_be_given_as_objects():
     """Oracle: the object itself, as Python callers write it."""
     part = Search(branch=7)

@@ -18,8 +18,16 @@ def to_dict(config: Any) -> dict[str, Any]:
     return _jsonable(dataclasses.asdict(config))
 
 
-def from_dict(cls: type[Config], values: dict[str, Any], where: str = "") -> Config:
+def from_dict(
+    cls: type[Config], values: dict[str, Any], where: str = "", *, default: Config | None = None
+) -> Config:
     """Build the dataclass `cls` from JSON or YAML data; fields that are left out keep their defaults.
+
+    Args:
+        cls: the dataclass.
+        values: by field; nested dataclasses as dictionaries, which may be given in part too.
+        where: names the field that `cls` is nested in, for messages.
+        default: gives the fields that are left out, in place of the defaults of `cls`.
 
     Raises:
         UsageError: an unknown field (with the nearest name) or a value of the wrong type.
@@ -35,11 +43,27 @@ def from_dict(cls: type[Config], values: dict[str, Any], where: str = "") -> Con
         path = f"{where}.{field}" if where else field
         if field not in names:
             raise UsageError(f"Unknown field {path!r}. {nearest(field, names)}")
-        arguments[field] = _convert(hints[field], value, path)
+        if dataclasses.is_dataclass(hints[field]) and isinstance(value, dict):
+            kind = typing.cast(type, hints[field])
+            arguments[field] = from_dict(kind, value, path, default=_default(cls, field, default))
+        else:
+            arguments[field] = _convert(hints[field], value, path)
+    if default is not None:
+        return dataclasses.replace(default, **arguments)  # type: ignore[type-var]
     for needed in fields:
         if needed.name not in arguments and needed.default is needed.default_factory is dataclasses.MISSING:
             raise UsageError(f"{where or cls.__name__} needs the field {needed.name!r}.")
     return cls(**arguments)
+
+
+def _default(cls: type, name: str, instance: Any) -> Any:
+    """Return the default of a field: that of `instance`, else that of its class; None where there is none."""
+    if instance is not None:
+        return getattr(instance, name)
+    field = next(field for field in dataclasses.fields(cls) if field.name == name)
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
