@@ -1,4 +1,4 @@
-"""What all encoders of images share: inputs of every kind, statistics of the data, saving, what is refused."""
+"""What all encoders of images share: inputs of every kind, statistics, saving, what is refused."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def inputs(channels: int = 1, size: int = 9) -> torch.Tensor:
 
 
 def test_conv_layer_by_layer() -> None:
-    """Oracle: convolution, normalisation by the batch, ReLU and pooling, one after the other; gradients too."""
+    """Oracle: convolution, normalisation by the batch, ReLU, pooling, one by one; gradients too."""
     encoder = ConvEncoder(channels=1, size=9, first=4, stages=3).train()
     weights = [weight for weight in encoder.parameters() if weight.ndim == 4]
     assert [tuple(weight.shape) for weight in weights] == [(4, 1, 3, 3), (8, 4, 3, 3), (16, 8, 3, 3)]

@@ -51,8 +51,8 @@ class VisionTransformer(ImageEncoder):
         )
         if size % patch or hidden % heads:
             raise UsageError(
-                f"The model {self.kind!r} has images of {size} pixels in patches of {patch}, and {hidden} "
-                f"numbers in {heads} heads: patch must divide the size, and heads must divide hidden."
+                f"The model {self.kind!r} has size {size} with patch {patch}, and hidden {hidden} with heads "
+                f"{heads}: patch must divide the size, and heads must divide hidden."
             )
         config = ViTConfig(
             image_size=size or BLANK * patch,
