@@ -154,6 +154,15 @@ def test_the_other_sample_is_the_other_view() -> None:
     assert mix_batch(a, b, 0.5, torch.tensor([1, 0])).flatten().tolist() == [10.0, 5.5]
 
 
+def test_half_precision_does_not_reach_the_loss() -> None:
+    """Oracle: the same number, bit for bit, as outside of autocast, though products there are in bfloat16."""
+    u, v, w = (standardised(drawn(16, 8, seed=seed).float()) for seed in range(3))
+    expected = mixed_regulariser(u, v, w, 0.3, order(16))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mixed_regulariser(u, v, w, 0.3, order(16))
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
 def halves(rank: int) -> dict[str, torch.Tensor]:
     """The regulariser of half a batch, each half mixed within itself, through one weight."""
     weight = torch.eye(3, dtype=torch.float64).requires_grad_()
