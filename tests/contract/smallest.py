@@ -471,7 +471,7 @@ SMALLEST: dict[str, Smallest] = {
     ),
     "sla": Smallest(
         fields={"training": {"steps": 6, "batch": 8}},
-        learning={"training": {"steps": 150, "batch": 20}},
+        learning={"training": {"steps": 200, "batch": 20, "learning_rate": 0.1, "views": {"flip": 0.0}}},
         refused=(
             {"objective": "slap"},
             {"transformations": "rotatoin"},
@@ -484,7 +484,7 @@ SMALLEST: dict[str, Smallest] = {
         learning_task="digits?labels=60",
         family=Laboratory(
             task="digits?labels=20&train=100&test=40",
-            model="conv?first=4&stages=2",
+            model="conv?first=8",
             drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
             misfitting=("conv?channels=3&size=32", "channels"),
             unknown=(("--task", "digit"), ("--model", "convv")),

@@ -10,6 +10,8 @@ from selfstudy.evaluation.pictures import Picture, heatmap, picture, points
 from selfstudy.evaluation.scores import Metric
 from selfstudy.models.encoders.classifier import JOINT, TRANSFORMATION, ImageClassifier
 
+SCALE = [[0.0, "#f4f6fa"], [1.0, "#5b8bd0"]]  # light enough for dark text on all of it
+
 
 def mode_picture(metric: Metric, rows: dict[str, dict[str, Any]]) -> Picture:
     """Return the figure of each way of telling classes, with its interval.
@@ -66,8 +68,8 @@ def told_picture(classifier: ImageClassifier, images: torch.Tensor) -> Picture:
                 classifier.classes,
                 zmin=0,
                 zmax=1,
-                colorscale="Blues",
-                reversescale=True,
+                colorscale=SCALE,
+                texttemplate="%{z:.0%}",
             )
         ],
         x="transformation",
