@@ -119,23 +119,21 @@ class ImageViews:
         return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
     def _coloured(self, images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
-        """Change brightness, contrast, saturation and hue, in this order, as Pillow and torchvision do."""
-        from kornia import enhance
+        """Change brightness, contrast, saturation and hue, in this order, as Pillow does.
 
-        colour = images.shape[1] == 3
+        The first three are blends with black, with the image's mean grey, and with its grey.
+        """
         if self.brightness:
-            factor = drawn.factor("brightness", self.brightness)
-            images = (images * factor[:, None, None, None]).clamp(0, 1)
+            images = (images * drawn.factor("brightness", self.brightness)).clamp_(0, 1)
         if self.contrast:
-            factor = drawn.factor("contrast", self.contrast)
-            images = enhance.adjust_contrast_with_mean_subtraction(images, factor)
-        if colour and self.saturation:
+            mean = _grey(images).mean((1, 2, 3), keepdim=True)
+            images = torch.lerp(mean, images, drawn.factor("contrast", self.contrast)).clamp_(0, 1)
+        if images.shape[1] != 3:
+            return images
+        if self.saturation:
             factor = drawn.factor("saturation", self.saturation)
-            images = enhance.adjust_saturation_with_gray_subtraction(images, factor)
-        if colour and self.hue:
-            turn = 2 * math.pi * drawn.between("hue", -self.hue, self.hue)
-            images = enhance.adjust_hue(images, turn).clamp(0, 1)
-        return images
+            images = torch.lerp(_grey(images), images, factor).clamp_(0, 1)
+        return _turned_hue(images, drawn.between("hue", -self.hue, self.hue)) if self.hue else images
 
     def _blurred(self, images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
         import kornia.filters
@@ -146,10 +144,32 @@ class ImageViews:
         return kornia.filters.gaussian_blur2d(images, (side, side), sigma)
 
 
-def _greyed(images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
+def _grey(images: torch.Tensor) -> torch.Tensor:
+    """Return how light each pixel is: [B, 1, H, W]."""
     import kornia.color
 
-    return kornia.color.rgb_to_grayscale(images).expand_as(images)
+    return kornia.color.rgb_to_grayscale(images) if images.shape[1] == 3 else images.mean(1, keepdim=True)
+
+
+def _greyed(images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
+    return _grey(images).expand_as(images)
+
+
+def _turned_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Add turns [B] of the colour circle to the hue of each pixel; value and saturation stay.
+
+    In place of kornia's `adjust_hue`, which takes 3.4 times as long, and then half of the time of a view.
+    """
+    most, least = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
+    spread = most - least
+    red, green, blue = images.split(1, 1)
+    # Where on the circle, of length 6, with red at 0, green at 2 and blue at 4.
+    hue = torch.where(green == most, blue - red + 2 * spread, red - green + 4 * spread)
+    hue = torch.where(red == most, green - blue, hue).div_(spread.clamp(min=1e-12))
+    hue += 6 * turns[:, None, None, None]
+    away = hue - hue.new_tensor([0, 2, 4])[:, None, None]
+    away = away.sub_(torch.round(away / 6), alpha=6).abs_()
+    return torch.addcmul(most, spread, away.sub_(1).clamp_(0, 1), value=-1)
 
 
 def _solarised(images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
@@ -193,8 +213,8 @@ class _Drawn:
         return low + (high - low) * self._numbers[:, _DRAWS.index(name)]
 
     def factor(self, name: str, strength: float) -> torch.Tensor:
-        """Return factors about 1: [B]."""
-        return self.between(name, 1 - strength, 1 + strength)
+        """Return factors about 1: [B, 1, 1, 1]."""
+        return self.between(name, 1 - strength, 1 + strength)[:, None, None, None]
 
     def happens(self, name: str, probability: float) -> torch.Tensor:
         """Return whether it does, for each image: [B]."""
