@@ -25,7 +25,7 @@ class GraphEncoder(SmallModel):
 
     Sparse features are scaled to rows of length 1, others to mean 0 and deviation 1 in each column of the
     graph that the encoder was made for; this is saved with the weights. The layers are sparse products of our
-    own: torch_geometric's GCNConv takes its features dense, which costs twelve times as much on Cora's.
+    own, since torch_geometric's GCNConv takes features dense, which is slower where most are 0.
 
     Args:
         inputs: features F of a node; 0 is as the data have.
