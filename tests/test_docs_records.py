@@ -25,10 +25,17 @@ DOCS = ROOT / "docs"
 # Files whose every message to users is explained in own-data.md.
 SPEAKING = (
     "core/specs.py",
+    "data/image_folder.py",
+    "data/image_sets.py",
+    "data/image_store.py",
     "data/readers.py",
+    "models/encoders/backbones.py",
+    "models/encoders/onnx.py",
     "models/language/loading.py",
     "models/language/model.py",
     "signals/verifiers.py",
+    "tasks/image_arrays.py",
+    "tasks/image_folders.py",
     "tasks/loading.py",
     "tasks/own_data.py",
     "tasks/rows.py",
