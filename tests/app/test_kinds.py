@@ -22,6 +22,7 @@ OTHERS = {
     "sla": (CHAINS, "sequence-lstm"),
     "mixed-barlow-twins": ("in-context-regression", "sequence-lstm"),
     "gcool": ("digits", "conv"),
+    "t-jepa": ("digits?labels=20", "conv"),
     "rest-em": ("arrays", "top-down-bubble"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
     "self-rewarding": ("projected-images", "sequence-transformer"),

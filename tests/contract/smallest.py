@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,7 @@ from selfstudy.tasks.cooccurrence import CooccurrenceTask
 from selfstudy.tasks.projected_images import ProjectedImages
 from selfstudy.tasks.reasoning import Item, ReasoningTask
 from selfstudy.tasks.regression import InContextRegression
+from selfstudy.tasks.table_task import Labelled
 
 
 class Reasoning:
@@ -144,6 +146,15 @@ def wrong_nodes(task: Any, splits: Sequence[str]) -> Any:
     return task
 
 
+def wrong_rows(task: Any, splits: Sequence[str]) -> Any:
+    """Every class of the rows in `splits` is the next one."""
+    for split in splits:
+        table, answers = task._held[split]
+        wrong = dataclasses.replace(answers, values=(answers.values + 1) % len(task.classes))
+        task._held = {**task._held, split: Labelled(table, wrong)}
+    return task
+
+
 @dataclass(frozen=True, kw_only=True)
 class Laboratory:
     """A small model on a task that draws its inputs, or that holds them.
@@ -167,6 +178,8 @@ class Laboratory:
     work: str = "samples"
     wrong: Callable[[Any, Sequence[str]], Any] = wrong_figures
     """Changes a task so that the truth of the named splits is a wrong one."""
+    fitted_to: str = ""
+    """A task that the misfitting model is made for first."""
 
     def with_wrong_truth(self, *splits: str) -> Any:
         """The task with a wrong truth in `splits`."""
@@ -175,7 +188,8 @@ class Laboratory:
     def misfit(self) -> tuple[Any, type[Exception], str]:
         """A model that does not fit the task; what must be raised, and a word of the message."""
         spec, word = self.misfitting
-        return selfstudy.model(spec), UsageError, word
+        model = selfstudy.model(spec)
+        return prepared(selfstudy.task(self.fitted_to), model) if self.fitted_to else model, UsageError, word
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[list[float]]:
@@ -467,6 +481,39 @@ SMALLEST: dict[str, Smallest] = {
             unknown=(("--task", "digit"), ("--model", "convv")),
             least_gain=0.02,
             wrong=wrong_labels,
+        ),
+    ),
+    "t-jepa": Smallest(
+        fields={
+            "predictor_layers": 1,
+            "probing": {"every": 1, "items": 40},
+            "pretraining": {"epochs": 2, "batch": 32, "warmup_epochs": 0},
+        },
+        learning={
+            "predictor_heads": 2,
+            "teacher_keep": 0.97,
+            "probing": {"every": 0, "keep": "last"},
+            "pretraining": {"epochs": 60, "batch": 32, "learning_rate": 3e-3},
+        },
+        refused=(
+            {"masks": {"targets": 0}},
+            {"masks": {"context": [0.6, 0.7], "target": [0.5, 0.6]}},
+            {"predictor_heads": 3},
+            {"teacher_keep": 1.5},
+            {"head": {"patience": 0}},
+            {"pretraining": {"batch": "many"}},
+        ),
+        needs_truth=False,
+        learning_task="wine?label=",
+        family=Laboratory(
+            task="wine?labels=20&train=100",
+            model="tabular-transformer?width=16&layers=1&heads=2&hidden=32",
+            drawn=_PRETRAINED,
+            misfitting=("tabular-transformer?width=16&layers=1&heads=2", "columns"),
+            fitted_to="breast-cancer",
+            unknown=(("--task", "wines"), ("--model", "tabular-transforme")),
+            least_gain=0.01,
+            wrong=wrong_rows,
         ),
     ),
     "sla": Smallest(

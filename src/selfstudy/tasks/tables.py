@@ -189,27 +189,34 @@ def _from_library(name: str, file: str, source: str) -> Table:
     return Table(name, table_of(Path(path)).cells)
 
 
-def breast_cancer(*, labels: int = 0, train: int = 0, draw: int = 0, transductive: bool = False) -> TableTask:
+def breast_cancer(
+    *, label: str = "class", labels: int = 0, train: int = 0, draw: int = 0, transductive: bool = False
+) -> TableTask:
     """Make the task of scikit-learn's table of 569 tumours, 30 numbers each; fields as in `table`."""
     whole = _from_sklearn("breast-cancer", "load_breast_cancer")
-    return _named(
-        "breast-cancer",
-        whole,
-        None,
-        "class",
-        labels=labels,
-        train=train,
-        draw=draw,
-        transductive=transductive,
-    )
+    return _built_in("breast-cancer", whole, label, labels, train, draw, transductive)
 
 
-def wine(*, labels: int = 0, train: int = 0, draw: int = 0, transductive: bool = False) -> TableTask:
+def wine(
+    *, label: str = "class", labels: int = 0, train: int = 0, draw: int = 0, transductive: bool = False
+) -> TableTask:
     """Make the task of scikit-learn's table of 178 wines, 13 numbers each; fields as in `table`."""
     whole = _from_sklearn("wine", "load_wine")
-    return _named(
-        "wine", whole, None, "class", labels=labels, train=train, draw=draw, transductive=transductive
-    )
+    return _built_in("wine", whole, label, labels, train, draw, transductive)
+
+
+def _built_in(
+    name: str, whole: Table, label: str, labels: int, train: int, draw: int, transductive: bool
+) -> TableTask:
+    """Return the task of a table with a column `class`, which is left out where `label` is empty."""
+    if label not in ("", "class"):
+        raise UsageError(f"The label of {name!r} is class; leave it empty to be judged without: {name}?label=")
+    fields = {"labels": labels, "train": train, "draw": draw, "transductive": transductive}
+    if label:
+        return _named(name, whole, None, label, **fields)
+    made = _named(name, whole.without("class"), None, "", **fields)
+    made.name += "&label="
+    return made
 
 
 def adult(*, labels: int = 200, train: int = 10000, draw: int = 0, transductive: bool = False) -> TableTask:
