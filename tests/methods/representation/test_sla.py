@@ -244,6 +244,8 @@ def test_bad_labels_and_bad_fields(tmp_path: Path) -> None:
     unlabelled.labelled = ImageSet("digits", unlabelled.labelled.images, unlabelled.labelled.labels, ())
     with pytest.raises(DataError, match="barlow-twins"):
         fit(tmp_path / "a", unlabelled)
+    with pytest.raises(DataError, match="barlow-twins"):
+        Sla().cost(unlabelled, selfstudy.model("conv"))
     labels = made.labelled.labels.copy()
     labels[7] = 12
     made.labelled = replace(made.labelled, labels=labels)

@@ -106,6 +106,7 @@ class Sla(Method):
 
     def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
         """Return what a fit spends, by budget unit."""
+        require_labels(task.labelled)
         batch = min(self.training.batch, len(task.labelled))
         step = step_cost(model, batch, len(self._copies()))
         return {unit: self.training.steps * amount for unit, amount in step.items()}
