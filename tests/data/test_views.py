@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
 from selfstudy.core.errors import UsageError
+from selfstudy.core.random import uniforms
 from selfstudy.data.views import ImageViews, VectorViews, view_keys
 
 KEYS = view_keys(7, np.arange(200))
@@ -52,6 +55,64 @@ def test_crops_have_the_area_and_shape_asked_for_and_lie_inside() -> None:
         assert (middle.abs() + extent).max() <= 1 + 1e-5
         assert ((middle / (1 - extent)) ** 2).mean() == pytest.approx(1 / 3, abs=0.08), "anywhere alike"
     assert 70 < (matrix[:, 0, 0] < 0).sum() < 130, "mirrored by half"
+
+
+def cropped_by_hand(image: np.ndarray, width: float, height: float, x: float, y: float) -> np.ndarray:
+    """Return the part [C, S, S] of an image of that width and height (shares) about (x, y), from -1 to 1."""
+    size = image.shape[1]
+    found = np.empty_like(image)
+    for row in range(size):
+        for column in range(size):
+            places = []
+            for place, extent, middle in ((row, height, y), (column, width, x)):
+                inside = extent * ((place + 0.5) * 2 / size - 1) + middle
+                at = min(max((inside + 1) * size / 2 - 0.5, 0), size - 1)  # the edge is mirrored onto itself
+                low = min(int(at), size - 2)
+                places.append(((low, 1 - (at - low)), (low + 1, at - low)))
+            found[:, row, column] = sum(
+                down * across * image[:, i, j] for i, down in places[0] for j, across in places[1]
+            )
+    return found
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_crops_by_hand(channels: int) -> None:
+    """Oracle: a plain loop over samples and pixels, between the four nearest, from the same numbers."""
+    views, size = ImageViews(**{**STILL, "crop": (0.2, 0.7)}), 7
+    whole = images(6, channels, size)
+    made = views(whole, KEYS[:6]).numpy()
+    for image, key, view in zip(whole.numpy(), KEYS, made, strict=False):
+        area, ratio, top, left = (float(uniforms(key, number)) for number in range(4))
+        area = 0.2 + 0.5 * area
+        ratio = math.exp(math.log(3 / 4) + (math.log(4 / 3) - math.log(3 / 4)) * ratio)
+        width, height = min(1, math.sqrt(area * ratio)), min(1, math.sqrt(area / ratio))
+        x, y = (1 - width) * (2 * left - 1), (1 - height) * (2 * top - 1)
+        assert np.allclose(view, cropped_by_hand(image, width, height, x, y), atol=1e-5)
+
+
+@given(
+    fields=st.fixed_dictionaries(
+        {
+            name: st.sampled_from([0.0, 0.5, 1.0])
+            for name in ("flip", "jitter", "grey", "blur", "solarise", "brightness", "contrast", "saturation")
+        }
+    ),
+    channels=st.sampled_from([1, 3]),
+    at=st.lists(st.integers(0, 7), min_size=1, max_size=8),
+)
+@settings(deadline=None, max_examples=40)
+def test_laws_of_all_views(fields: dict[str, Any], channels: int, at: list[int]) -> None:
+    """Oracle: laws: shape and range stay; any samples in any order have the views that they have alone."""
+    views, eight = ImageViews(**fields), images(8, channels)
+    made = views(eight, KEYS[:8])
+    assert made.shape == eight.shape and made.min() >= 0 and made.max() <= 1
+    assert torch.allclose(views(eight[at], KEYS[:8][at]), made[at], atol=1e-6)
+
+
+def test_mirrored_twice_is_the_image() -> None:
+    """Oracle: the image."""
+    views, eight = ImageViews(**{**STILL, "flip": 1.0}), images(8)
+    assert torch.allclose(views(views(eight, KEYS[:8]), KEYS[8:16]), eight, atol=1e-6)
 
 
 def test_turns_and_shifts() -> None:
