@@ -103,6 +103,18 @@ def test_mistakes_are_one_paragraph(arguments: tuple[str, ...], code: int, words
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_warnings_are_one_line(tmp_path: Path) -> None:
+    """Oracle: a graph with a loop; neither the place in the code nor the code itself is shown."""
+    ring = "".join(f"{node},{(node + 1) % 20}\n" for node in range(20))
+    (tmp_path / "edges.csv").write_text(f"source,target\n{ring}3,3\n")
+    numbers = "".join(f"{node},{node % 3},{node % 7}\n" for node in range(20))
+    (tmp_path / "nodes.csv").write_text(f"id,x,y\n{numbers}")
+    graph = "graph:edges.csv?features=nodes.csv"
+    done = selfstudy("fit", "gcool", "--task", graph, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("note: Edges of the graph 'edges' were cleaned (1 loops")
+
+
 def test_a_mistake_in_a_real_process(tmp_path: Path) -> None:
     """Oracle: as above, seen from a shell."""
     done = selfstudy("show", "rest-mtcs", cwd=tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     traceback = "--traceback" in arguments
     arguments = [argument for argument in arguments if argument != "--traceback"]
+    warnings.showwarning = _note
     try:
         code = _command(arguments)
         sys.stdout.flush()
@@ -59,6 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"selfstudy: something unexpected went wrong ({said}). Run with --traceback to see where.\n"
             )
         return 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+
+
+def _note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: Any = None,
+) -> None:
+    """Say a warning as one line, without the line of code that it comes from."""
+    sys.stderr.write(f"note: {' '.join(str(message).split())}\n")
 
 
 def _command(arguments: list[str]) -> int:

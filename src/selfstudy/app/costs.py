@@ -53,8 +53,9 @@ def cost_lines(method: Method, task: Any, model: Any) -> list[str]:
     if trial:
         step, count = trial(task, model)
         seconds = _seconds(step)
-        took = f"{1000 * seconds:.3g} ms for a step in a trial"
-        lines.append(f"machine   {cores()} cores, {took}, {count:,} of them: {_duration(seconds * count)}")
+        took = f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+        whole = _duration(seconds * count)
+        lines.append(f"machine   {cores()} cores, {took} for a step in a trial, {count:,} of them: {whole}")
     speed = _timed_step(model)
     if speed is not None:
         time_text = (

@@ -21,12 +21,13 @@ class Output(Console):
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
     """Print the figures of a summary with counts and intervals, the gain, and what was spent."""
-    metric = metric_of(summary)
+    metric, found = metric_of(summary), list(rows(summary))
+    wrote = any(row.get("generated_tokens") for _, row in found)
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for heading in (metric.name, "95 % interval", "items", "tokens"):
+    for heading in (metric.name, "95 % interval", "items", *["tokens"] * wrote):
         table.add_column(heading, justify="right")
-    for name, row in rows(summary):
+    for name, row in found:
         interval = f"{figure(row.get('low'), metric.share)} to {figure(row.get('high'), metric.share)}"
         tokens = row.get("generated_tokens")
         table.add_row(
@@ -34,7 +35,7 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
             figure(row[metric.name], metric.share),
             interval,
             f"{row.get('count', 0):,}",
-            f"{tokens:,.0f}" if tokens else NONE,
+            *[f"{tokens:,.0f}" if tokens else NONE] * wrote,
         )
     console.print(table)
     if summary.get("gain"):

@@ -93,11 +93,11 @@ def cleaned(
     kept = tuple(_edges(name, edges, count, removed) for edges in relations)
     if not any(edges.shape[1] for edges in kept):
         raise DataError(f"The graph {name!r} has no edges between different nodes. Give its edges.")
-    told = [f"{number} {kind} edges" for kind, number in removed.items() if number]
+    told = [f"{number} {kind}" for kind, number in removed.items() if number]
     if told:
         warnings.warn(
-            f"The graph {name!r} had {', '.join(told)}: loops and repetitions were removed, and edges that "
-            "go one way were taken to go both ways.",
+            f"Edges of the graph {name!r} were cleaned ({', '.join(told)}): loops and repetitions are "
+            "removed, and edges that go one way are taken to go both ways.",
             stacklevel=2,
         )
     known = np.full(count, UNKNOWN) if labels is None else np.asarray(labels).astype(np.int64)
