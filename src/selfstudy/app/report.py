@@ -204,7 +204,8 @@ def _figures(metrics: dict[str, Any]) -> str:
     """List what a method measured beside its results: the plain numbers and words among its metrics."""
     found = {name: value for name, value in metrics.items() if isinstance(value, int | float | str)}
     facts = {
-        name: figure(value, False) if isinstance(value, float) else value for name, value in found.items()
+        name.replace("_", " "): figure(value, False) if isinstance(value, float) else value
+        for name, value in found.items()
     }
     return _section("Figures", _facts(facts)) if facts else ""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from selfstudy.evaluation.pictures import Picture, moving_picture, points
+from selfstudy.evaluation.pictures import Picture, Trace, picture, points
 
 SHOWN = 500  # inputs on the map
 COLOURS = (
@@ -41,25 +41,35 @@ def embedding_map(
         names: of the classes.
         note: what is to be seen, in place of the usual.
     """
-    frames = []
-    for label, features in (("before", before), ("after", after)):
+    traces: list[Trace] = []
+    for side, features in (("", before), ("2", after)):
         places = flat(features)
-        traces = []
         for group in np.unique(groups):
             at = groups == group
             name = names[group] if group >= 0 else "unlabelled"
             colour = COLOURS[int(group) % len(COLOURS)] if group >= 0 else "#888888"
             marker = {"size": 6, "color": colour, "opacity": 0.8}
-            traces.append(points(name, places[at, 0], places[at, 1], marker=marker))
-        frames.append((label, traces))
-    bare = {"range": [-1.08, 1.08], "showticklabels": False, "zeroline": False}
-    return moving_picture(
-        "Map of the embeddings",
-        frames,
-        over="training",
+            of_side = {"xaxis": f"x{side}", "yaxis": f"y{side}", "legendgroup": name, "showlegend": not side}
+            traces.append(points(name, places[at, 0], places[at, 1], marker=marker, **of_side))
+    bare = {
+        "range": [-1.08, 1.08],
+        "showticklabels": False,
+        "zeroline": False,
+        "showgrid": False,
+        "showline": False,
+    }
+    left, right = {**bare, "domain": [0, 0.48]}, {**bare, "domain": [0.52, 1]}
+    return picture(
+        "Map of the embeddings, before and after",
+        traces,
         note=note
-        or "Each point is an input that training never saw; near points have like features (t-SNE). Classes "
-        "colour the points, the map does not know them.",
-        layout={"xaxis": bare, "yaxis": bare},
-        milliseconds=900,
+        or "Left before training, right after. Each point is an input that training never saw; near points "
+        "have like features (t-SNE). Classes colour the points, the map does not know them.",
+        layout={
+            "xaxis": {**left, "title": {"text": "before"}},
+            "xaxis2": {**right, "title": {"text": "after"}, "anchor": "y2"},
+            "yaxis": bare,
+            "yaxis2": {**bare, "anchor": "x2"},
+            "showlegend": len(np.unique(groups)) > 1,
+        },
     )

@@ -199,6 +199,8 @@ def figures(run: Run, stage: str) -> dict[str, Any]:
     for line in run.metrics():
         if line["stage"] == stage:
             found |= {name: value for name, value in line.items() if name not in ("stage", "seconds")}
+    if "step" in found:
+        found = {"steps": found.pop("step") + 1, **found}
     return found
 
 

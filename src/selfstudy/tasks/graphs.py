@@ -190,12 +190,13 @@ class GraphTask:
 
 
 NOTE_CLASSES = (
-    "Each point is a node; near points have like embeddings (t-SNE). Classes colour the nodes; neither "
+    "Left before training, right after. Each point is a node; near points have like embeddings (t-SNE). "
+    "Classes colour the nodes; neither "
     "training nor the map knows them."
 )
 NOTE_COMMUNITIES = (
-    "Each point is a node; near points have like embeddings (t-SNE). Colours are the communities found, the "
-    "same in both maps."
+    "Left before training, right after. Each point is a node; near points have like embeddings (t-SNE). "
+    "Colours are the communities found, the same in both maps."
 )
 
 
