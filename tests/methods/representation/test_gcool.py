@@ -138,19 +138,19 @@ def test_similarities_kept_or_computed_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("similarity", ["cosine", "rbf"])
 def test_several_relations(similarity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: every two of three relations are contrasted, one view of each; better than untrained."""
-    task = blocks(nodes=120, relations=3)
+    """Oracle: every two of three relations are contrasted, one view of each; ten points more."""
+    task = blocks(nodes=120, relations=3, inside=0.25, noise=2.0)
     pairs = []
     contrast = gcool.node_contrast
     monkeypatch.setattr(
         gcool, "node_contrast", lambda *views, **more: pairs.append(views) or contrast(*views, **more)
     )
     model = start(task)
-    fitted, _ = fit(tmp_path, task, model, epochs=40, similarity=similarity)
+    fitted, _ = fit(tmp_path, task, model, epochs=40, temperature=0.5, similarity=similarity)
     assert len(pairs) == 3 * 40
     assert fitted.parts["communities"].assign(task.train).shape == (3, 120, 8)
     was, now = (np.mean(task.evaluate(made).values) for made in (model, fitted.model))
-    assert now > was
+    assert now > was + 0.1
 
 
 def test_a_graph_without_labels(tmp_path: Path) -> None:
