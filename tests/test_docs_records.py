@@ -31,6 +31,7 @@ SPEAKING = (
     "data/readers.py",
     "models/encoders/backbones.py",
     "models/encoders/onnx.py",
+    "models/encoders/onnx_plans.py",
     "models/language/loading.py",
     "models/language/model.py",
     "signals/verifiers.py",

@@ -120,14 +120,36 @@ def backbone(name: str, *, size: int = 0) -> Backbone:
     Raises:
         UsageError: there is no such model, or it is none of images.
     """
-    from transformers import AutoConfig, AutoModel
-
-    from selfstudy.models.language.model import no_bars
-
     if size < 0 or not name:
         raise UsageError(
             f"A backbone needs a name, as in vision:owner/name, and a size of 0 or more, not {size}."
         )
+    network, features = _loaded(name)
+    processor = _processor(name)
+    side = size or _side(processor, network.config)
+    colours = network.config.num_channels
+    with torch.no_grad():
+        width = _features(network, torch.zeros(1, colours, side, side), features).shape[1]
+    encoder = Backbone(
+        channels=colours,
+        size=side,
+        side=side,
+        width=width,
+        features=features,
+        source=name,
+        architecture=json.loads(network.config.to_json_string(use_diff=True)),
+    )
+    encoder.network.load_state_dict(network.state_dict())
+    encoder.mean, encoder.deviation = _statistics(processor, colours)
+    return encoder.eval()
+
+
+def _loaded(name: str) -> tuple[Any, str]:
+    """Return the network in evaluation mode, and which of its outputs are features."""
+    from transformers import AutoConfig, AutoModel
+
+    from selfstudy.models.language.model import no_bars
+
     try:
         config = AutoConfig.from_pretrained(name)
         config = getattr(config, "vision_config", config)
@@ -151,22 +173,7 @@ def backbone(name: str, *, size: int = 0) -> Backbone:
             f"{name!r} lacks {len(untrained)} of the weights of its architecture, {untrained[0]} first. Save "
             "the whole model."
         )
-    processor = _processor(name)
-    side = size or _side(processor, network.config)
-    features = TOKENS if missing else POOLED
-    colours = network.config.num_channels
-    encoder = Backbone(
-        channels=colours,
-        size=side,
-        side=side,
-        width=_features(network.eval(), torch.zeros(1, colours, side, side), features).shape[1],
-        features=features,
-        source=name,
-        architecture=json.loads(network.config.to_json_string(use_diff=True)),
-    )
-    encoder.network.load_state_dict(network.state_dict())
-    encoder.mean, encoder.deviation = _statistics(processor, colours)
-    return encoder.eval()
+    return network.eval(), TOKENS if missing else POOLED
 
 
 def _features(network: Any, inputs: torch.Tensor, features: str) -> torch.Tensor:
