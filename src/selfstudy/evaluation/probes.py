@@ -112,10 +112,10 @@ def _logistic_path(
     from scipy.optimize import minimize
 
     inputs, mean, deviation = _standardised(features)
-    variances, axes = torch.linalg.eigh(inputs.T @ inputs / len(inputs))
+    axes = _principal_axes(inputs)
     turned, told = inputs @ axes, functional.one_hot(labels, classes).double()
     share = (classes - 1) / classes**2
-    curvature = torch.cat([share * variances.clamp(min=0), torch.tensor([share], dtype=torch.float64)])
+    curvature = share * torch.cat([turned.square().mean(0), torch.ones(1)])
     found = torch.zeros(classes, len(curvature), dtype=torch.float64)
     probes = []
     for penalty in falling:
@@ -142,6 +142,13 @@ def _logistic_path(
         weight, bias = (found[:, :-1] @ axes.T).float(), found[:, -1].float()
         probes.append(LinearProbe(mean, deviation, weight, bias, penalty))
     return probes
+
+
+def _principal_axes(inputs: torch.Tensor) -> torch.Tensor:
+    """Return the axes [d, min(N, d)] of centred inputs [N, d]."""
+    if len(inputs) < inputs.shape[1]:
+        return torch.linalg.svd(inputs, full_matrices=False).Vh.T
+    return torch.linalg.eigh(inputs.T @ inputs).eigenvectors
 
 
 def _standardised(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -240,7 +247,7 @@ def nearest_neighbours(
     for part in functional.normalize(queries, dim=1).split(2048):
         near = (part @ known.T).topk(count, dim=1)
         weights = torch.exp(near.values / temperature)
-        vote = torch.zeros(len(part), classes).scatter_add_(1, labels[near.indices], weights)
+        vote = weights.new_zeros(len(part), classes).scatter_add_(1, labels[near.indices], weights)
         votes.append(vote.argmax(1))
     return torch.cat(votes)
 
