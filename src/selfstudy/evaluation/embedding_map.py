@@ -9,6 +9,7 @@ import numpy as np
 from selfstudy.evaluation.pictures import Picture, Trace, picture, points
 
 SHOWN = 500  # inputs on the map
+FEWEST = 8  # inputs that t-SNE can place
 COLOURS = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000", "#dd8833",
     "#998ec3",
@@ -20,13 +21,16 @@ def flat(features: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     deviation = features.std(0)
-    scaled = (features - features.mean(0)) / np.where(deviation > 0, deviation, 1)
-    if len(features) < 8:
-        return np.pad(scaled, ((0, 0), (0, 2)))[:, :2]
-    places = TSNE(
-        perplexity=min(30.0, (len(features) - 1) / 3), init="pca", random_state=0, max_iter=500, n_jobs=1
-    ).fit_transform(scaled + 1e-6 * np.random.default_rng(0).standard_normal(scaled.shape))
-    return places / np.abs(places).max()
+    flat_ones = deviation <= 1e-6 * np.abs(features).max()
+    scaled = (features - features.mean(0)) / np.where(flat_ones, np.inf, deviation)
+    scaled = np.pad(scaled, ((0, 0), (0, max(0, 2 - scaled.shape[1]))))
+    # Too few for t-SNE.
+    places = scaled[:, :2]
+    if len(features) >= FEWEST:
+        perplexity = min(30.0, (len(features) - 1) / 3)
+        mapping = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=500, n_jobs=1)
+        places = mapping.fit_transform(scaled + 1e-6 * np.random.default_rng(0).standard_normal(scaled.shape))
+    return places / (np.abs(places).max() or 1.0)
 
 
 def embedding_map(
