@@ -3,12 +3,12 @@
 Method: both have the same widths, weights, temperature and Adam, and contrast each node of one view with all
 nodes of the other, both ways. The peer is what one writes with torch-geometric after PyGCL: GCNConv layers on
 dense features, `dropout_edge` and `mask_feature` for each view, and InfoNCE over dense N x N matrices with
-masks, once for each direction. Ours draws its views by centrality, and finds and contrasts communities on top
-of that, which the peer does not; "contrast of nodes alone" is ours without contrast of communities. First both
-losses are computed on the same views from the same weights: they, and the gradients of the first layer by
-their norm, must agree to 1e-5, otherwise the benchmark fails. Then the steps are timed in turn, by processor
-time and by the clock, on one thread; a figure is the median of the rounds after a warm-up, and a ratio is the
-median of the ratios of the rounds.
+masks, once for each direction. Ours draws its views by centrality, and finds and contrasts communities on
+top of that, which the peer does not; "contrast of nodes alone" is ours without contrast of communities. First
+both losses are computed on the same views from the same weights: they, and the gradients of the first layer
+by their norm, must agree to 1e-5, otherwise the benchmark fails. Then the steps are timed in turn, by
+processor time and by the clock, on one thread; a figure is the median of the rounds after a warm-up, and a
+ratio is the median of the ratios of the rounds.
 
     SELFSTUDY_DATA=... python benchmarks/gcool_step.py [--pairs 30] [--json PATH]
 """

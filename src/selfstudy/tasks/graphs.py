@@ -122,20 +122,21 @@ class GraphTask:
     def probe(self, features: torch.Tensor) -> LinearProbe:
         """Return a linear classifier of the features [N, d] of all nodes, fitted on the labelled ones.
 
-        Its penalty is the one with the best accuracy on the validation nodes; of equals the strongest.
+        Its penalty is the one with the best accuracy on the validation nodes; of equals the one with the
+        lowest cross-entropy there.
         """
         places, labels = self.labelled
         known, told = features[torch.from_numpy(places)], torch.from_numpy(labels)
         held = self._places["validation"]
         inputs, answers = features[torch.from_numpy(held)], torch.from_numpy(self._labels[held])
-        best, right = None, -1.0
-        for penalty in sorted(PENALTIES, reverse=True):
-            probe = linear_probe(known, told, len(self.classes), penalties=(penalty,))
-            found = float((probe.predict(inputs) == answers).float().mean())
-            if best is None or found > right:
-                best, right = probe, found
-        assert best is not None
-        return best
+
+        def worth(probe: LinearProbe) -> tuple[int, float]:
+            scores = probe.scores(inputs)
+            right = int((scores.argmax(1) == answers).sum())
+            return right, -functional.cross_entropy(scores, answers).item()
+
+        probes = [linear_probe(known, told, len(self.classes), penalties=(one,)) for one in PENALTIES]
+        return max(probes, key=worth)
 
     def clustering(self, features: torch.Tensor, split: str = "test") -> dict[str, float]:
         """Return "nmi" and "ari" of the k-means clusters of all nodes with the classes of a split's nodes."""
