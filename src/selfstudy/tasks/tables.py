@@ -210,7 +210,7 @@ def _built_in(
 ) -> TableTask:
     """Return the task of a table with a column `class`, which is left out where `label` is empty."""
     if label not in ("", "class"):
-        raise UsageError(f"The label of {name!r} is class; leave it empty to be judged without: {name}?label=")
+        raise UsageError(f"The label of {name!r} is class, or none to be judged without: {name}?label=")
     fields = {"labels": labels, "train": train, "draw": draw, "transductive": transductive}
     if label:
         return _named(name, whole, None, label, **fields)
