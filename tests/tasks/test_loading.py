@@ -11,6 +11,8 @@ import pytest
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.tasks.loading import task
+from selfstudy.tasks.reasoning import ReasoningTask
+from selfstudy.tasks.table_task import TableTask
 
 ROWS = [{"question": f'What is {n} plus {n}, in "words"\nor not?', "label": str(2 * n)} for n in range(60)]
 BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -35,7 +37,7 @@ def write(path, rows, kind):
     [
         ("chain10", "Did you mean 'chain100'"),
         ("countdwn-4", "Did you mean 'countdown'"),
-        ("zzz", "Known: arrays, chain100"),
+        ("zzz", "Known: adult, arrays, "),
         ("chain100?stesp=3", "Did you mean 'steps'"),
         ("chain100?train=many", "whole number"),
         ("chain100?train", "needs a value"),
@@ -78,6 +80,34 @@ def test_every_kind_of_file_gives_the_same_task(kind, tmp_path):
         assert got.verify(problem, [f"The answer is {label}."])
         assert not got.verify(problem, ["The answer is -1."])
     assert got.dropped == {}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_a_column_of_labels_makes_a_table_of_examples(kind, tmp_path):
+    """Oracle: with `label=` the columns of the file and its labels; empty, a table without any."""
+    rows = [{"question": str(n), "label": "even" if n % 2 == 0 else "odd"} for n in range(90)]
+    path = write(tmp_path / f"rows.{kind}", rows, kind)
+    got = task(f"{kind}:{path}?label=label")
+    assert isinstance(got, TableTask) and got.classes == ("even", "odd")
+    assert isinstance(task(got.name), TableTask)
+    without = task(f"{kind}:{path}?train=5&label=")
+    assert isinstance(without, TableTask) and not without.classes and len(without.train) == 5
+    with pytest.raises(DataError, match=r"no column 'lable'. Did you mean 'label'"):
+        task(f"{kind}:{path}?label=lable")
+    with pytest.raises(UsageError, match="no field 'verifier'"):
+        task(f"{kind}:{path}?label=label&verifier=math")
+    with pytest.raises(UsageError, match="needs a path"):
+        task(f"{kind}:?label=label")
+
+
+def test_without_a_column_of_labels_a_file_is_a_list_of_problems(tmp_path):
+    """Oracle: the type; a field that only ends in "label" names no labels."""
+    path = write(tmp_path / "rows.csv", ROWS, "csv")
+    assert isinstance(task(f"csv:{path}?{QUERY}"), ReasoningTask)
+    with pytest.raises(UsageError, match="no field 'mylabel'"):
+        task(f"csv:{path}?mylabel=label")
+    with pytest.raises(UsageError, match="no field 'label'"):
+        task("hf:owner/name?label=price")
 
 
 def test_numbers_and_gzip(tmp_path):
