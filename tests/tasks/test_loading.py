@@ -92,7 +92,7 @@ def test_a_column_of_labels_makes_a_table_of_examples(kind, tmp_path):
     assert isinstance(task(got.name), TableTask)
     without = task(f"{kind}:{path}?train=5&label=")
     assert isinstance(without, TableTask) and not without.classes and len(without.train) == 5
-    with pytest.raises(DataError, match=r"no column 'lable'. Did you mean 'label'"):
+    with pytest.raises(UsageError, match=r"no column 'lable'. Did you mean 'label'"):
         task(f"{kind}:{path}?label=lable")
     with pytest.raises(UsageError, match="no field 'verifier'"):
         task(f"{kind}:{path}?label=label&verifier=math")
