@@ -181,15 +181,17 @@ def test_what_cannot_be_right_is_refused(tmp_path: Path, what: str) -> None:
 
 
 def test_damaged_files_count_against_no_split(tmp_path: Path) -> None:
-    """Oracle: the colours of the others, each with its own label."""
+    """Oracle: the splits of all files, less the damaged ones; colours are labels."""
     write(tmp_path, cats=40, dogs=40)
+    whole = folder(str(tmp_path), size=8)
     for name in ("cats/3.png", "dogs/11.png", "dogs/12.png"):
         (tmp_path / name).write_bytes(b"damaged")
     for memory in (2.0, 0.0):
         task = folder(str(tmp_path), size=8, memory=memory)
         assert len(task.train) + len(task.validation) + len(task.test) == 77
-        for split in ("validation", "test"):
-            held = task._held[split]
+        for split in ("train", "validation", "test"):
+            assert known(task, split) == known(whole, split) - {(3, 0), (11, 1), (12, 1)}
+        for held in task._held.values():
             assert (held.images[:][:, 1, 0, 0] == held.labels).all()
         assert (task.labelled.images[:][:, 1, 0, 0] == task.labelled.labels).all()
 
