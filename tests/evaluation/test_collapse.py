@@ -56,6 +56,7 @@ def test_uniformity() -> None:
     poles = torch.tensor([[3.0, 0.0], [-1.0, 0.0]])
     assert uniformity(poles) == pytest.approx(-8)
     assert uniformity(torch.ones(5, 3)) == pytest.approx(0)
+    assert uniformity(torch.ones(1, 3)) == 0
     angles = torch.arange(400) * 2 * math.pi / 400
     circle = torch.stack([angles.cos(), angles.sin()], 1)
     # The mean of exp(-2 (2 - 2 cos a)) over the circle, but for the pairs of a point with itself.

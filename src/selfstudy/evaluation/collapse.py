@@ -31,8 +31,10 @@ def least_variance(features: torch.Tensor) -> float:
 def uniformity(features: torch.Tensor) -> float:
     """Return log of the mean of exp(-2 |u - v|^2) over pairs on the unit sphere (Wang, Isola 2020).
 
-    0 where all are alike, lower the more evenly they lie.
+    0 where all are alike, and where there is one alone; lower the more evenly they lie.
     """
+    if len(features) < 2:
+        return 0.0
     unit = functional.normalize(features.double(), dim=1)
     return float(torch.pdist(unit).square().mul(-2).exp().mean().log())
 
