@@ -219,4 +219,4 @@ def test_the_command_line_makes_a_map(tmp_path: Path) -> None:
     """Oracle: pictures by their titles."""
     fitted = selfstudy.fit("gcool", task="blocks?nodes=60", out=tmp_path / "run", **SMALL)
     titles = [picture["title"] for picture in fitted.pictures]
-    assert titles[-1] == "Map of the embeddings" and "Communities during training" in titles
+    assert titles[-1].startswith("Map of the embeddings") and "Communities during training" in titles
