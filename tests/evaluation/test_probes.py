@@ -66,25 +66,39 @@ def test_the_gradient_at_the_fit_is_next_to_nothing() -> None:
 
 
 def test_the_penalty_is_chosen_by_a_fifth() -> None:
-    """Oracle: every penalty alone on the same four fifths, judged on the fifth; of equals the strongest."""
+    """Oracle: every penalty alone on the same four fifths, judged on it; ties by cross-entropy."""
     features, labels = groups(apart=0.5)
     fit, held = probes._held_out(labels)
     assert sorted(torch.cat([fit, held]).tolist()) == list(range(300))
     for label in range(4):
         assert abs(int((labels[held] == label).sum()) - 0.2 * int((labels == label).sum())) <= 0.5
-    right = {
-        penalty: (
-            linear_probe(features[fit], labels[fit], 4, penalties=(penalty,)).predict(features[held])
-            == labels[held]
-        ).sum()
-        for penalty in probes.PENALTIES
-    }
-    expected = max(penalty for penalty in right if right[penalty] == max(right.values()))
+    judged = {}
+    for penalty in probes.PENALTIES:
+        scores = linear_probe(features[fit], labels[fit], 4, penalties=(penalty,)).scores(features[held])
+        right = (scores.argmax(1) == labels[held]).sum().item()
+        judged[penalty] = (right, -torch.nn.functional.cross_entropy(scores, labels[held]).item())
+    expected = max(judged, key=judged.__getitem__)
     shuffled = tuple(np.random.default_rng(0).permutation(probes.PENALTIES))
     probe = linear_probe(features, labels, 4, penalties=shuffled)
     alone = linear_probe(features, labels, 4, penalties=(expected,))
     assert probe.penalty == expected
     assert (probe.predict(features) == alone.predict(features)).float().mean() > 0.99
+
+
+def test_few_and_uneven_labels_do_not_end_in_the_most_frequent_class() -> None:
+    """Oracle: 16 and 4 inputs of classes that lie far apart, where the fifth is told right by almost all
+    penalties, also by those under which only the most frequent class is ever told."""
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        labels = torch.tensor([0] * 16 + [1] * 4)
+        features = torch.from_numpy(rng.normal(size=(20, 6)) + 3 * labels.numpy()[:, None]).float()
+        assert (linear_probe(features, labels, 2).predict(features) == labels).all()
+
+
+def test_where_nothing_can_be_held_out_the_penalty_is_the_middle_one() -> None:
+    """Oracle: two inputs of each class, of which a fifth is none."""
+    features, _ = groups(8)
+    assert linear_probe(features, torch.arange(8) % 4, 4).penalty == sorted(probes.PENALTIES)[4]
 
 
 def test_scales_and_offsets_of_features_do_not_matter() -> None:

@@ -54,7 +54,9 @@ def linear_probe(
     """Fit a multinomial logistic regression on frozen features, by L-BFGS.
 
     The penalty is the one with the best accuracy on a fifth of the inputs, each class by its share, when
-    fitted on the others; the probe is then fitted on all. No other labels are looked at.
+    fitted on the others; of equals, which are frequent among few inputs, the one with the least
+    cross-entropy there. The probe is then fitted on all. No other labels are looked at. Where classes are
+    too small to spare any, it is the middle penalty.
 
     Args:
         features: [N, d].
@@ -75,10 +77,17 @@ def linear_probe(
     fit, held = _held_out(labels)
     if len(falling) > 1 and len(held):
         path = _logistic_path(features[fit], labels[fit], classes, falling)
-        right = [int((probe.predict(features[held]) == labels[held]).sum()) for probe in path]
-        # Of equals the strongest: with few inputs many penalties do equally well.
-        falling = falling[: right.index(max(right)) + 1]
+        judged = [_judged(probe, features[held], labels[held]) for probe in path]
+        falling = falling[: judged.index(max(judged)) + 1]
+    elif not len(held):
+        falling = falling[: (len(falling) + 1) // 2]
     return _logistic_path(features, labels, classes, falling)[-1]
+
+
+def _judged(probe: LinearProbe, features: torch.Tensor, labels: torch.Tensor) -> tuple[int, float]:
+    """Return how many inputs are told right, and less the cross-entropy: more is better in both."""
+    scores = probe.scores(features)
+    return int((scores.argmax(1) == labels).sum()), -float(functional.cross_entropy(scores, labels))
 
 
 def _require_finite(features: torch.Tensor, what: str = "features") -> None:
