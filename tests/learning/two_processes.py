@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "29500",
 }
-SECONDS = 60  # after which two processes that wait for each other are ended
+SECONDS = 300  # after which two processes that wait for each other are ended; a busy machine is slow
 
 
 def in_two_processes(
@@ -50,23 +50,19 @@ def in_two_processes(
     module = ".".join(Path(inspect.getfile(work)).resolve().relative_to(ROOT).with_suffix("").parts)
     environment = {**os.environ, **ENVIRONMENT}
     command = [sys.executable, __file__, module, work.__name__, str(folder)]
-    started = [
-        subprocess.Popen(
-            [*command, rank],
-            env={**environment, "RANK": rank, "LOCAL_RANK": rank},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
+    said = [folder / f"{rank}.errors" for rank in (0, 1)]
+    started = []
+    for rank, errors in zip(("0", "1"), said, strict=True):
+        own = {**environment, "RANK": rank, "LOCAL_RANK": rank}
+        with open(errors, "w") as stream:
+            started.append(subprocess.Popen([*command, rank], env=own, stderr=stream))
     try:
-        said = [process.communicate(timeout=SECONDS)[1] for process in started]
+        for process, errors in zip(started, said, strict=True):
+            assert process.wait(SECONDS) == 0, errors.read_text()
     finally:
         for process in started:
             process.kill()
             process.wait()
-    for process, errors in zip(started, said, strict=True):
-        assert process.returncode == 0, errors
     first, second = (load_file(folder / f"{rank}.safetensors") for rank in (0, 1))
     return first, second
 
