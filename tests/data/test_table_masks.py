@@ -12,7 +12,7 @@ from selfstudy.data.table_masks import ColumnMasks
 
 
 def test_ten_thousand_draws() -> None:
-    """Oracle: sizes by hand, all of them occur; context and targets share no column, and none is there twice."""
+    """Oracle: sizes by hand, all of them occur; context and targets share none, none is twice."""
     masks, columns, rows = ColumnMasks(context=(0.2, 0.5), target=(0.15, 0.5), targets=3), 14, np.arange(10)
     seen = set()
     for step in range(1000):

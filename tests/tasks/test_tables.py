@@ -52,7 +52,7 @@ def small(task: TableTask) -> TabularTransformer:
 
 
 def test_a_task_of_classes(file: Path) -> None:
-    """Oracle: the probe done by hand on the same features; the label is no column; a limit takes the first."""
+    """Oracle: the probe done by hand on the same features; the label is no column; a limit works."""
     task = selfstudy.task(f"csv:{file}?label=label&leave_out=price&labels=40&draw=3")
     assert task.metric.name == "accuracy" and task.classes == ("no", "yes") and "draw=3" in task.name
     assert list(task.train.cells) == ["size", "again", "kind", "noise"]
