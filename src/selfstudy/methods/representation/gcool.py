@@ -3,7 +3,8 @@
 Li, Jing, Tong 2022, "Graph Communal Contrastive Learning", arXiv 2110.14863. Pick it to embed the nodes of a
 graph without labels where edges join like nodes and there are clear communities. It adds to GRACE (Zhu et al.
 2020, arXiv 2006.04131), which is `community_weight=0`, communities that are learned along, so that nodes of
-one are not only pushed apart. Where edges join unlike nodes take another method.
+one are not only pushed apart. On Cora and Citeseer that did not help a linear probe (claims/gcool.py): take
+it for the communities, or where they are clearer. Where edges join unlike nodes take another method.
 
 Deviations from the paper: communities are found by densities of edges unless `detection="edges"`, since the
 counts of the authors' code are best for a single community of all nodes. The contrast of communities has a
