@@ -168,7 +168,7 @@ def test_tasks_that_cannot_be(file: Path, query: str, error: type[Exception], wo
 def test_tables_too_small(tmp_path: Path) -> None:
     """Oracle: three rows cannot be split; a column of one class cannot be told."""
     (tmp_path / "t.csv").write_text("a,b\n1,x\n2,y\n3,x\n")
-    with pytest.raises(DataError, match="3 rows, too few for rows of training"):
+    with pytest.raises(DataError, match="3 rows, 3 of them different, too few for rows of training"):
         selfstudy.task(f"csv:{tmp_path / 't.csv'}?label=b")
     (tmp_path / "one.csv").write_text("a,b\n" + "".join(f"{i},x\n" for i in range(50)))
     with pytest.raises(DataError, match="1 different labels"):

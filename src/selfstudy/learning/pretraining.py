@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -117,8 +118,13 @@ def epoch_indices(run: Run, name: str, step: int, samples: int, batch: int) -> n
     A function of the run's seed, `name` and `step` alone. What does not fill a batch is left out of a pass.
     """
     epoch, place = divmod(step, samples // batch)
-    order = run.rng(name, "order", epoch).permutation(samples)
-    return order[place * batch : (place + 1) * batch]
+    return _order(run.key(name, "order", epoch), samples)[place * batch : (place + 1) * batch]
+
+
+@functools.lru_cache(maxsize=1)
+def _order(key: int, samples: int) -> np.ndarray:
+    """Return the order of a pass; kept, since that of a million inputs takes as long as a small step."""
+    return np.random.Generator(np.random.Philox(key=key)).permutation(samples)
 
 
 def pretrain(

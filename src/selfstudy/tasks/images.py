@@ -203,7 +203,8 @@ def built_in(name: str, labels: int, train: int, draw: int, test: int = 0, tail:
     Args:
         name: of the set.
         labels: labelled images that the probe is fitted on.
-        train: unlabelled images, drawn from the rest of the training split; 0 is all of it.
+        train: unlabelled images, drawn from the training split; 0 is all of it. Some may be among those
+            that are labelled.
         draw: names which images are drawn.
         test: test images; 0 is all.
         tail: size of the rarest class over that of the most frequent, where the unlabelled images are to be

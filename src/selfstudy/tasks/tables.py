@@ -152,8 +152,9 @@ def _split(inputs: Table, tested_from: int | None, answers: Answers | None) -> d
     found = {split: np.flatnonzero(splits == split) for split in SPLITS}
     if not all(map(len, found.values())):
         raise DataError(
-            f"The table {inputs.name} has {len(rows)} rows, too few for rows of training, validation and "
-            "test (70, 10 and 20 %) with labels. Give a larger table."
+            f"The table {inputs.name} has {len(rows)} rows, {len(set(rows))} of them different, too few for "
+            "rows of training, validation and test (70, 10 and 20 %) with labels; equal rows are in one "
+            "split. Give a larger table."
         )
     return found
 

@@ -104,6 +104,18 @@ def test_made_for_leaves_a_made_encoder_as_it_is() -> None:
             encoder.made_for(images(**options))
 
 
+def test_made_for_takes_statistics_where_there_are_none_yet() -> None:
+    """Oracle: the encoder that was asked for without channels and size, which takes the same weights."""
+    whole = images()
+    channels, side, _ = whole.shape
+    given = selfstudy.model(f"conv?channels={channels}&size={side}").made_for(whole)
+    left_open = selfstudy.model("conv").made_for(whole)
+    assert not given.training and np.array_equal(given.embed(whole), left_open.embed(whole))
+    for field, wrong in (("channels", channels + 1), ("size", side + 1)):
+        with pytest.raises(UsageError, match="channels; those of"):
+            selfstudy.model(f"conv?{field}={wrong}").made_for(whole)
+
+
 def test_made_for_needs_squares() -> None:
     """Oracle: both sides in the message."""
     flat = ImageSet("flat", np.zeros((4, 1, 6, 8), np.uint8), np.zeros(4, np.int64), ())

@@ -150,20 +150,11 @@ def _loaded(name: str) -> tuple[Any, str]:
 
     from selfstudy.models.language.model import no_bars
 
-    try:
-        config = AutoConfig.from_pretrained(name)
-        config = getattr(config, "vision_config", config)
-        _without_dropout(config)
-        with no_bars():
-            network, found = AutoModel.from_pretrained(
-                name, config=config, dtype=torch.float32, output_loading_info=True
-            )
-    except _FAILURES as error:
-        raise UsageError(
-            f"No vision backbone could be loaded from {name!r}: {_reason(error)}. Give the id of a vision "
-            "model on the Hugging Face hub (owner/name), or a folder in its layout: config.json, "
-            "model.safetensors."
-        ) from error
+    config = _asked(AutoConfig, name)
+    config = getattr(config, "vision_config", config)
+    _without_dropout(config)
+    with no_bars():
+        network, found = _asked(AutoModel, name, config=config, dtype=torch.float32, output_loading_info=True)
     if network.main_input_name != "pixel_values":
         raise UsageError(f"{name!r} is a {network.config.model_type} model, whose inputs are no images.")
     missing = sorted(found["missing_keys"])
@@ -174,6 +165,18 @@ def _loaded(name: str) -> tuple[Any, str]:
             "the whole model."
         )
     return network.eval(), TOKENS if missing else POOLED
+
+
+def _asked(kind: Any, name: str, **options: Any) -> Any:
+    """Call `from_pretrained`, and explain a failure to the user."""
+    try:
+        return kind.from_pretrained(name, **options)
+    except _FAILURES as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UsageError(
+            f"No vision backbone could be loaded from {name!r}: {reason}. Give the id of a vision model on "
+            "the Hugging Face hub (owner/name), or a folder in its layout: config.json, model.safetensors."
+        ) from error
 
 
 def _features(network: Any, inputs: torch.Tensor, features: str) -> torch.Tensor:
@@ -226,7 +229,3 @@ def _statistics(processor: Any, colours: int) -> tuple[torch.Tensor, torch.Tenso
     if len(mean) != colours:  # a network of another number of channels, without a processor
         mean, deviation = [0.5] * colours, [0.5] * colours
     return torch.tensor(mean)[:, None, None], torch.tensor(deviation)[:, None, None]
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -89,9 +89,8 @@ class ImageEncoder(SmallModel):
     def made_for(self, images: ImageSet) -> Self:
         """Return the encoder for the channels and the size of `images`, its statistics taken from them.
 
-        An encoder that was made for such images already, or trained on them, is returned as it is. Batch
-        normalisation gets running statistics of these images, which makes the untrained encoder a fair
-        baseline.
+        An encoder that has statistics already, of such images, is returned as it is. Batch normalisation
+        gets running statistics of these images, which makes the untrained encoder a fair baseline.
 
         Raises:
             UsageError: it was made for other images.
@@ -101,12 +100,14 @@ class ImageEncoder(SmallModel):
             raise DataError(
                 f"The images of {images.name!r} have {height} x {width} pixels; make them square."
             )
-        if self.config["channels"] and self.config["size"]:
-            if (self.channels, self.size) != (channels, height):
-                raise UsageError(
-                    f"The model {self.kind!r} takes {self.size} x {self.size} images of {self.channels} "
-                    f"channels; those of {images.name!r} are {height} x {width} of {channels} channels."
-                )
+        asked = self.config["channels"], self.config["size"]
+        if any(own not in (AS_DATA, found) for own, found in zip(asked, (channels, height), strict=True)):
+            sides = f"{asked[1]} x {asked[1]}" if asked[1] else "any"
+            raise UsageError(
+                f"The model {self.kind!r} takes {sides} images of {asked[0] or 'any'} channels; those of "
+                f"{images.name!r} are {height} x {width} of {channels} channels."
+            )
+        if bool((self.mean != 0).any() or (self.deviation != 1).any()):  # statistics of no real images
             return self
         made = type(self)(**{**self.config, "channels": channels, "size": height})
         sample = images.pixels(slice(CALIBRATED))

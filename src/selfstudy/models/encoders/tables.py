@@ -94,8 +94,6 @@ class TabularTransformer(SmallModel):
         self.token_width, self.registers, self.pooling = width, registers, pooling
         self._columns: TableColumns | None = None
 
-    # What it reads.
-
     @property
     def columns(self) -> TableColumns:
         """What the columns are.
@@ -151,8 +149,6 @@ class TabularTransformer(SmallModel):
     def rows(self, inputs: Any) -> Rows:
         """Return rows as numbers and codes; `inputs` as in `embed`."""
         return inputs if isinstance(inputs, Rows) else self.columns.rows(table_of(inputs))
-
-    # What it gives.
 
     def tokens(self, rows: Rows) -> torch.Tensor:
         """Return the tokens of rows before any attention: [B, r+D, H]; column j is token r+j."""
@@ -231,8 +227,6 @@ class TabularTransformer(SmallModel):
                 found.append(then(self.encode(tokens if seen is None else tokens[:, seen])))
         self.train(training)
         return torch.cat(found).clone()
-
-    # Saving, with the columns beside the weights.
 
     def save(self, folder: Path) -> None:
         """Write configuration and columns (JSON), and weights (safetensors)."""
