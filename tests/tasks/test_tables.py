@@ -71,6 +71,7 @@ def test_a_task_of_classes(file: Path) -> None:
     assert np.mean(task.evaluate(model).values) > 0.7
     look = task.look(model, model, {"last": model})
     assert look["metrics"]["effective rank, after"] > 1 and "nearest neighbours, before" in look["metrics"]
+    assert look["metrics"]["nearest neighbours, after"]["accuracy"] > 0.7, "not the most frequent class"
     assert len(look["pictures"]) == 1
     assert len(task.limited(5).train) == 5
 

@@ -22,6 +22,7 @@ from selfstudy.models.encoders.tables import TabularTransformer
 UNEXPLAINED = Metric(name="unexplained variance", lower_is_better=True)
 HIDDEN = Metric(name="unexplained variance of hidden columns", lower_is_better=True)
 LOOKED_AT = 2000  # rows that rank and uniformity are measured on, and a probe of hidden columns is fitted on
+TINY = 1e-6  # added to the deviation of a feature
 QUARTERS = ("lowest quarter", "second quarter", "third quarter", "highest quarter")
 
 
@@ -152,8 +153,11 @@ class TableTask:
     def _neighbours(self, model: TabularTransformer, queries: torch.Tensor) -> torch.Tensor:
         table, answers = self.labelled or self._held["test"]
         known = model.embed_rows(model.rows(table))
+        # Tokens differ by column more than by row: until that is taken off, all rows point the same way.
+        mean, deviation = known.mean(0), known.std(0, correction=0) + TINY
+        scaled = ((known - mean) / deviation, (queries - mean) / deviation)
         labels = torch.from_numpy(answers.values).long()
-        return nearest_neighbours(known, labels, queries, len(self.classes))
+        return nearest_neighbours(scaled[0], labels, scaled[1], len(self.classes))
 
     def _groups(self, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return what colours the map: classes, quarters of the numbers, or nothing."""
@@ -169,5 +173,5 @@ def _monitors(features: torch.Tensor) -> dict[str, float]:
         "effective rank": effective_rank(features),
         "spread over rows": float(features.std(0).mean()),
         "least variance": least_variance(features),
-        "uniformity": uniformity(features),
+        "uniformity": uniformity(features - features.mean(0)),
     }
