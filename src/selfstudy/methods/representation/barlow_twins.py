@@ -7,9 +7,9 @@ where some images have many near copies, isogclr.
 
 Deviations from the paper: none in the algorithm. The defaults are for small images on a few cores: a
 projector of two layers instead of three, Adam instead of LARS, 20 epochs instead of 1,000, and views without
-blur, with bilinear crops and steps of colour in one order. The correlation is always computed in float32, not
-under autocast. Across processes the gradient is that of one process with the whole batch; that of the authors'
-code is smaller by the number of processes.
+blur, with bilinear crops and steps of colour in one order. The correlation is computed in float32, not
+under autocast. Across processes the gradient is that of one process with the whole batch; that of the code of
+the authors is smaller by the number of processes.
 """
 
 from __future__ import annotations
