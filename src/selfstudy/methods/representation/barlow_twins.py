@@ -6,10 +6,10 @@ needs no negatives, unlike BYOL no second network. With few images and long trai
 where some images have many near copies, isogclr.
 
 Deviations from the paper: none in the algorithm. The defaults are for small images on a few cores: a
-projector of two layers instead of three, Adam instead of LARS, 20 epochs instead of 1,000, and views without
-blur, with bilinear crops and steps of colour in one order. The correlation is computed in float32, not
-under autocast. Across processes the gradient is that of one process with the whole batch; that of the code of
-the authors is smaller by the number of processes.
+projector of two layers instead of three, Adam instead of LARS, 20 epochs instead of 1,000, views without
+blur, bilinear crops, and steps of colour in one order. The correlation is computed in float32, not under
+autocast. Across processes the gradient is that of one process with the whole batch; that of the code of the
+authors is smaller by the number of processes.
 """
 
 from __future__ import annotations
