@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from selfstudy.learning.precision import full
 from selfstudy.models.encoders.attention_blocks import blocks
-from selfstudy.models.encoders.tables import sinusoids
+from selfstudy.models.encoders.table_tokens import sinusoids
 
 BASE = 10000.0  # of the predictor's code of a column
 

@@ -14,7 +14,8 @@ import selfstudy
 from selfstudy.core.errors import DataError, MachineError, UsageError
 from selfstudy.data.mixed_tables import Table, table_of
 from selfstudy.data.table_columns import FIRST, Rows
-from selfstudy.models.encoders.tables import TabularTransformer, sinusoids
+from selfstudy.models.encoders.table_tokens import sinusoids
+from selfstudy.models.encoders.tables import TabularTransformer
 
 CELLS = {"a": [0.0, 1.0, 0.5, 0.25], "b": [3, 1, 2, 1], "c": ["x", "y", "x", "z"], "d": ["u", "u", "v", "v"]}
 
