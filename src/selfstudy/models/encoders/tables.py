@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import safetensors.torch
@@ -20,7 +20,6 @@ from selfstudy.models.small import CONFIG, WEIGHTS, SmallModel
 
 COLUMNS = "columns.json"
 LARGEST_BATCH = 2048  # rows encoded at once
-Pooling = Literal["flatten", "mean", "max", "registers"]
 POOLINGS = ("flatten", "mean", "max", "registers")
 
 
