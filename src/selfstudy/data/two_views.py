@@ -33,7 +33,7 @@ def two_views(
         second = other_views(pixels, view_keys(key("view", 2, step), at))
         if step == 0 and torch.equal(first, second):
             warnings.warn(
-                "The two views are identical, so the invariance term is trivially satisfied: what makes "
+                "The two views are identical, so that agreeing on them teaches nothing: what makes "
                 "views differ is switched off, or the images are constant.",
                 stacklevel=2,
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +199,7 @@ def load_claims(slug: str) -> list[Claim]:
     if spec is None or spec.loader is None:
         raise UsageError(f"The claims of {slug!r} in {folder} cannot be loaded.")
     module: ModuleType = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return list(module.CLAIMS)
 
