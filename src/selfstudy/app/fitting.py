@@ -14,6 +14,7 @@ from selfstudy.core.config import difference, from_dict, to_dict
 from selfstudy.core.errors import UsageError
 from selfstudy.core.files import read_json, write_json
 from selfstudy.core.index import find
+from selfstudy.core.machine import set_threads
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.progress import Progress
 from selfstudy.core.run import Run
@@ -128,6 +129,8 @@ def fit_plan(
             console.print(f"The run in {directory} is finished.", highlight=False)
             print_summary(done, console)
         return read_fit(directory, done)
+    # Sums depend on the number of threads in their last digits: also those that the model is prepared by.
+    set_threads()
     loaded = _load(plan, loaded)
     _require_kinds(plan, loaded)
     loaded = prepared(loaded)
@@ -150,9 +153,7 @@ def _work(
     """Fit, evaluate, save: each part once, whatever interrupts."""
     from selfstudy.app.report import SAMPLES, write_report
     from selfstudy.app.trees import write_trees
-    from selfstudy.core.machine import set_threads
 
-    set_threads()
     limit = plan.test_limit
     with Run(directory, plan.config(), seed=plan.seed, budget=budget, progress=Progress(visible)) as run:
         write_json(directory / BUDGET, limits(budget))

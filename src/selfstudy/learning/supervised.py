@@ -258,7 +258,7 @@ class _Best:
         self._accuracy, self._step = -1.0, 0
 
     def look(self, held: ImageSet, step: int) -> None:
-        told = self._classifier.classify(held.pixels(slice(None)), "single")
+        told = held.mapped(lambda pixels, _: self._classifier.classify(pixels, "single"))
         accuracy = float((told.numpy() == held.labels).mean())
         if accuracy >= self._accuracy:
             self._accuracy, self._step = accuracy, step

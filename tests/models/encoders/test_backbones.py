@@ -72,7 +72,8 @@ NETWORKS: dict[str, Callable[[], Any]] = {
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)  # transformers draws first weights from the global generator
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # The environment variable is read when the library is imported, which may have been long ago.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 def hub_folder(folder: Path, network: Any, mean: list[float] | None = None, side: int = 32) -> str:
