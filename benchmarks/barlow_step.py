@@ -7,7 +7,8 @@ image at a time), `MultiViewCollate`, `BarlowTwinsLoss`; with the same encoder a
 and the same optimiser. Its transforms do not normalise, because the encoder does; on grey images its steps
 for colours are switched off, as ours are. Two pairs of pipelines: "paper" is lightly's default and the
 paper's (crops from 8 % of the area; blur on all first and a tenth of second views; a fifth of second views
-solarised), "plain" is our default without blur and solarisation.
+solarised), "plain" is our default without blur and solarisation. With "bf16" the networks of both sides
+compute in bfloat16 under autocast, and the losses in float32.
 
 First, on the same views, our loss and lightly's must be equal in value and in every gradient to 1e-5 of the
 largest, NT-Xent likewise, and both sides' views must have the same mean and deviation to 0.02; otherwise the
@@ -37,7 +38,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ from selfstudy.data.two_views import two_views
 from selfstudy.data.views import ImageViews
 from selfstudy.learning.collapse_watch import DeadColumns
 from selfstudy.learning.contrastive import nt_xent
-from selfstudy.learning.pretraining import trial
+from selfstudy.learning.pretraining import Pretraining, trial
 from selfstudy.learning.redundancy import barlow_loss, cross_correlation
 from selfstudy.methods.representation.barlow_twins import BarlowTwins
 from selfstudy.models.encoders.base import ImageEncoder
@@ -66,12 +67,15 @@ PIPELINES = {
     "paper": (ImageViews(crop=(0.08, 1.0), blur=1.0), ImageViews(crop=(0.08, 1.0), blur=0.1, solarise=0.2)),
     "plain": (ImageViews(), ImageViews()),
 }
-CONDITIONS: list[tuple[int, int, str, type[ImageEncoder]]] = [
-    (1, 28, "paper", ConvEncoder),
-    (1, 28, "plain", ConvEncoder),
-    (3, 32, "paper", ConvEncoder),
-    (3, 32, "plain", ConvEncoder),
-    (3, 32, "paper", ResidualEncoder),
+Precision = Literal["fp32", "bf16"]
+CONDITIONS: list[tuple[int, int, str, type[ImageEncoder], Precision]] = [
+    (1, 28, "paper", ConvEncoder, "fp32"),
+    (1, 28, "plain", ConvEncoder, "fp32"),
+    (3, 32, "paper", ConvEncoder, "fp32"),
+    (3, 32, "plain", ConvEncoder, "fp32"),
+    (3, 32, "paper", ResidualEncoder, "fp32"),
+    (1, 28, "paper", ConvEncoder, "bf16"),
+    (3, 32, "paper", ConvEncoder, "bf16"),
 ]
 PEERS = ("lightly", "torchvision")
 
@@ -147,13 +151,15 @@ class Sides:
     train_lightly: Callable[[list[torch.Tensor]], None]
 
 
-def sides(channels: int, size: int, pipelines: str, kind: type[ImageEncoder]) -> Sides:
+def sides(channels: int, size: int, pipelines: str, kind: type[ImageEncoder], precision: Precision) -> Sides:
     """Build both sides and check that they do the same."""
     from lightly.data.multi_view_collate import MultiViewCollate
     from lightly.loss import BarlowTwinsLoss
 
     images = drawn_images(channels, size)
-    method = BarlowTwins(views=PIPELINES[pipelines][0], other_views=PIPELINES[pipelines][1])
+    first_views, other_views = PIPELINES[pipelines]
+    plan = Pretraining(precision=precision)
+    method = BarlowTwins(views=first_views, other_views=other_views, pretraining=plan)
     encoder = kind().made_for(images)
     head = projector(encoder.width, method.projector, key=0)
     make_views = two_views(images, method.views, method.other_views, stream_key)
@@ -177,7 +183,9 @@ def sides(channels: int, size: int, pipelines: str, kind: type[ImageEncoder]) ->
             yield from loader
 
     def train_lightly(views: list[torch.Tensor]) -> None:
-        loss = criterion(twin(views[0]), twin(views[1]))
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            first, second = twin(views[0]), twin(views[1])
+        loss = criterion(first.float(), second.float())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -334,14 +342,15 @@ def main() -> None:
     np.random.seed(0)
     declare_operators()
     conditions: dict[str, Any] = {}
-    for channels, size, pipelines, kind in CONDITIONS:
-        both = sides(channels, size, pipelines, kind)
+    for channels, size, pipelines, kind, precision in CONDITIONS:
+        both = sides(channels, size, pipelines, kind, precision)
         found: dict[str, Any] = {"checked": both.checked}
         for part, ours in both.ours.items():
             found[part] = in_turn(ours, both.lightly[part], options.pairs)
         if kind is ConvEncoder and pipelines == "paper":
             found["step, two cores"] = on_two_cores(both, max(3, options.pairs // 3))
-        conditions[f"{size}x{size}x{channels}, {pipelines} views, {kind.kind} encoder"] = found
+        name = f"{size}x{size}x{channels}, {pipelines} views, {kind.kind} encoder, {precision}"
+        conditions[name] = found
     result = {
         "compared": conditions,
         "batch": BATCH,
