@@ -19,7 +19,7 @@ demo: $(READY)  ## the main job on the embedded default, with a report in runs/d
 	$(BIN)/selfstudy demo --out runs/demo
 
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check $(wildcard $(CODE))
@@ -41,7 +41,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .venv/constraints.txt -e '.[test,gguf,graph,onnx]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .venv/constraints.txt -e '.[test,gguf,graph,onnx,text,label]'
 	touch $@
 
 $(DOCS_READY): $(READY)

@@ -6,6 +6,7 @@
     ├── MachineError               4   where it runs: missing extras, full disks, damaged files
     │   └── MissingExtra           4   an optional dependency, with the command that installs it
     ├── BudgetSpent                5   the budget ends here; what was done is kept
+    ├── Waiting                    6   a person is asked; the run goes on when the answers are there
     └── Stopped                  130   a signal asked for a clean stop; the run can be resumed
 
 Messages are one paragraph: what was given, what is allowed, what to do.
@@ -55,6 +56,12 @@ class BudgetSpent(SelfstudyError):
     """The budget does not cover the next piece of work."""
 
     exit_code = 5
+
+
+class Waiting(SelfstudyError):
+    """The run cannot go on before a person has answered."""
+
+    exit_code = 6
 
 
 class Stopped(SelfstudyError):

@@ -30,16 +30,27 @@ NAMES = {
     "vit": "selfstudy.models.encoders.transformer:VisionTransformer",
     "tabular-transformer": "selfstudy.models.encoders.tables:TabularTransformer",
     "gcn": "selfstudy.models.encoders.graphs:GraphEncoder",
+    "flat": "selfstudy.models.encoders.flat:FlatEncoder",
+    "words": "selfstudy.models.encoders.words:WordEncoder",
+    "minilm": "selfstudy.models.encoders.text_transformers:minilm",
+    "small-bert": "selfstudy.models.encoders.small_bert:SmallBert",
 }
 # Kinds that a saved model may have without being a name.
-SAVED = {"vision": "selfstudy.models.encoders.backbones:Backbone"}
-BACKBONE = "vision:"  # before a hub id or a folder of a transformers vision backbone
+SAVED = {
+    "vision": "selfstudy.models.encoders.backbones:Backbone",
+    "text": "selfstudy.models.encoders.text_transformers:TextTransformer",
+}
+# Before a hub id or a folder of a transformers model.
+BACKBONES = {
+    "vision:": "selfstudy.models.encoders.backbones:backbone",
+    "text:": "selfstudy.models.encoders.text_transformers:text_encoder",
+}
 
 
 def model(spec: str) -> Any:
     """Return the model that `spec` names.
 
-    One of `NAMES` with its fields, a folder that one was saved to, `vision:` and a vision backbone of
+    One of `NAMES` with its fields, a folder that one was saved to, `vision:` or `text:` and a backbone of
     transformers, else a language model.
 
     Raises:
@@ -48,9 +59,9 @@ def model(spec: str) -> Any:
     name, _, query = spec.partition("?")
     if name in NAMES:
         return make("model", name, query, NAMES[name])
-    if name.startswith(BACKBONE):
-        target = "selfstudy.models.encoders.backbones:backbone"
-        return make("model", name, query, target, name.removeprefix(BACKBONE))
+    for prefix, target in BACKBONES.items():
+        if name.startswith(prefix):
+            return make("model", name, query, target, name.removeprefix(prefix))
     if (Path(spec) / CONFIG).is_file():
         target = {**NAMES, **SAVED}.get(read_json(Path(spec) / CONFIG).get("kind", ""), "")
         if target:

@@ -77,7 +77,7 @@ def folder(
     images, kept = read_images(
         [every[place] for place in order], path, size=size, channels=1 if grey else 3, memory=memory
     )
-    return task_of(
+    task = task_of(
         _name(path, given),
         Path(path).expanduser().resolve().name,
         images,
@@ -87,6 +87,8 @@ def folder(
         labels=labels,
         draw=draw,
     )
+    task.names = tuple(np.array([file.name for file in every])[order][kept][: len(task.train)].tolist())
+    return task
 
 
 def _files(path: str, test: str) -> dict[str, list[ImageFile]]:

@@ -12,6 +12,7 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import generator, stream_key
 from selfstudy.data.image_sets import UNKNOWN, ImageSet, image_splits
+from selfstudy.data.labelled import balanced_places
 from selfstudy.data.long_tail import long_tail
 from selfstudy.data.views import ImageViews, view_keys
 from selfstudy.evaluation.by_class import by_class
@@ -40,6 +41,7 @@ class ImageTask:
         labelled: the labelled subset.
         classes: the names of the labels.
         meter: where labels are counted; this task gives out none beside the subset.
+        names: what each training image is called, such as the name of its file; none unless known.
     """
 
     def __init__(self, name: str, splits: dict[str, ImageSet], labelled: ImageSet) -> None:
@@ -50,6 +52,7 @@ class ImageTask:
         self.classes = labelled.classes
         self.metric = ACCURACY if self.classes else RECOGNISED
         self.meter = Meter()
+        self.names: tuple[str, ...] = ()
         self._held = {split: splits[split] for split in ("validation", "test")}
         self._train_labels = train.labels  # for what is told after training alone
 
@@ -169,6 +172,12 @@ def _features(model: Any, images: ImageSet) -> torch.Tensor:
     return images.mapped(lambda pixels, _: model.embed_pixels(pixels))
 
 
+def labelled_splits(task: ImageTask) -> dict[str, ImageSet]:
+    """Return the splits that a task was made of, with all labels: to make another task of them."""
+    known = ImageSet(task.train.name, task.train.images, task._train_labels, task.classes)
+    return {"train": known, **task._held}
+
+
 def labelled_subset(images: ImageSet, count: int, draw: int) -> ImageSet:
     """Return `count` labelled images, of each class as many as of the others or one more.
 
@@ -180,21 +189,7 @@ def labelled_subset(images: ImageSet, count: int, draw: int) -> ImageSet:
     Raises:
         UsageError: more than there are, or fewer than two a class.
     """
-    known = np.flatnonzero(images.labels != UNKNOWN)
-    classes = len(images.classes)
-    if not 2 * classes <= count <= len(known):
-        raise UsageError(
-            f"labels={count} of {images.name!r} must be from {2 * classes}, two a class, "
-            f"to {len(known)}, all labelled images."
-        )
-    order = generator("labelled", images.name, draw).permutation(known)
-    labels = images.labels[order]
-    # The n-th of each class comes before the n+1-th of any.
-    turn = np.empty(len(order), dtype=np.int64)
-    for label in range(classes):
-        places = labels == label
-        turn[places] = np.arange(places.sum())
-    return images.only(np.sort(order[np.lexsort((labels, turn))[:count]]))
+    return images.only(balanced_places(images.labels, count, draw, images.name, per_class=2))
 
 
 def built_in(name: str, labels: int, train: int, draw: int, test: int = 0, tail: float = 0.0) -> ImageTask:

@@ -32,20 +32,27 @@ NAMES = {
     "blocks": "selfstudy.tasks.graphs:blocks",
     "cora": "selfstudy.tasks.graphs:cora",
     "citeseer": "selfstudy.tasks.graphs:citeseer",
+    "rotated-digits": "selfstudy.tasks.label_metrics:rotated_digits",
+    "label-tree": "selfstudy.tasks.label_metrics:label_tree",
 }
 PREFIXES: dict[str, tuple[str, ...]] = {
     "countdown-": ("selfstudy.tasks.countdown:countdown",),
     "gym:": ("selfstudy.tasks.gym:gym",),
     "mathematics:": ("selfstudy.tasks.mathematics:mathematics",),
     "images:": ("selfstudy.tasks.image_folders:folder",),
+    "pool:": ("selfstudy.tasks.named_pools:pool",),
+    "noisy:": ("selfstudy.tasks.noisy_pools:noisy",),
     "graph:": ("selfstudy.tasks.graphs:graph",),
     "jsonl:": ("selfstudy.tasks.own_data:table", "jsonl"),
     "csv:": ("selfstudy.tasks.own_data:table", "csv"),
     "parquet:": ("selfstudy.tasks.own_data:table", "parquet"),
     "hf:": ("selfstudy.tasks.own_data:table", "hf"),
 }
-# A file of rows is a table of examples where a column of labels is named, else a list of problems.
-TABLES = {f"{kind}:": ("selfstudy.tasks.tables:table", kind) for kind in ("jsonl", "csv", "parquet")}
+# A file of rows is a pool of texts where a column of texts is named, a table of examples where one of labels
+# is, else a list of problems.
+ROWS = ("jsonl", "csv", "parquet")
+TEXTS = {f"{kind}:": ("selfstudy.tasks.text_files:text_pool", kind) for kind in ROWS}
+TABLES = {f"{kind}:": ("selfstudy.tasks.tables:table", kind) for kind in ROWS}
 
 
 def task(spec: str) -> Any:
@@ -72,8 +79,9 @@ def task(spec: str) -> Any:
         if prefix is None:
             known = [*NAMES, *(f"{prefix}..." for prefix in PREFIXES)]
             raise UsageError(f"Unknown task {name!r}. {_nearest_task(name, known)}")
-        examples = prefix in TABLES and any(field.startswith("label=") for field in query.split("&"))
-        target, *first = TABLES[prefix] if examples else PREFIXES[prefix]
+        named = {field.partition("=")[0] for field in query.split("&")}
+        kinds = TEXTS if "text" in named else TABLES if "label" in named else PREFIXES
+        target, *first = kinds.get(prefix) or PREFIXES[prefix]
         arguments = [*first, unquote(name[len(prefix) :])]
     return make("task", name, query, target, *arguments)
 

@@ -1,0 +1,103 @@
+"""A classifier of texts, vectors or images: an encoder, and a head on its features."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+
+from selfstudy.core.checkpoint import find_class, name_class
+from selfstudy.core.files import read_json, write_json
+from selfstudy.data.image_sets import ImageSet
+from selfstudy.data.items import Texts, Vectors
+from selfstudy.models.encoders.feature_heads import Head
+from selfstudy.models.encoders.features import features_of
+
+CONFIG, HEAD, ENCODER = "classifier.json", "head.safetensors", "encoder"
+
+
+class FeatureClassifier(nn.Module):
+    """An encoder with a head that turns its features into one logit a class.
+
+    Args:
+        encoder: made for the items.
+        head: from `feature_heads`.
+        classes: names of the C classes.
+    """
+
+    def __init__(self, encoder: Any, head: Head, classes: tuple[str, ...]) -> None:
+        super().__init__()
+        self.encoder, self.head, self.classes = encoder, head, tuple(classes)
+
+    @property
+    def name(self) -> str:
+        """The encoder's name, and what is on it."""
+        return f"classifier of {len(self.classes)} classes on {self.encoder.name}"
+
+    def copy(self) -> Self:
+        """Return a classifier with weights of its own."""
+        return copy.deepcopy(self)
+
+    def made_for(self, items: ImageSet | Texts | Vectors) -> Self:
+        """Return the classifier, which was made for such items when it was trained."""
+        self.encoder.made_for(items)
+        return self
+
+    def scores(self, items: ImageSet | Texts | Vectors) -> torch.Tensor:
+        """Return the probability of each class [N, C] of items, in evaluation mode."""
+        return self.scores_of(features_of(self.encoder, items))
+
+    def scores_of(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the probability of each class [N, C] of features [N, d], in evaluation mode."""
+        training = self.head.training
+        self.head.eval()
+        with torch.inference_mode():
+            found = self.head(features).softmax(1)
+        self.head.train(training)
+        return found
+
+    def classify(self, items: ImageSet | Texts | Vectors) -> torch.Tensor:
+        """Return the number of the class [N] of items."""
+        return self.scores(items).argmax(1)
+
+    def probabilities(self, inputs: Any) -> np.ndarray:
+        """Return the probability of each class [N, C] of inputs as the encoder's `embed` takes them."""
+        return self.scores_of(torch.from_numpy(self.encoder.embed(inputs))).numpy()
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        """Return the names of the classes [N] of inputs as the encoder's `embed` takes them."""
+        return np.array(self.classes)[self.probabilities(inputs).argmax(1)]
+
+    def embed(self, inputs: Any) -> np.ndarray:
+        """Return the encoder's features of inputs: [N, width], float32."""
+        return self.encoder.embed(inputs)
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder, the head (safetensors) and the classes (JSON)."""
+        folder = Path(folder)
+        self.encoder.save(folder / ENCODER)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
+        safetensors.torch.save_file(state, folder / HEAD)
+        write_json(
+            folder / CONFIG,
+            {
+                "encoder": name_class(type(self.encoder)),
+                "head": {"kind": name_class(type(self.head)), "config": self.head.config},
+                "classes": list(self.classes),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        folder = Path(folder)
+        said = read_json(folder / CONFIG)
+        head = find_class(said["head"]["kind"], folder / CONFIG)(**said["head"]["config"])
+        head.load_state_dict(safetensors.torch.load_file(folder / HEAD))
+        encoder = find_class(said["encoder"], folder / CONFIG).load(folder / ENCODER)
+        return cls(encoder, head, tuple(said["classes"])).eval()

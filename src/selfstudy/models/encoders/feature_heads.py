@@ -1,0 +1,111 @@
+"""Heads of a classifier: from features [N, d] to one logit a class [N, C]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Head(nn.Module):
+    """A network on features that its keyword arguments make again; they are `config`."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+
+class LinearHead(Head):
+    """A linear map of standardised features.
+
+    Args:
+        width: d.
+        classes: C.
+
+    Attributes:
+        mean, deviation: [d], taken off the features and divided by.
+        linear: the map; starts at zero.
+    """
+
+    def __init__(self, *, width: int, classes: int) -> None:
+        super().__init__(width=width, classes=classes)
+        self.mean: torch.Tensor
+        self.deviation: torch.Tensor
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+        self.linear = nn.Linear(width, classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits [N, C]."""
+        return self.linear((features - self.mean) / self.deviation)
+
+
+class AdapterHead(Head):
+    """A linear adapter to `adapted` directions of length 1, and a linear map of them.
+
+    Args:
+        width: d.
+        adapted: e, width of the adapted features.
+        classes: C.
+        dropout: of the features, in training.
+        scale: of the adapted features before the linear map.
+        key: of the stream of the first weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        adapted: int,
+        classes: int,
+        dropout: float = 0.0,
+        scale: float = 1.0,
+        key: int = 0,
+    ) -> None:
+        super().__init__(width=width, adapted=adapted, classes=classes, dropout=dropout, scale=scale, key=key)
+        self.dropout, self.scale = dropout, scale
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key >> 1)
+            self.adapter = nn.Linear(width, adapted)
+            self.linear = nn.Linear(adapted, classes)
+
+    def adapt(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the adapted features [N, e], of length 1."""
+        return functional.normalize(self.adapter(features), dim=1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits [N, C]."""
+        return self.linear(self.scale * self.adapt(features))
+
+
+class MlpHead(Head):
+    """A multi-layer perceptron with ReLU and dropout.
+
+    Args:
+        width: d.
+        hidden: widths of the hidden layers.
+        classes: C.
+        dropout: after each hidden layer, in training.
+        key: of the stream of the first weights.
+    """
+
+    def __init__(
+        self, *, width: int, hidden: list[int], classes: int, dropout: float = 0.0, key: int = 0
+    ) -> None:
+        super().__init__(width=width, hidden=list(hidden), classes=classes, dropout=dropout, key=key)
+        layers: list[nn.Module] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key >> 1)
+            for size in hidden:
+                layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
+                width = size
+            layers.append(nn.Linear(width, classes))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits [N, C]."""
+        return self.layers(features)

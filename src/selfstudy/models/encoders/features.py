@@ -1,0 +1,66 @@
+"""Features of whole pools, computed once: kept on disk by what encoder and inputs hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from selfstudy.core.files import write_whole
+from selfstudy.core.machine import cache_folder
+from selfstudy.data.image_sets import ImageSet
+from selfstudy.data.items import Texts, Vectors, fingerprint, require_finite
+
+KEPT_FROM = 1_000_000  # weights of an encoder whose features are worth keeping on disk
+
+
+def features_of(encoder: Any, items: ImageSet | Texts | Vectors) -> torch.Tensor:
+    """Return the features [N, width] that a frozen encoder gives, float32.
+
+    Those of an encoder with `KEPT_FROM` weights or more are kept under `cache_folder()`, and read again where
+    the same weights meet the same inputs.
+
+    Args:
+        encoder: an encoder of these inputs, made for them, or a classifier that holds one as `encoder`.
+        items: N of them.
+
+    Raises:
+        DataError: features that are not finite.
+    """
+    encoder = getattr(encoder, "encoder", encoder)
+    if encoder.weights < KEPT_FROM:
+        return _computed(encoder, items)
+    path = cache_folder() / "features" / f"{encoder_fingerprint(encoder)}-{fingerprint(items)}.safetensors"
+    if path.exists():
+        return safetensors.torch.load_file(path)["features"]
+    found = _computed(encoder, items)
+
+    def write(temporary: Path) -> None:
+        safetensors.torch.save_file({"features": found}, temporary)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, write)
+    return found
+
+
+def encoder_fingerprint(encoder: Any) -> str:
+    """Return 32 hexadecimal digits of an encoder's configuration and weights."""
+    digest = hashlib.blake2b(json.dumps([encoder.kind, encoder.config]).encode(), digest_size=16)
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _computed(encoder: Any, items: ImageSet | Texts | Vectors) -> torch.Tensor:
+    if isinstance(items, Texts):
+        found = encoder.embed_texts(items.texts)
+    elif isinstance(items, Vectors):
+        found = encoder.embed_vectors(torch.from_numpy(items.values))
+    else:
+        found = items.mapped(lambda pixels, _: encoder.embed_pixels(pixels))
+    require_finite(found, items.name)
+    return found
