@@ -137,6 +137,15 @@ def wrong_labels(task: Any, splits: Sequence[str]) -> Any:
     return task
 
 
+def wrong_items(task: Any, splits: Sequence[str]) -> Any:
+    """Every label of the items in `splits` is the next one."""
+    for split in splits:
+        items = task._held[split]
+        labels = (items.labels + 1) % len(task.classes)
+        task._held = {**task._held, split: dataclasses.replace(items, labels=labels)}
+    return task
+
+
 def wrong_nodes(task: Any, splits: Sequence[str]) -> Any:
     """Every label of the nodes in `splits` is the next one."""
     task._labels = task._labels.copy()
