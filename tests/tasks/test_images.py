@@ -131,7 +131,7 @@ def test_the_name_makes_the_task_again(fields: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"labels": 19}, r"labels=19 of 'digits' must be from 20, two a class, to 1258"),
+        ({"labels": 19}, r"labels=19 of 'digits' must be from 20, 2 a class, to 1258"),
         ({"labels": 5000}, "labels=5000"),
         ({"train": 2000}, r"train=2000 must be from 1 to 1258"),
         ({"train": -5}, "train=-5"),

@@ -38,7 +38,7 @@ def cost_lines(method: Method, task: Any, model: Any) -> list[str]:
     lines = [f"model     {getattr(model, 'name', type(model).__name__)}, {size}"]
     counts = [
         f"{len(problems):,} {split}"
-        for split in ("train", "validation", "test")
+        for split in ("train", "pool", "labelled", "validation", "test")
         if (problems := getattr(task, split, None)) is not None and hasattr(problems, "__len__")
     ]
     lines.append(

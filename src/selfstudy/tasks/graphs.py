@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ from selfstudy.evaluation.embedding_map import SHOWN, embedding_map
 from selfstudy.evaluation.probes import PENALTIES, LinearProbe, linear_probe
 from selfstudy.evaluation.scores import ACCURACY, Measured, Metric
 from selfstudy.models.encoders.graphs import GraphEncoder
+from selfstudy.tasks.base import HeldOutTask, require_held
 
 EDGES = Metric(name="AUC of held-out edges")
 LOOKED_AT = 2000  # nodes that rank and uniformity are measured on
@@ -34,7 +34,7 @@ class Labelled(NamedTuple):
     labels: np.ndarray  # [M]
 
 
-class GraphTask:
+class GraphTask(HeldOutTask):
     """One graph to learn from, some labelled nodes to probe with, and others to judge on.
 
     All nodes and edges are seen in training, labels are not. A model is judged by the accuracy of a linear
@@ -69,21 +69,9 @@ class GraphTask:
             self.train, self._held = hold_out_edges(self.train, draw)
             self._places = {split: np.arange(held.edges.shape[1]) for split, held in self._held.items()}
 
-    @property
-    def validation(self) -> range:
-        """Numbers of the held-out nodes or edges that a method may look at."""
-        return range(len(self._places["validation"]))
-
-    @property
-    def test(self) -> range:
-        """Numbers of the test nodes or edges."""
-        return range(len(self._places["test"]))
-
-    def metered(self, meter: Meter) -> Self:
-        """Return this task counting on `meter`."""
-        bound = copy.copy(self)
-        bound.meter = meter
-        return bound
+    def held(self, split: str) -> int:
+        """Return how many items a split holds."""
+        return len(self._places[split])
 
     def limited(self, train: int) -> Self:
         """Refuse: a part of the nodes is another graph."""
@@ -105,8 +93,7 @@ class GraphTask:
             split: "test", or "validation", which a method may look at.
             limit: how many.
         """
-        if split not in ("test", "validation"):
-            raise UsageError(f"There is no split {split!r} to evaluate on: take 'test' or 'validation'.")
+        require_held(split)
         places = self._places[split][:limit]
         if not self.classes:
             shares = self._edges_told(model.embed_graph(self.train), split)

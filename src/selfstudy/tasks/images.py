@@ -21,13 +21,14 @@ from selfstudy.evaluation.embedding_map import SHOWN, embedding_map
 from selfstudy.evaluation.probes import linear_probe, nearest_neighbours, recognised
 from selfstudy.evaluation.scores import ACCURACY, Measured, Metric
 from selfstudy.models.encoders.base import ImageEncoder
+from selfstudy.tasks.base import HeldOutTask, require_held
 
 RECOGNISED = Metric(name="another view recognised", share=True)
 NEIGHBOURS = 20
 LOOKED_AT = 2000  # inputs that rank, uniformity and alignment are measured on
 
 
-class ImageTask:
+class ImageTask(HeldOutTask):
     """Unlabelled images to learn from, a labelled subset to probe with, and held-out images to judge on.
 
     A model is judged by the accuracy of a linear classifier on its frozen features, fitted on the labelled
@@ -56,21 +57,9 @@ class ImageTask:
         self._held = {split: splits[split] for split in ("validation", "test")}
         self._train_labels = train.labels  # for what is told after training alone
 
-    @property
-    def validation(self) -> range:
-        """Places of the held-out images that a method may look at."""
-        return range(len(self._held["validation"]))
-
-    @property
-    def test(self) -> range:
-        """Places of the test images."""
-        return range(len(self._held["test"]))
-
-    def metered(self, meter: Meter) -> Self:
-        """Return this task counting on `meter`."""
-        bound = copy.copy(self)
-        bound.meter = meter
-        return bound
+    def held(self, split: str) -> int:
+        """Return how many items a split holds."""
+        return len(self._held[split])
 
     def limited(self, train: int) -> Self:
         """Return the task with the first `train` unlabelled images."""
@@ -90,8 +79,7 @@ class ImageTask:
             split: "test", or "validation", which a method may look at.
             limit: how many images.
         """
-        if split not in self._held:
-            raise UsageError(f"There is no split {split!r} to evaluate on: take 'test' or 'validation'.")
+        require_held(split)
         held = self._held[split].only(slice(limit))
         if not self.classes:
             first, second = self._two_views(model, held)

@@ -22,12 +22,13 @@ from selfstudy.evaluation.probes import LinearProbe, linear_probe
 from selfstudy.evaluation.scores import ACCURACY, Measured
 from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.models.encoders.features import features_of
+from selfstudy.tasks.base import HeldOutTask, require_held
 
 AnyItems = ImageSet | Texts | Vectors
 YES = 1  # what `confirmed` returns for a class that was confirmed; 0 is no, UNKNOWN is not sure
 
 
-class PoolTask:
+class PoolTask(HeldOutTask):
     """A pool of items of which few are labelled, and held-out items to judge on.
 
     An encoder is judged by the accuracy of a linear classifier of its frozen features, fitted on the labels
@@ -68,21 +69,9 @@ class PoolTask:
         """Places of the items whose label is given from the start."""
         return np.flatnonzero(self.given != UNKNOWN)
 
-    @property
-    def validation(self) -> range:
-        """Places of the held-out items that a method may look at."""
-        return range(len(self._held["validation"]))
-
-    @property
-    def test(self) -> range:
-        """Places of the test items."""
-        return range(len(self._held["test"]))
-
-    def metered(self, meter: Meter) -> Self:
-        """Return this task counting on `meter`."""
-        bound = copy.copy(self)
-        bound.meter = meter
-        return bound
+    def held(self, split: str) -> int:
+        """Return how many items a split holds."""
+        return len(self._held[split])
 
     def limited(self, train: int) -> Self:
         """Return the task with the given labels and the first unlabelled items, `train` in all."""
@@ -185,8 +174,7 @@ class PoolTask:
             split: "test", or "validation", which a method may look at.
             limit: how many items.
         """
-        if split not in self._held:
-            raise UsageError(f"There is no split {split!r} to evaluate on: take 'test' or 'validation'.")
+        require_held(split)
         held = self._held[split].only(slice(limit))
         right = self._told(model, held) == held.labels
         return Measured(tuple(right.astype(float).tolist()))

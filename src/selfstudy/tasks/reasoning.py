@@ -19,6 +19,7 @@ from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.data.splits import SPLITS, text_key
 from selfstudy.evaluation.scores import ACCURACY
 from selfstudy.signals.verifiers import Verifier
+from selfstudy.tasks.base import MeteredTask
 from selfstudy.tasks.forms import SolutionForm
 
 # A verifier may raise this often, looked at from this many checks on.
@@ -88,7 +89,7 @@ class Oracle:
         return self._solution(problem)
 
 
-class ReasoningTask:
+class ReasoningTask(MeteredTask):
     """Problems in three splits, a way to pose them, and counted access to the truth.
 
     Attributes:
@@ -132,12 +133,6 @@ class ReasoningTask:
             "\n".join(f"{split} {problem.id}" for split in SPLITS for problem in getattr(self, split))
         )
         self._solve, self._check = _doors(name, splits, verifier, form)
-
-    def metered(self, meter: Meter) -> ReasoningTask:
-        """Return this task with its checks and labels counted on `meter`."""
-        bound = copy.copy(self)
-        bound.meter = meter
-        return bound
 
     def limited(self, train: int) -> ReasoningTask:
         """Return this task with its first `train` training problems only."""

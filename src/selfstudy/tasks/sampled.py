@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
@@ -10,9 +9,10 @@ from typing import Any, Self
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import UsageError
 from selfstudy.evaluation.scores import Measured, Metric
+from selfstudy.tasks.base import MeteredTask, require_held
 
 
-class SampledTask(ABC):
+class SampledTask(MeteredTask, ABC):
     """What such tasks share.
 
     Attributes:
@@ -25,12 +25,6 @@ class SampledTask(ABC):
     def __init__(self, name: str, metric: Metric, items: int) -> None:
         self.name, self.metric, self.items = name, metric, items
         self.meter = Meter()
-
-    def metered(self, meter: Meter) -> Self:
-        """Return this task counting on `meter`."""
-        bound = copy.copy(self)
-        bound.meter = meter
-        return bound
 
     def limited(self, train: int) -> Self:
         """Refuse: there is no training split to limit."""
@@ -47,8 +41,7 @@ class SampledTask(ABC):
             split: "test", or "validation", which a method may look at.
             limit: how many items.
         """
-        if split not in ("test", "validation"):
-            raise UsageError(f"There is no split {split!r} to evaluate on: take 'test' or 'validation'.")
+        require_held(split)
         values = self.measure(model, split, min(limit or self.items, self.items))
         return Measured(tuple(float(value) for value in values))
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from selfstudy.core.budget import Meter
-from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.errors import DataError
 from selfstudy.data.mixed_tables import Table
 from selfstudy.data.table_answers import Answers
 from selfstudy.evaluation.collapse import effective_rank, least_variance, uniformity
@@ -18,6 +18,7 @@ from selfstudy.evaluation.hidden_columns import hidden_column_errors
 from selfstudy.evaluation.probes import linear_probe, nearest_neighbours, ridge_probe
 from selfstudy.evaluation.scores import ACCURACY, Measured, Metric
 from selfstudy.models.encoders.tables import TabularTransformer
+from selfstudy.tasks.base import HeldOutTask, require_held
 
 UNEXPLAINED = Metric(name="unexplained variance", lower_is_better=True)
 HIDDEN = Metric(name="unexplained variance of hidden columns", lower_is_better=True)
@@ -33,7 +34,7 @@ class Labelled(NamedTuple):
     answers: Answers
 
 
-class TableTask:
+class TableTask(HeldOutTask):
     """Unlabelled rows to learn from, a labelled subset to probe with, and held-out rows to judge on.
 
     A model is judged by a linear classifier of its frozen features, fitted on the labelled subset alone;
@@ -57,21 +58,9 @@ class TableTask:
         self.meter = Meter()
         self._held = held
 
-    @property
-    def validation(self) -> range:
-        """Places of the held-out rows that a method may look at."""
-        return range(len(self._held["validation"].table))
-
-    @property
-    def test(self) -> range:
-        """Places of the test rows."""
-        return range(len(self._held["test"].table))
-
-    def metered(self, meter: Meter) -> Self:
-        """Return this task counting on `meter`."""
-        bound = copy.copy(self)
-        bound.meter = meter
-        return bound
+    def held(self, split: str) -> int:
+        """Return how many items a split holds."""
+        return len(self._held[split].table)
 
     def limited(self, train: int) -> Self:
         """Return the task with the first `train` unlabelled rows."""
@@ -92,8 +81,7 @@ class TableTask:
             split: "test", or "validation", which a method may look at.
             limit: how many rows.
         """
-        if split not in self._held:
-            raise UsageError(f"There is no split {split!r} to evaluate on: take 'test' or 'validation'.")
+        require_held(split)
         table, answers = self._held[split]
         table, truth = table.only(slice(limit)), answers.values[slice(limit)]
         if self.labelled is None:
