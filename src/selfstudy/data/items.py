@@ -105,6 +105,15 @@ def fingerprint(items: ImageSet | Texts | Vectors) -> str:
     return digest.hexdigest()
 
 
+def raw(items: ImageSet | Texts | Vectors, place: int) -> str | np.ndarray:
+    """Return an item as people and programs are shown it: a text, an image [H, W, C], or a vector [d]."""
+    if isinstance(items, Texts):
+        return items.texts[place]
+    if isinstance(items, Vectors):
+        return items.values[place]
+    return np.ascontiguousarray(items.images[place : place + 1])[0].transpose(1, 2, 0)
+
+
 def shown(items: ImageSet | Texts | Vectors, place: int, longest: int = 200) -> str:
     """Return an item as a line of text: the beginning of a text, or what an image or a vector is called."""
     if not isinstance(items, Texts):

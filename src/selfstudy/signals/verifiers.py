@@ -7,16 +7,14 @@ solution where `reads` says so. It looks at text only and never runs it.
 from __future__ import annotations
 
 import functools
-import importlib
 import re
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from selfstudy.core.errors import UsageError, nearest
+from selfstudy.core.functions import user_function
 from selfstudy.data.chains import chain_answer
 from selfstudy.data.countdown import reaches_target
 
@@ -140,41 +138,9 @@ def verifier(name: str) -> Verifier:
     """
     if name in VERIFIERS:
         return VERIFIERS[name]
-    module_name, colon, function_name = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise UsageError(
             f"Unknown verifier {name!r}. {nearest(name, VERIFIERS)} "
             "A function of your own is given as module:function."
         )
-    module = _import(name, module_name)
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UsageError(
-            f"The verifier {name!r} cannot be used: module {module_name!r} has no function "
-            f"{function_name!r}. {nearest(function_name, known)}"
-        )
-    return Verifier(name, function, reads="solution")
-
-
-def _import(name: str, module_name: str):
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"The verifier {name!r} cannot be imported: there is no module {error.name!r} in {here} or among "
-            "the installed packages. Give module:function, with the module's file in the current directory."
-        ) from error
-    except (ValueError, TypeError):
-        raise UsageError(f"The verifier {name!r} is not of the form module:function.") from None
-    except Exception as error:
-        raise UsageError(
-            f"The verifier {name!r} cannot be imported: {module_name!r} raised {error!r}. Repair the module."
-        ) from error
-    finally:
-        if added:
-            sys.path.remove(here)
+    return Verifier(name, user_function(name, "verifier"), reads="solution")

@@ -9,11 +9,12 @@ from urllib.parse import quote
 import numpy as np
 
 from selfstudy.core.errors import DataError, UsageError, nearest
+from selfstudy.core.functions import user_function
 from selfstudy.data.image_sets import SETS, UNKNOWN, image_splits
-from selfstudy.data.items import Vectors, vectors
+from selfstudy.data.items import Vectors, raw, vectors
 from selfstudy.data.label_store import Person
 from selfstudy.data.labelled import balanced_places
-from selfstudy.data.oracles import HiddenLabels, Oracle
+from selfstudy.data.oracles import HiddenLabels, Oracle, Program
 from selfstudy.data.splits import SPLITS, split_of
 from selfstudy.data.text_sets import NAMES, text_splits
 from selfstudy.tasks.image_folders import folder
@@ -46,8 +47,10 @@ def pool(
         enrolled: classes that the task knows of a set, the first ones; 0 is all.
         size: pixels a side to which the images of a folder are brought.
         grey: whether the images of a folder lose their colour.
-        oracle: of a folder or a file: "person", who is asked at the labelling page, or "labels", those that
-            were not given at the start; empty is the person where something has no label.
+        oracle: of a folder or a file: "person", who is asked at the labelling page; "labels", those that
+            were not given at the start; or "module:function", which takes a list of texts, images
+            [H, W, C] or vectors and returns the name of a class each, None where it is not sure. Empty is
+            the person where something has no label.
 
     Raises:
         UsageError: no such set, or numbers that it does not have.
@@ -95,15 +98,15 @@ def own_pool(
         splits: "train", with items that have no label, "validation" and "test", without such.
         labels: given at the start, of the training split; 0 is all.
         draw: names which.
-        oracle: "person", "labels" or empty, as in `pool`.
+        oracle: as in `pool`.
         ids: of the items of the training split.
 
     Raises:
         UsageError: another oracle, or more labels than there are.
         DataError: fewer than two classes, or one without a label.
     """
-    if oracle not in ("", "person", "labels"):
-        raise UsageError(f"oracle={oracle} must be person or labels.")
+    if oracle not in ("", "person", "labels") and ":" not in oracle:
+        raise UsageError(f"oracle={oracle} must be person, labels or module:function.")
     train = splits["train"]
     classes = train.classes
     if len(classes) < 2:
@@ -113,12 +116,19 @@ def own_pool(
     at = balanced_places(train.labels, count, draw, train.name)
     given = np.full(len(train), UNKNOWN)
     given[at] = train.labels[at]
-    open_items = bool((train.labels == UNKNOWN).any())
-    person = oracle == "person" or (not oracle and open_items)
-    asked: Oracle = Person() if person else HiddenLabels(train.labels, classes)
+    asked = _oracle(oracle, train)
     held = {split: splits[split] for split in ("validation", "test")}
     text = "&".join(f"{field}={quote(str(value), safe='/:.,')}" for field, value in fields.items() if value)
     return PoolTask(f"{name}?{text}" if text else name, train, given, classes, held, asked, ids=ids)
+
+
+def _oracle(oracle: str, train: Any) -> Oracle:
+    if ":" in oracle:
+        function = user_function(oracle, "oracle")
+        return Program(lambda places: function([raw(train, place) for place in places]))
+    if oracle == "person" or (not oracle and bool((train.labels == UNKNOWN).any())):
+        return Person()
+    return HiddenLabels(train.labels, train.classes)
 
 
 def require_each_class(name: str, labels: np.ndarray, classes: tuple[str, ...]) -> None:

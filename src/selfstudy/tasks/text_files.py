@@ -48,8 +48,9 @@ def text_pool(
         labels: labels given at the start, of the training rows; 0 is all.
         draw: names which.
         merge: whether labels that differ in blanks and capitals alone are one.
-        oracle: "person", who is asked at the labelling page, or "labels", those that were not given at the
-            start; empty is the person where a row has no label.
+        oracle: "person", who is asked at the labelling page; "labels", those that were not given at the
+            start; or "module:function", which takes a list of texts and returns the name of a class each,
+            None where it is not sure. Empty is the person where a row has no label.
         test: another file of labelled rows to test on, in place of a split.
 
     Raises:
