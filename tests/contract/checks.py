@@ -28,6 +28,7 @@ from selfstudy.core.files import as_read, read_json
 from selfstudy.core.index import METHODS, Entry
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
+from selfstudy.data.oracles import HiddenLabels, Query
 from selfstudy.evaluation.statistics import paired_bootstrap
 
 from .sessions import session
@@ -172,13 +173,16 @@ def check_learns(method: type[Method], settings: Smallest, folder: Path) -> None
 
 
 def check_deterministic(method: type[Method], settings: Smallest, folder: Path) -> None:
-    """The same seed gives the same weights, bit for bit; another seed gives others."""
+    """The same seed gives the same weights, bit for bit; another seed gives others, if anything is drawn."""
     weights = []
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
         fitted, _ = fit_alone(method, settings, folder / name, seed=seed)
         weights.append(weights_of(fitted, folder / f"{name}-weights"))
     assert weights[0] == weights[1], "two fits with one seed differ"
-    assert weights[0] != weights[2], "the seed changes nothing"
+    if settings.seedless:
+        assert weights[0] == weights[2], "the seed changes something, so it is not seedless"
+    else:
+        assert weights[0] != weights[2], "the seed changes nothing"
 
 
 def check_resumes(method: type[Method], settings: Smallest, folder: Path, trials: int = 2) -> None:
@@ -241,16 +245,38 @@ def recount(directory: Path) -> int:
 
 
 def check_hidden_labels(method: type[Method], settings: Smallest, folder: Path) -> None:
-    """The test truth changes nothing, and no label is asked for that the method does not need."""
+    """The test truth changes nothing; no label is asked for without need, and each one asked for is counted."""
     weights = []
     for name, splits in (("true", ()), ("wrong", ("test",))):
         task = settings.family.with_wrong_truth(*splits)
-        fitted, spent = fit_alone(method, settings, folder / name, task=task)
+        with _asked() as asked:
+            fitted, spent = fit_alone(method, settings, folder / name, task=task)
         weights.append(weights_of(fitted, folder / f"{name}-weights"))
+        if settings.may_ask:
+            assert asked and spent["oracle_labels"] == sum(asked), (
+                f"{sum(asked)} labels were given out and {spent['oracle_labels']:.0f} counted"
+            )
         assert settings.may_ask or not spent["oracle_labels"], (
             f"{spent['oracle_labels']} labels were asked for"
         )
     assert weights[0] == weights[1], "the weights depend on the answers of the test problems"
+
+
+@contextlib.contextmanager
+def _asked() -> Iterator[list[int]]:
+    """Collect how many labels a hidden column gives out inside the block, whoever asks."""
+    counts: list[int] = []
+    answers = HiddenLabels.answers
+
+    def counting(self: HiddenLabels, query: Query, directory: Path) -> list[str]:
+        counts.append(len(query.places))
+        return answers(self, query, directory)
+
+    HiddenLabels.answers = counting  # type: ignore[method-assign]
+    try:
+        yield counts
+    finally:
+        HiddenLabels.answers = answers  # type: ignore[method-assign]
 
 
 def check_refuses(method: type[Method], settings: Smallest, folder: Path) -> None:

@@ -245,6 +245,8 @@ class Smallest:
     """Whether there is nothing to learn where no answer is ever right."""
     may_ask: bool = False
     """Whether it may ask for labels with these fields."""
+    seedless: bool = False
+    """Whether it draws nothing, so that the seed changes nothing."""
     learning_task: str = Reasoning.learning_task
     learning_temperature: float = 0.0
     """At which it is compared with its untrained model there."""
