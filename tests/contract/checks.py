@@ -245,7 +245,7 @@ def recount(directory: Path) -> int:
 
 
 def check_hidden_labels(method: type[Method], settings: Smallest, folder: Path) -> None:
-    """The test truth changes nothing; no label is asked for without need, and each one asked for is counted."""
+    """The test truth changes nothing; no label is asked for without need, and each that is given counts."""
     weights = []
     for name, splits in (("true", ()), ("wrong", ("test",))):
         task = settings.family.with_wrong_truth(*splits)
