@@ -7,6 +7,7 @@ command in a console block must be what it says, `...` standing for anything.
 
 from __future__ import annotations
 
+import csv
 import doctest
 import json
 import os
@@ -22,6 +23,7 @@ import pytest
 
 from selfstudy.app.cli import main
 from selfstudy.core.index import METHODS
+from selfstudy.data.made_texts import messages
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -39,6 +41,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "belongs to a shell",
     "python -m selfstudy.tasks.build_tiny": "takes minutes on all cores",
     f"selfstudy fit rest-mcts --task {USERS_TASK} --model path/to/model": "its dry run is executed",
+    "selfstudy label runs/reviews": "serves until it is stopped; the page has tests of its own",
 }
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
@@ -80,7 +83,7 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def users_things(folder: Path) -> None:
-    """Put what the README takes for granted into `folder`: problems in words, a model that reads them."""
+    """Put what the README takes for granted into `folder`: problems and reviews, a model that reads words."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -88,6 +91,12 @@ def users_things(folder: Path) -> None:
 
     rows = [{"q": f"What is {n} and {n + 1}?", "a": str(2 * n + 1)} for n in range(40)]
     (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reviews = messages()["train"].only(slice(300))
+    with (folder / "reviews.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["body", "stars"])
+        for place, text in enumerate(reviews.texts):
+            writer.writerow([text, reviews.labels[place] + 1 if place < 60 else ""])
     letters = {chr(code): i for i, code in enumerate([10, *range(32, 127)])}
     tokenizer = Tokenizer(models.WordLevel({**letters, "<eos>": len(letters)}))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
