@@ -27,8 +27,9 @@ def text_pool(
     kind: str,
     path: str,
     *,
-    text: str,
-    label: str,
+    text: str = "",
+    label: str = "",
+    id: str = "",
     labels: int = 0,
     draw: int = 0,
     merge: bool = False,
@@ -45,6 +46,7 @@ def text_pool(
         path: of the file.
         text: column of the text.
         label: column of the label; empty cells are unknown.
+        id: column of what a row is called in results; empty is its number, from 1.
         labels: labels given at the start, of the training rows; 0 is all.
         draw: names which.
         merge: whether labels that differ in blanks and capitals alone are one.
@@ -61,7 +63,7 @@ def text_pool(
         raise UsageError(f"{kind}: needs a path, as in {kind}:reviews.{kind}?text=body&label=stars.")
     if not text or not label:
         raise UsageError(f"{kind}:{path} needs both columns, as in ?text=body&label=stars.")
-    own = _rows(path, kind, text, label)
+    own = _rows(path, kind, text, label, id)
     other = _rows(test, kind, text, label) if test else None
     names = _spellings([*own.labels, *(other.labels if other else ())], path, label, merge)
     classes = tuple(sorted(set(names.values())))
@@ -75,11 +77,12 @@ class _Rows(NamedTuple):
     texts: list[str]
     labels: list[str]
     """Empty where there is none."""
+    ids: list[str]
 
 
-def _rows(path: str, kind: str, text: str, label: str) -> _Rows:
+def _rows(path: str, kind: str, text: str, label: str, name: str = "") -> _Rows:
     columns = read_columns(path, kind)
-    for column in (text, label):
+    for column in filter(None, (text, label, name)):
         require_column(path, column, columns)
     texts = _plain(path, text, columns[text])
     empty = sum(not one for one in texts)
