@@ -69,8 +69,11 @@ def text_pool(
     classes = tuple(sorted(set(names.values())))
     whole = _texts(path, own, names, classes)
     splits = _split(whole, _texts(test, other, names, classes) if other else None)
-    given = {"text": text, "label": label, "labels": labels, "draw": draw, "merge": merge}
-    return own_pool(f"{kind}:{path}", {**given, "oracle": oracle, "test": test}, splits, labels, draw, oracle)
+    given = {"text": text, "label": label, "id": id, "labels": labels, "draw": draw, "merge": merge}
+    fields = {**given, "oracle": oracle, "test": test}
+    called = dict(zip(reversed(own.texts), reversed(own.ids), strict=True))  # of equal texts the first
+    ids = tuple(called[one] for one in splits["train"].texts)
+    return own_pool(f"{kind}:{path}", fields, splits, labels, draw, oracle, ids)
 
 
 class _Rows(NamedTuple):
@@ -91,14 +94,13 @@ def _rows(path: str, kind: str, text: str, label: str, name: str = "") -> _Rows:
         _log.warning("%s: %d of %d rows have no text and are left out.", path, empty, len(texts))
     if long:
         _log.warning("%s: %d texts are longer than %d characters; the rest is not read.", path, long, LONGEST)
-    kept = [
-        (one[:LONGEST], said)
-        for one, said in zip(texts, _labels(path, label, columns[label]), strict=True)
-        if one
-    ]
+    labels = _labels(path, label, columns[label])
+    ids = _plain(path, name, columns[name]) if name else [str(row + 1) for row in range(len(texts))]
+    kept = [place for place, one in enumerate(texts) if one]
     if not kept:
         raise DataError(f"No row of {path} has a text in the column {text!r}.")
-    return _Rows([one for one, _ in kept], [said for _, said in kept])
+    read = ([one[:LONGEST] for one in texts], labels, ids)
+    return _Rows(*([column[place] for place in kept] for column in read))
 
 
 def _plain(path: str, column: str, cells: Sequence[Any]) -> list[str]:
