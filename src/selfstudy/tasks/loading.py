@@ -40,6 +40,8 @@ PREFIXES: dict[str, tuple[str, ...]] = {
     "gym:": ("selfstudy.tasks.gym:gym",),
     "mathematics:": ("selfstudy.tasks.mathematics:mathematics",),
     "images:": ("selfstudy.tasks.image_folders:folder",),
+    "pool:images:": ("selfstudy.tasks.own_pools:images",),
+    "pool:vectors:": ("selfstudy.tasks.own_pools:features",),
     "pool:": ("selfstudy.tasks.named_pools:pool",),
     "noisy:": ("selfstudy.tasks.noisy_pools:noisy",),
     "graph:": ("selfstudy.tasks.graphs:graph",),

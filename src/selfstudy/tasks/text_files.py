@@ -15,7 +15,7 @@ from selfstudy.data.items import LONGEST, Texts
 from selfstudy.data.readers import plain_text
 from selfstudy.data.splits import SPLITS, split_of
 from selfstudy.data.tables import read_columns, require_column
-from selfstudy.tasks.named_pools import own_pool
+from selfstudy.tasks.own_pools import own_pool
 from selfstudy.tasks.pools import PoolTask
 
 LEAST_LABELLED = 10  # rows without which there is nothing to test on
