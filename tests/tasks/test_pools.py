@@ -97,6 +97,8 @@ def test_an_answer_that_is_no_class_is_refused(tmp_path: Path) -> None:
     """Oracle: an oracle that says "d"."""
 
     class Wrong:
+        kind = "asked"
+
         def answers(self, query: object, directory: Path) -> list[str]:
             return ["d"]
 

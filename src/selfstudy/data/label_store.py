@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from selfstudy.core.errors import Waiting
+from selfstudy.data.label_table import PERSON
 from selfstudy.data.oracles import Query
 
 
 @dataclass(frozen=True)
 class Person:
     """An oracle that writes its query into the run's directory and waits for people to answer it."""
+
+    kind: ClassVar[str] = PERSON
 
     def answers(self, query: Query, directory: Path) -> list[str]:
         """Return the answers to `query`.

@@ -14,7 +14,8 @@ from selfstudy.core.files import read_json, write_json, write_text
 from selfstudy.data.image_sets import UNKNOWN
 
 FILE, ARRAYS = "labels.csv", "labels.json"
-GIVEN, ASKED, CONFIRMED, PSEUDO, PREDICTED = "given", "asked", "confirmed", "pseudo", "predicted"
+GIVEN, CONFIRMED, PSEUDO, PREDICTED = "given", "confirmed", "pseudo", "predicted"
+ASKED, PERSON, PROGRAM = "asked", "person", "program"  # by who answered
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class LabelTable:
         shown: [N], the beginning of a text, or what an image is called.
         labels: [N], numbers of classes; `UNKNOWN` where there is none.
         confidence: [N], from 0 to 1.
-        sources: [N]: "given" at the start, "asked" of the oracle, "confirmed" by it, "pseudo" (the model's,
-            trained on) or "predicted" (the model's, not trained on).
+        sources: [N]: "given" at the start; "person", "program" or "asked" (of a hidden column) by who
+            answered; "confirmed" by them; "pseudo" (the model's, trained on) or "predicted" (the model's,
+            not trained on).
         classes: names.
         suspect: [N], how likely a given label is wrong; none unless a method judges them.
     """

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from selfstudy.core.errors import DataError
 from selfstudy.data.image_sets import UNKNOWN
+from selfstudy.data.label_table import ASKED, PROGRAM
 
 NEW = "new:"  # before the name of a class that an answer introduces
 
@@ -40,6 +41,11 @@ class Query:
 class Oracle(Protocol):
     """Whoever is asked."""
 
+    @property
+    def kind(self) -> str:
+        """What a label is from that it gives: "person", "program", or "asked" of a hidden column."""
+        ...
+
     def answers(self, query: Query, directory: Path) -> list[str]:
         """Return one answer an item.
 
@@ -65,6 +71,7 @@ class HiddenLabels:
         classes: all their names; those beyond a query's classes are answered as new ones.
     """
 
+    kind: ClassVar[str] = ASKED
     labels: np.ndarray
     classes: tuple[str, ...]
 
@@ -92,6 +99,7 @@ class Program:
         label: takes places within the pool and returns the name of a class each, or None: not sure.
     """
 
+    kind: ClassVar[str] = PROGRAM
     label: Callable[[Sequence[int]], Sequence[str | None]]
 
     def answers(self, query: Query, directory: Path) -> list[str]:

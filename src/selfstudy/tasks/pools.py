@@ -69,6 +69,11 @@ class PoolTask(HeldOutTask):
         """Places of the items whose label is given from the start."""
         return np.flatnonzero(self.given != UNKNOWN)
 
+    @property
+    def answered_by(self) -> str:
+        """What a label is from that the oracle gives: "person", "program" or "asked"."""
+        return self._oracle.kind
+
     def held(self, split: str) -> int:
         """Return how many items a split holds."""
         return len(self._held[split])
@@ -210,7 +215,7 @@ class _Moved:
     """An oracle of a pool of which some items were taken."""
 
     def __init__(self, oracle: Oracle, at: np.ndarray) -> None:
-        self._oracle, self._at = oracle, at
+        self._oracle, self._at, self.kind = oracle, at, oracle.kind
 
     def answers(self, query: Query, directory: Path) -> list[str]:
         """Ask for the same items by their places in the whole pool."""
