@@ -6,6 +6,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
+# The cores that are given, not those of the machine: one test process on each.
+CORES = $$($(BIN)/python -c 'from selfstudy.core.machine import cores; print(cores())')
 DOCS_READY := .venv/.ready-docs
 CODE := src tests benchmarks claims docs/generate.py
 
@@ -19,7 +21,7 @@ demo: $(READY)  ## the main job on the embedded default, with a report in runs/d
 	$(BIN)/selfstudy demo --out runs/demo
 
 test: $(READY)  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES)
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check $(wildcard $(CODE))
