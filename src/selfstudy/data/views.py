@@ -178,18 +178,32 @@ def _solarised(images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class VectorViews:
-    """Views of vectors by Gaussian noise."""
+    """Views of vectors by Gaussian noise and by dropped numbers."""
 
     noise: float = 0.1
     """Standard deviation of what is added to each number."""
+    dropout: float = 0.0
+    """Probability that a number becomes 0; the others grow, so that the mean stays."""
+
+    def validate(self) -> None:
+        """Raise a UsageError for noise below 0, or a probability that is none."""
+        if not (self.noise >= 0 and 0 <= self.dropout < 1):
+            raise UsageError(
+                f"VectorViews has noise {self.noise} and dropout {self.dropout}: they must be at least 0, and "
+                "from 0 to below 1."
+            )
 
     def __call__(self, inputs: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
         """Return one view of each vector [B, m], by its key in `keys` [B]."""
-        places = np.arange(1, 2 * inputs.shape[1] + 1)
-        drawn = torch.from_numpy(uniforms(keys[:, None], places))
+        width = inputs.shape[1]
+        drawn = torch.from_numpy(uniforms(keys[:, None], np.arange(1, 2 * width + 1)))
         radius = torch.sqrt(-2 * torch.log1p(-drawn[:, 0::2]))  # Box and Muller 1958
         normal = radius * torch.cos(2 * math.pi * drawn[:, 1::2])
-        return inputs + self.noise * normal.to(inputs)
+        noisy = inputs + self.noise * normal.to(inputs)
+        if not self.dropout:
+            return noisy
+        chances = torch.from_numpy(uniforms(keys[:, None], np.arange(2 * width + 1, 3 * width + 1)))
+        return noisy * (chances >= self.dropout).to(inputs) / (1 - self.dropout)
 
 
 def view_keys(key: int, ids: np.ndarray) -> np.ndarray:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from selfstudy.data.image_sets import ImageSet
+from selfstudy.evaluation.image_rows import image_row, rows_picture
 from selfstudy.evaluation.pictures import Picture, bars, picture
 
 BINS = 40
 SHOWN = 12  # images of a row
-GAP = 2  # pixels between them
 
 
 def temperature_histogram(temperatures: np.ndarray, first: float) -> Picture:
@@ -36,20 +34,10 @@ def temperature_extremes(temperatures: np.ndarray, images: ImageSet) -> Picture:
     """
     shown = min(SHOWN, len(images))
     order = np.argsort(temperatures, kind="stable")
-    rows = [_row(images.images[at]) for at in (order[::-1][:shown], order[:shown])]
-    mosaic = np.concatenate((rows[0], np.full_like(rows[0][:GAP], 255), rows[1]))
-    bare: dict[str, Any] = {"visible": False}
-    return picture(
+    rows = [image_row(images.images[at]) for at in (order[::-1][:shown], order[:shown])]
+    return rows_picture(
         "Highest and lowest temperatures",
-        [{"type": "image", "z": mosaic.tolist(), "hoverinfo": "skip"}],
+        rows,
         note=f"Above the {shown} images with the highest temperatures, from {temperatures.max():.3g} down; "
         f"below the {shown} with the lowest, from {temperatures.min():.3g} up.",
-        layout={"xaxis": bare, "yaxis": {**bare, "scaleanchor": "x"}},
     )
-
-
-def _row(images: np.ndarray) -> np.ndarray:
-    """Return images [n, C, H, W] side by side as [H, width, 3] bytes."""
-    colour = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
-    framed = np.pad(colour, ((0, 0), (0, 0), (0, 0), (0, GAP)), constant_values=255)
-    return framed.transpose(2, 0, 3, 1).reshape(images.shape[2], -1, 3)

@@ -61,6 +61,15 @@ class ImageEncoder(SmallModel):
         """Pixels a side that the network sees."""
         return self.size
 
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """The parts whose outputs are features on the way, first to last: stage1, stage2, ...
+
+        Outputs are [B, C, H, W], or [B, T, C] of T tokens.
+        """
+        lists = (part for part in self.modules() if isinstance(part, nn.ModuleList) and len(part) > 1)
+        return {f"stage{place}": part for place, part in enumerate(next(lists, ()), 1)}
+
     @abstractmethod
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the features [B, width] of normalised images [B, C, H, W]."""

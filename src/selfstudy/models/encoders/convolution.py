@@ -39,6 +39,12 @@ class ConvEncoder(ImageEncoder):
             self.network = nn.Sequential(*layers)
         self.width = widths[-1]
 
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """The convolutions, each after its ReLU."""
+        ends = [part for part in self.network if isinstance(part, nn.ReLU)]
+        return {f"stage{place}": part for place, part in enumerate(ends, 1)}
+
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the features [B, width] of normalised images."""
         return self.network(inputs).mean((2, 3))
@@ -85,6 +91,12 @@ class ResidualEncoder(ImageEncoder):
                     before = width
             self.blocks = nn.Sequential(*parts)
         self.width = before
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """The last block of each stage."""
+        ends = self.blocks[self.config["blocks"] - 1 :: self.config["blocks"]]
+        return {f"stage{place}": part for place, part in enumerate(ends, 1)}
 
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the features [B, width] of normalised images."""

@@ -83,7 +83,7 @@ class AdapterHead(Head):
 
 
 class MlpHead(Head):
-    """A multi-layer perceptron with ReLU and dropout.
+    """A multi-layer perceptron of standardised features, with ReLU and dropout.
 
     Args:
         width: d.
@@ -91,12 +91,20 @@ class MlpHead(Head):
         classes: C.
         dropout: after each hidden layer, in training.
         key: of the stream of the first weights.
+
+    Attributes:
+        mean, deviation: [d], taken off the features and divided by; 0 and 1 unless they are set.
+        layers: the perceptron.
     """
 
     def __init__(
         self, *, width: int, hidden: list[int], classes: int, dropout: float = 0.0, key: int = 0
     ) -> None:
         super().__init__(width=width, hidden=list(hidden), classes=classes, dropout=dropout, key=key)
+        self.mean: torch.Tensor
+        self.deviation: torch.Tensor
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
         layers: list[nn.Module] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key >> 1)
@@ -108,4 +116,4 @@ class MlpHead(Head):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits [N, C]."""
-        return self.layers(features)
+        return self.layers((features - self.mean) / self.deviation)
