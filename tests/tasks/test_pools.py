@@ -162,6 +162,19 @@ def test_numbers_that_the_set_does_not_have() -> None:
             clouds_task(**fields)
 
 
+def test_all_labels_are_given_where_none_are_counted() -> None:
+    """Oracle: 0 is all that the drawn items of enrolled classes have."""
+    task = clouds_task(labels=0, train=30, enrolled=2)
+    assert len(task.labelled) == int((task.given != UNKNOWN).sum()) == int((clouds_truth(task) < 2).sum())
+
+
+def clouds_truth(task: PoolTask) -> np.ndarray:
+    """Return the truth of drawn items, found by their vectors."""
+    whole = clouds(60, 0)
+    places = [int((whole.values == one).all(1).argmax()) for one in task.pool.values]
+    return whole.labels[places]
+
+
 def test_the_name_makes_the_task_again() -> None:
     """Oracle: the task itself."""
     task = selfstudy.task("pool:digits?labels=20&draw=3&train=200&test=50&enrolled=8")

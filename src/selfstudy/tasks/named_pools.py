@@ -31,7 +31,6 @@ def pool(
             "pool:vectors:FILE and csv:FILE?text=COLUMN&label=COLUMN."
         )
     splits: dict[str, AnyItems] = {**(image_splits(name) if name in SETS else text_splits(name))}
-    known = labels or len(splits["train"])
     return pool_task(
-        f"pool:{name}", splits, labels=known, draw=draw, train=train, test=test, enrolled=enrolled
+        f"pool:{name}", splits, labels=labels, draw=draw, train=train, test=test, enrolled=enrolled
     )

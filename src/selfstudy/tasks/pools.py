@@ -238,7 +238,7 @@ def pool_task(
     Args:
         name: of the specification, without fields.
         splits: "train", "validation" and "test".
-        labels: labels given at the start, of each class as many as of the others or one more.
+        labels: labels given at the start, of each class as many as of the others or one more; 0 is all.
         draw: names which items are drawn and which of them are labelled.
         train: items of the pool, drawn from the training split; 0 is all.
         test: test items, the first ones; 0 is all.
@@ -265,10 +265,12 @@ def pool_task(
         )
     known = classes[: enrolled or len(classes)]
     given = np.full(len(whole), UNKNOWN)
-    at = balanced_places(np.where(whole.labels < len(known), whole.labels, UNKNOWN), labels, draw, name)
+    of_known = np.where(whole.labels < len(known), whole.labels, UNKNOWN)
+    count = labels or int((of_known != UNKNOWN).sum())
+    at = balanced_places(of_known, count, draw, name)
     given[at] = whole.labels[at]
     held: dict[str, AnyItems] = {}
     for split in ("validation", "test"):
-        of_known = splits[split].only(np.flatnonzero(splits[split].labels < len(known)))
-        held[split] = of_known.only(slice(test or None)) if split == "test" else of_known
+        judged = splits[split].only(np.flatnonzero(splits[split].labels < len(known)))
+        held[split] = judged.only(slice(test or None)) if split == "test" else judged
     return PoolTask(f"{name}?{fields}", whole, given, known, held, HiddenLabels(whole.labels, classes))
