@@ -131,6 +131,17 @@ def _parser() -> tuple[Parser, list[str]]:
         "--out", type=Path, default=Path("runs/claims"), help="where the runs go (default: %(default)s)"
     )
     add("report", _report, "make report.html of a run").add_argument("directory", type=Path)
+    command = add("label", _label, "a local page where people label what a run asks for")
+    command.add_argument("directory", type=Path)
+    command.add_argument("--host", default="127.0.0.1", help="to listen on (default: %(default)s)")
+    command.add_argument("--port", type=int, default=0, help="to listen on (default: any free one)")
+    command.add_argument("--annotators", type=int, help="people to answer each item (default: 1)")
+    command.add_argument(
+        "--import", type=Path, dest="bring", metavar="FILE", help="read labels from .json or .csv, and end"
+    )
+    command.add_argument(
+        "--export", type=Path, metavar="FILE", help="write labels to .json (Label Studio) or .csv, and end"
+    )
     command = add("export", _export, "write the trained encoder of a run as an ONNX file, and check it")
     command.add_argument("directory", type=Path)
     command.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="such as encoder.onnx")
@@ -263,6 +274,32 @@ def _report(known: argparse.Namespace, _: Rest) -> None:
     from selfstudy.app.tables import Output
 
     Output().print(str(write_report(known.directory)), highlight=False, soft_wrap=True)
+
+
+def _label(known: argparse.Namespace, _: Rest) -> None:
+    from importlib.util import find_spec
+
+    from selfstudy.core.errors import MissingExtra
+
+    for package, module in (
+        ("fastapi", "fastapi"),
+        ("uvicorn", "uvicorn"),
+        ("python-multipart", "multipart"),
+    ):
+        if find_spec(module) is None:
+            raise MissingExtra(package, "label")
+    from selfstudy.app.labelling.server import label
+    from selfstudy.app.tables import Output
+
+    label(
+        known.directory,
+        Output(),
+        host=known.host,
+        port=known.port,
+        annotators=_positive("--annotators", known.annotators),
+        export=known.export,
+        bring=known.bring,
+    )
 
 
 def _export(known: argparse.Namespace, _: Rest) -> None:

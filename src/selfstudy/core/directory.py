@@ -61,3 +61,15 @@ def _refuse_other(directory: Path, config: dict[str, Any]) -> None:
 
 def _ours(path: Path) -> bool:
     return path.name == LOCK or is_leftover(path)
+
+
+def is_worked_on(directory: Path) -> bool:
+    """Tell whether a process is working on the run in `directory`."""
+    try:
+        with open(directory / LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

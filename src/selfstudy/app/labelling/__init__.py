@@ -1,0 +1,1 @@
+"""The labelling page: where people answer what a run asks."""
