@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -18,7 +17,7 @@ from selfstudy.data.items import Texts, Vectors
 from selfstudy.models.encoders.feature_heads import Head
 from selfstudy.models.encoders.features import features_of
 
-CONFIG, HEAD, ENCODER = "classifier.json", "head.safetensors", "encoder"
+CONFIG, HEAD, ENCODER = "classifier.json", "head", "encoder"
 
 
 class FeatureClassifier(nn.Module):
@@ -78,16 +77,15 @@ class FeatureClassifier(nn.Module):
         return self.encoder.embed(inputs)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder, the head (safetensors) and the classes (JSON)."""
+        """Write the encoder, the head and the classes."""
         folder = Path(folder)
         self.encoder.save(folder / ENCODER)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
-        safetensors.torch.save_file(state, folder / HEAD)
+        self.head.save(folder / HEAD)
         write_json(
             folder / CONFIG,
             {
                 "encoder": name_class(type(self.encoder)),
-                "head": {"kind": name_class(type(self.head)), "config": self.head.config},
+                "head": name_class(type(self.head)),
                 "classes": list(self.classes),
             },
         )
@@ -97,7 +95,6 @@ class FeatureClassifier(nn.Module):
         """Read what `save` wrote."""
         folder = Path(folder)
         said = read_json(folder / CONFIG)
-        head = find_class(said["head"]["kind"], folder / CONFIG)(**said["head"]["config"])
-        head.load_state_dict(safetensors.torch.load_file(folder / HEAD))
+        head = find_class(said["head"], folder / CONFIG).load(folder / HEAD)
         encoder = find_class(said["encoder"], folder / CONFIG).load(folder / ENCODER)
         return cls(encoder, head, tuple(said["classes"])).eval()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional
+
+from selfstudy.core.files import read_json, write_json
+
+CONFIG, WEIGHTS = "config.json", "head.safetensors"
 
 
 class Head(nn.Module):
@@ -15,6 +21,21 @@ class Head(nn.Module):
     def __init__(self, **config: Any) -> None:
         super().__init__()
         self.config = config
+
+    def save(self, folder: Path) -> None:
+        """Write configuration (JSON) and weights (safetensors)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG, self.config)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        safetensors.torch.save_file(state, folder / WEIGHTS)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        head = cls(**read_json(Path(folder) / CONFIG))
+        head.load_state_dict(safetensors.torch.load_file(Path(folder) / WEIGHTS))
+        return head
 
 
 class LinearHead(Head):
@@ -117,3 +138,32 @@ class MlpHead(Head):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits [N, C]."""
         return self.layers((features - self.mean) / self.deviation)
+
+
+class OneVersusAllHead(Head):
+    """Linear machines, one a class against all others; none need claim an item.
+
+    A machine's score s is above 0 where it claims an item. Its logit is log sigmoid(2 s), the probability
+    that the hinge loss stands for, so that `softmax` shares these out among the classes.
+
+    Args:
+        width: d.
+        classes: C.
+
+    Attributes:
+        linear: the machines; start at zero.
+    """
+
+    def __init__(self, *, width: int, classes: int) -> None:
+        super().__init__(width=width, classes=classes)
+        self.linear = nn.Linear(width, classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def margins(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the scores s [N, C]."""
+        return self.linear(features)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits [N, C]."""
+        return functional.logsigmoid(2 * self.margins(features))
