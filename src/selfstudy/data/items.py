@@ -105,6 +105,18 @@ def fingerprint(items: ImageSet | Texts | Vectors) -> str:
     return digest.hexdigest()
 
 
+def first_equal(items: ImageSet | Texts | Vectors) -> np.ndarray:
+    """Return for each item the place of the first one with the same input: [N], int64."""
+    if isinstance(items, Texts):
+        seen: dict[object, int] = {}
+        return np.array([seen.setdefault(text, place) for place, text in enumerate(items.texts)])
+    values = items.values if isinstance(items, Vectors) else items.images
+    rows = np.ascontiguousarray(values).reshape(len(items), -1).view(np.uint8)
+    whole = rows.view(np.dtype((np.void, rows.shape[1])))[:, 0]
+    _, first, group = np.unique(whole, return_index=True, return_inverse=True)
+    return first[group]
+
+
 def raw(items: ImageSet | Texts | Vectors, place: int) -> str | np.ndarray:
     """Return an item as people and programs are shown it: a text, an image [H, W, C], or a vector [d]."""
     if isinstance(items, Texts):

@@ -38,3 +38,28 @@ def balanced_places(
         of_class = labels[order] == label
         turn[of_class] = np.arange(of_class.sum())
     return np.sort(order[np.lexsort((labels[order], turn))[:count]])
+
+
+def balanced_draw(
+    labels: np.ndarray, weights: np.ndarray, count: int, had: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the places of `count` items, drawn so that all classes come out as even as can be.
+
+    Within a class they are drawn without replacement, each next one with a probability in proportion to its
+    weight (Efraimidis and Spirakis 2006); items of weight 0 are never drawn.
+
+    Args:
+        labels: [N], classes.
+        weights: [N], at least 0.
+        count: how many; fewer where there are not so many.
+        had: [C], how many there are of each class already, which count too.
+        rng: of the draw.
+    """
+    with np.errstate(divide="ignore"):
+        late = np.where(weights > 0, rng.exponential(size=len(labels)) / weights, np.inf)
+    order = np.argsort(late, kind="stable")[: int((weights > 0).sum())]
+    turn = np.empty(len(order), dtype=np.int64)  # how many of its class there are before it
+    for label in np.unique(labels):
+        of_class = labels[order] == label
+        turn[of_class] = had[label] + np.arange(of_class.sum())
+    return order[np.lexsort((labels[order], turn))[:count]]

@@ -117,6 +117,20 @@ def paired_bootstrap(
     return Difference(float(values.mean()), float(low), float(high), len(values))
 
 
+def curve_area(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return the area under a curve divided by its width: the mean height, of a learning curve for one.
+
+    >>> round(curve_area([30, 40, 60], [0.5, 0.7, 0.9]), 3)
+    0.733
+
+    Raises:
+        UsageError: fewer than two points, or x that does not rise.
+    """
+    if len(x) != len(y) or len(x) < 2 or not (np.diff(x) > 0).all():
+        raise UsageError(f"An area needs two points or more whose x rises, not x = {list(x)}.")
+    return float(np.trapezoid(y, x) / (x[-1] - x[0]))
+
+
 def auc(scores: Sequence[float], labels: Sequence[bool]) -> float:
     """Return the area under the ROC curve: how often a positive scores above a negative, ties as half.
 

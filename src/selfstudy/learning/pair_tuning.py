@@ -119,9 +119,9 @@ class PairTuning:
     """Of the features: in Monte Carlo passes, and while a selector's student is trained that asks for it."""
     scaling: Scaling = "mean"
     """Weights of items are divided by their mean or, as the authors do, by their sum."""
-    head_scale: float = 10.0
+    head_scale: float = 3.0
     """Length of the adapted features before the logistic head: the larger, the weaker its penalty."""
-    weighted_head: bool = True
+    weighted_head: bool = False
     """Whether the logistic head sees the weights too; the authors' does not."""
 
     def validate(self) -> None:
