@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,14 @@ def update(optimizer: torch.optim.Optimizer, rate: float, clip: float) -> float:
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return float(norm)
+
+
+@contextmanager
+def seeded(key: int) -> Iterator[None]:
+    """Inside the block torch draws (dropout, for one) from the stream of `key`; outside nothing changes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key >> 1)
+        yield
 
 
 def check_positive(settings: Any, **limits: float) -> None:

@@ -17,6 +17,7 @@ from selfstudy.core.random import generator
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.views import ImageViews, view_keys
+from selfstudy.learning.best_weights import BestWeights
 from selfstudy.learning.loops import batch_indices, check_positive
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
@@ -164,7 +165,7 @@ def supervise(
     require_labels(labelled)
     fit, held = _split(labelled, settings.held_out)
     optimizer = settings.optimizer_of(classifier)
-    best = _Best(classifier)
+    best = BestWeights(classifier)
     batch = min(settings.batch, len(fit))
     every = max(1, settings.steps // settings.looks)
     cost = step_cost(classifier.encoder, batch, copies)
@@ -179,7 +180,7 @@ def supervise(
         run.log(step=step, **{name: value.item() for name, value in found.items()})
         done = step + 1
         if held is not None and (done % every == 0 or done == settings.steps):
-            best.look(held, done)
+            best.offer(_accuracy(classifier, held), done)
     classifier.eval()
     return {"steps": done, **best.bring_back()}
 
@@ -249,32 +250,6 @@ def _split(labelled: ImageSet, share: float) -> tuple[ImageSet, ImageSet | None]
     return labelled.only(np.sort(order[count:])), labelled.only(np.sort(order[:count]))
 
 
-class _Best:
-    """Keeps the weights with the best accuracy so far; of equals the latest."""
-
-    def __init__(self, classifier: ImageClassifier) -> None:
-        self._classifier = classifier
-        self._kept: dict[str, torch.Tensor] = {}
-        self._accuracy, self._step = -1.0, 0
-
-    def look(self, held: ImageSet, step: int) -> None:
-        told = held.mapped(lambda pixels, _: self._classifier.classify(pixels, "single"))
-        accuracy = float((told.numpy() == held.labels).mean())
-        if accuracy >= self._accuracy:
-            self._accuracy, self._step = accuracy, step
-            self._kept = {
-                name: value.detach().clone() for name, value in self._classifier.state_dict().items()
-            }
-
-    def bring_back(self) -> dict[str, Any]:
-        if not self._kept:
-            return {}
-        self._classifier.load_state_dict(self._kept)
-        return {"kept_at": self._step, "accuracy": self._accuracy}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"kept": self._kept, "accuracy": self._accuracy, "step": self._step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._kept = state_dict["kept"]
-        self._accuracy, self._step = state_dict["accuracy"], state_dict["step"]
+def _accuracy(classifier: ImageClassifier, held: ImageSet) -> float:
+    told = held.mapped(lambda pixels, _: classifier.classify(pixels, "single"))
+    return float((told.numpy() == held.labels).mean())
