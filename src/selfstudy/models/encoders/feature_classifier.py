@@ -16,6 +16,7 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.items import Texts, Vectors
 from selfstudy.models.encoders.feature_heads import Head
 from selfstudy.models.encoders.features import features_of
+from selfstudy.models.encoders.text_transformers import TextTransformer
 
 CONFIG, HEAD, ENCODER = "classifier.json", "head", "encoder"
 
@@ -77,24 +78,32 @@ class FeatureClassifier(nn.Module):
         return self.encoder.embed(inputs)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder, the head and the classes."""
+        """Write the encoder, the head and the classes; a text encoder of transformers in its own form.
+
+        See `text_classifiers`: such a folder is read by `AutoModelForSequenceClassification` too.
+        """
         folder = Path(folder)
-        self.encoder.save(folder / ENCODER)
-        self.head.save(folder / HEAD)
-        write_json(
-            folder / CONFIG,
-            {
-                "encoder": name_class(type(self.encoder)),
-                "head": name_class(type(self.head)),
-                "classes": list(self.classes),
-            },
-        )
+        parts = {"encoder": name_class(type(self.encoder)), "head": name_class(type(self.head))}
+        if isinstance(self.encoder, TextTransformer):
+            from selfstudy.models.encoders.text_classifiers import save_classifier
+
+            save_classifier(folder, self.encoder, self.head, self.classes)
+        else:
+            self.encoder.save(folder / ENCODER)
+            self.head.save(folder / HEAD)
+        write_json(folder / CONFIG, {**parts, "classes": list(self.classes)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         folder = Path(folder)
         said = read_json(folder / CONFIG)
-        head = find_class(said["head"], folder / CONFIG).load(folder / HEAD)
-        encoder = find_class(said["encoder"], folder / CONFIG).load(folder / ENCODER)
+        encoder_kind = find_class(said["encoder"], folder / CONFIG)
+        if issubclass(encoder_kind, TextTransformer):
+            from selfstudy.models.encoders.text_classifiers import load_classifier
+
+            encoder, head = load_classifier(folder)
+        else:
+            head = find_class(said["head"], folder / CONFIG).load(folder / HEAD)
+            encoder = encoder_kind.load(folder / ENCODER)
         return cls(encoder, head, tuple(said["classes"])).eval()

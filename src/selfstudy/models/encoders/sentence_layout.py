@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.files import write_json
@@ -21,27 +21,37 @@ _PROMPTS = "config_sentence_transformers.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceLayout:
-    """What is done around the network.
+    """How features are made of the last layer of a network.
 
     Attributes:
         pooling: "mean" over the tokens of a text, or "cls", the first token.
         normalised: features have length 1.
         length: tokens of a text that are read; 0 where the files do not say.
-        lower: texts are put into lower case.
-        prefix: put before every text.
-        subfolder: in which network and tokenizer lie.
     """
 
     pooling: str = MEAN
     normalised: bool = False
     length: int = 0
-    lower: bool = False
-    prefix: str = ""
-    subfolder: str = ""
 
 
-def read_layout(name: str, pooling: str = "") -> SentenceLayout:
-    """Return the layout of a model on the hub or in a folder; one without such files takes the mean.
+class SentenceFiles(NamedTuple):
+    """What the files of a model say.
+
+    Attributes:
+        layout: behind the network.
+        subfolder: in which network and tokenizer lie.
+        lower: whether texts are put into lower case.
+        prefix: what is put before every text.
+    """
+
+    layout: SentenceLayout
+    subfolder: str
+    lower: bool
+    prefix: str
+
+
+def read_layout(name: str, pooling: str = "") -> SentenceFiles:
+    """Return what the files of a model on the hub or in a folder say; without any it takes the mean.
 
     Args:
         name: hub id or folder.
@@ -61,14 +71,13 @@ def read_layout(name: str, pooling: str = "") -> SentenceLayout:
     subfolder = kinds.get("Transformer", "")
     said = _json(name, f"{subfolder}/{_TRANSFORMER}".lstrip("/")) or {}
     prompts = _json(name, _PROMPTS) or {}
-    return SentenceLayout(
+    layout = SentenceLayout(
         pooling=pooling or _pooling(name, kinds.get("Pooling", _POOLING)),
         normalised="Normalize" in kinds and not unknown,
         length=int(said.get("max_seq_length") or 0),
-        lower=bool(said.get("do_lower_case")),
-        prefix=(prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"), ""),
-        subfolder=subfolder,
     )
+    prefix = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"), "")
+    return SentenceFiles(layout, subfolder, bool(said.get("do_lower_case")), prefix)
 
 
 def write_layout(folder: Path, layout: SentenceLayout, width: int) -> None:
@@ -76,6 +85,7 @@ def write_layout(folder: Path, layout: SentenceLayout, width: int) -> None:
     kinds = {"Transformer": "", "Pooling": _POOLING}
     if layout.normalised:
         kinds["Normalize"] = _NORMALISE
+        (folder / _NORMALISE).mkdir(exist_ok=True)
     modules = [
         {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for place, (kind, path) in enumerate(kinds.items())
@@ -83,11 +93,7 @@ def write_layout(folder: Path, layout: SentenceLayout, width: int) -> None:
     write_json(folder / _MODULES, modules)
     modes = {old: layout.pooling == new for old, new in _OLD_POOLINGS.items()}
     write_json(folder / _POOLING / "config.json", {"word_embedding_dimension": width, **modes})
-    if layout.normalised:
-        (folder / _NORMALISE).mkdir(exist_ok=True)
-    write_json(folder / _TRANSFORMER, {"max_seq_length": layout.length, "do_lower_case": layout.lower})
-    prompts = {"prompts": {"prefix": layout.prefix}, "default_prompt_name": "prefix"} if layout.prefix else {}
-    write_json(folder / _PROMPTS, {"__version__": {}, **prompts})
+    write_json(folder / _TRANSFORMER, {"max_seq_length": layout.length, "do_lower_case": False})
 
 
 def _pooling(name: str, path: str) -> str:

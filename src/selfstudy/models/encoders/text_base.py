@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -12,6 +12,18 @@ import torch
 from selfstudy.core.errors import DataError
 from selfstudy.data.items import LONGEST, Texts
 from selfstudy.models.small import SmallModel
+
+
+class Tokens(NamedTuple):
+    """Texts as numbers, padded at their ends.
+
+    Attributes:
+        ids: [N, T], int64.
+        mask: [N, T], 1 where there is a token, 0 behind the end.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
 
 
 class TextEncoder(SmallModel):
