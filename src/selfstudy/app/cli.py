@@ -281,13 +281,9 @@ def _label(known: argparse.Namespace, _: Rest) -> None:
 
     from selfstudy.core.errors import MissingExtra
 
-    for package, module in (
-        ("fastapi", "fastapi"),
-        ("uvicorn", "uvicorn"),
-        ("python-multipart", "multipart"),
-    ):
+    for module in ("fastapi", "uvicorn", "jinja2", "python_multipart"):
         if find_spec(module) is None:
-            raise MissingExtra(package, "label")
+            raise MissingExtra(module.replace("_", "-"), "label")
     from selfstudy.app.labelling.server import label
     from selfstudy.app.tables import Output
 

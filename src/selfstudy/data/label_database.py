@@ -72,9 +72,7 @@ class LabelDatabase:
         try:
             # Made by hand, so that only its owner may read it: it holds the token of the page.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._database = sqlite3.connect(
-                self.path, isolation_level=None, timeout=BUSY, check_same_thread=False
-            )
+            self._database = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY)
             # FULL: what has been committed outlives a power cut, not only the end of the process.
             self._database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {SCHEMA}")
         except (OSError, sqlite3.Error) as error:

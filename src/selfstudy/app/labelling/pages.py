@@ -46,9 +46,9 @@ class Pages:
             finished=FINISHED,
         )
 
-    def html(self, name: str, **values: Any) -> str:
+    def html(self, template: str, /, **values: Any) -> str:
         """Return a filled template."""
-        return self._templates.get_template(f"{name}.html").render(values)
+        return self._templates.get_template(f"{template}.html").render(values)
 
     def whole(self, who: str) -> str:
         """Return the page of a person."""

@@ -77,7 +77,7 @@ def label(
             f"The run in {directory} is finished and asks for nothing. What came out: "
             f"{directory / 'report.html'}; its labels: selfstudy label {directory} --export labels.csv"
         )
-    with _only_page(directory), LabelDatabase(directory) as store, _listening(host, port) as listening:
+    with _only_page(directory), LabelDatabase(directory) as store, listening_on(host, port) as listening:
         if annotators is not None:
             with store.change():
                 store.ask_of(annotators)
@@ -137,7 +137,7 @@ def _only_page(directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening_on(host: str, port: int) -> Iterator[socket.socket]:
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
             0
@@ -145,6 +145,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listening = socket.socket(kind, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # from here on a browser may come, though it is answered a little later
     except (OSError, OverflowError) as error:
         raise UsageError(
             f"Nothing can listen on {host}, port {port} ({error}). Give another --host or --port."
