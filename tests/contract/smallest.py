@@ -20,7 +20,7 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.index import METHODS
 from selfstudy.data.image_sets import ImageSet
-from selfstudy.learning import pretraining, supervised
+from selfstudy.learning import pool_learners, pretraining, stages, supervised
 from selfstudy.methods.representation import gcool
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Completion, TorchSampler
@@ -548,6 +548,66 @@ SMALLEST: dict[str, Smallest] = {
             unknown=(("--task", "digit"), ("--model", "convv")),
             least_gain=0.02,
             wrong=wrong_labels,
+        ),
+    ),
+    "pseudo-label-pretraining": Smallest(
+        fields={
+            "teaching": {"steps": 120, "batch": 16, "learning_rate": 1e-2},
+            "pretraining": {"steps": 6, "batch": 16},
+            "tuning": {"steps": 4, "batch": 16},
+        },
+        learning={
+            "teaching": {"steps": 200, "batch": 32, "learning_rate": 1e-2},
+            "pretraining": {"steps": 100, "batch": 32, "learning_rate": 1e-2},
+            "tuning": {"steps": 60, "batch": 32, "learning_rate": 2e-3},
+        },
+        refused=(
+            {"recipe": "methods"},
+            {"rounds": 0},
+            {"tau": -1.0},
+            {"held_out": 1.0},
+            {"teaching": {"steps": -1}},
+            {"adaptation": {"batch": 0}},
+            {"pretraining": {"batch": "many"}},
+        ),
+        needs_truth=False,
+        learning_task="pool:digits?labels=100",
+        family=Laboratory(
+            task="pool:digits?labels=50&train=100&test=40",
+            model="conv?first=8",
+            drawn=(stages, "batch_indices", lambda run, name, step, samples, batch: batch),
+            misfitting=("conv?channels=3&size=32", "channels"),
+            unknown=(("--task", "pools:digits"), ("--model", "convv")),
+            least_gain=0.02,
+            wrong=wrong_items,
+        ),
+    ),
+    "hast": Smallest(
+        fields={"queries": 2, "batch": 4, "tuning": {"pairs": 64, "adapted": 16}},
+        learning={"queries": 6, "batch": 10},
+        refused=(
+            {"batch": 0},
+            {"query": "boldest"},
+            {"pseudo": {"selector": "hasty"}},
+            {"pseudo": {"vote": 2.0}},
+            {"tuning": {"pairs": 0}},
+            {"subsample": "many"},
+        ),
+        needs_truth=False,
+        may_ask=True,
+        learning_task="pool:digits?labels=20",
+        family=Laboratory(
+            task="pool:digits?labels=20&train=120&test=40",
+            model="flat",
+            drawn=(
+                pool_learners,
+                "tune_adapter",
+                lambda start, features, labels, *settings, pairs, **more: 2 * pairs + len(labels),
+            ),
+            misfitting=("flat?width=5", "width"),
+            unknown=(("--task", "pool:digit"), ("--model", "flatt")),
+            least_gain=0.02,
+            wrong=wrong_items,
         ),
     ),
     "gcool": Smallest(
