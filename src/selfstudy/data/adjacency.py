@@ -63,7 +63,7 @@ class SparseInputs:
 
     def __init__(self, features: Features) -> None:
         matrix = sparse.csr_array(features)
-        self._matrix, self._transposed = _csr(matrix), _csr(sparse.csr_array(matrix.T))
+        self._matrix, self._transposed = csr_tensor(matrix), csr_tensor(sparse.csr_array(matrix.T))
 
     def __matmul__(self, weight: torch.Tensor) -> torch.Tensor:
         return _Product.apply(self._matrix, self._transposed, weight)
@@ -93,7 +93,8 @@ def _matrix(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, nodes: in
     return _sparse(starts, columns, values, (nodes, nodes))
 
 
-def _csr(matrix: sparse.csr_array) -> torch.Tensor:
+def csr_tensor(matrix: sparse.csr_array) -> torch.Tensor:
+    """Return a sparse matrix [N, M] of SciPy as one of torch, float32."""
     starts, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64)
     return _sparse(starts, columns, matrix.data.astype(np.float32), matrix.shape)
 

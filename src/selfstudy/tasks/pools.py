@@ -211,6 +211,23 @@ class PoolTask(HeldOutTask):
         }
 
 
+def require_given(task: PoolTask) -> None:
+    """Refuse a task that gives no label of a class.
+
+    Raises:
+        DataError: names the classes.
+    """
+    had = set(task.given[task.labelled].tolist())
+    missing = [name for code, name in enumerate(task.classes) if code not in had]
+    if missing or len(task.classes) < 2:
+        raise DataError(
+            f"No label is given of {', '.join(map(repr, missing[:5]))}: give one example of each class, of "
+            "two classes or more, before others are asked for."
+            if missing
+            else f"There is one class, {task.classes[0]!r}: give labels of two or more."
+        )
+
+
 class _Moved:
     """An oracle of a pool of which some items were taken."""
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from selfstudy.core.errors import BudgetSpent, DataError
+from selfstudy.core.errors import BudgetSpent
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.items import first_equal, shown
@@ -40,7 +40,7 @@ from selfstudy.models.encoders.text_base import TextEncoder
 from selfstudy.signals.evidence import PseudoLabels
 from selfstudy.signals.pseudo_labels import select
 from selfstudy.signals.queries import QueryName, query
-from selfstudy.tasks.pools import PoolTask
+from selfstudy.tasks.pools import PoolTask, require_given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,23 +176,6 @@ class Hast(Method):
     def learner(self, task: PoolTask, model: Any) -> Learner:
         """Return what trains classifiers of the task's pool, each from the same start."""
         return AdapterLearner(model, task.features(model), task.classes, self.tuning, task.meter)
-
-
-def require_given(task: PoolTask) -> None:
-    """Refuse a task that gives no label of a class.
-
-    Raises:
-        DataError: names the classes.
-    """
-    had = set(task.given[task.labelled].tolist())
-    missing = [name for code, name in enumerate(task.classes) if code not in had]
-    if missing or len(task.classes) < 2:
-        raise DataError(
-            f"No label is given of {', '.join(map(repr, missing[:5]))}: give one example of each class, of "
-            "two classes or more, before others are asked for."
-            if missing
-            else f"There is one class, {task.classes[0]!r}: give labels of two or more."
-        )
 
 
 def label_table(task: PoolTask, learner: Learner, known: Known, final: Round) -> LabelTable:
