@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from selfstudy.core.budget import Meter
+from selfstudy.core.random import generator
+from selfstudy.core.run import Run
 from selfstudy.learning.pair_tuning import PairTuning, dropout_passes, starting_adapter, tune_adapter
 from selfstudy.models.encoders.feature_classifier import FeatureClassifier
 from selfstudy.models.encoders.feature_heads import AdapterHead
@@ -23,14 +25,18 @@ class Seen(NamedTuple):
 
 
 class Learner(Protocol):
-    """What trains classifiers of a pool; what it trains has `save` and `load`."""
+    """What trains classifiers of a pool; what it trains has `save` and `load`.
+
+    A `stream` is the name of random numbers, once in a run: a word and the number of the round.
+    """
 
     def train(
         self,
         places: np.ndarray,
         labels: np.ndarray,
         weights: np.ndarray,
-        rng: np.random.Generator,
+        run: Run,
+        stream: tuple[str, int],
         *,
         pseudo: int = 0,
         dropout: bool = False,
@@ -41,9 +47,10 @@ class Learner(Protocol):
             places: [M], of the items.
             labels: [M], classes.
             weights: [M].
-            rng: of the training.
+            run: within a stage; its meter counts the samples.
+            stream: of the training.
             pseudo: how many labels are not given.
-            dropout: whether inputs are left out in training.
+            dropout: whether more is left out in training than usual.
 
         Raises:
             BudgetSpent: the samples are not in the budget.
@@ -54,12 +61,18 @@ class Learner(Protocol):
         """Return what it says of items of the pool."""
         ...
 
-    def passes(self, trained: Any, places: np.ndarray, count: int, rng: np.random.Generator) -> torch.Tensor:
+    def passes(
+        self, trained: Any, places: np.ndarray, count: int, run: Run, stream: tuple[str, int]
+    ) -> torch.Tensor:
         """Return probabilities [M, T, C] of items of the pool in `count` Monte Carlo passes."""
         ...
 
     def classifier(self, trained: Any) -> FeatureClassifier:
         """Return it with its encoder."""
+        ...
+
+    def trial(self, places: np.ndarray, labels: np.ndarray) -> tuple[Callable[[], object], int]:
+        """Return one step of training on a copy, and how many training on these items takes."""
         ...
 
 
@@ -71,14 +84,12 @@ class AdapterLearner:
         features: [N, d], of the pool.
         classes: names.
         tuning: settings.
-        meter: counts the training samples.
     """
 
     def __init__(
-        self, encoder: Any, features: torch.Tensor, classes: tuple[str, ...], tuning: PairTuning, meter: Meter
+        self, encoder: Any, features: torch.Tensor, classes: tuple[str, ...], tuning: PairTuning
     ) -> None:
-        self._encoder, self._features, self._classes = encoder, features, classes
-        self._tuning, self._meter = tuning, meter
+        self._encoder, self._features, self._classes, self._tuning = encoder, features, classes, tuning
         self._start = starting_adapter(features, len(classes), tuning)
 
     def train(
@@ -86,21 +97,22 @@ class AdapterLearner:
         places: np.ndarray,
         labels: np.ndarray,
         weights: np.ndarray,
-        rng: np.random.Generator,
+        run: Run,
+        stream: tuple[str, int],
         *,
         pseudo: int = 0,
         dropout: bool = False,
     ) -> AdapterHead:
         """Return an adapter with a head; see `Learner.train`."""
         labelled = len(places) - pseudo
-        self._meter.charge(samples=self._tuning.samples(labelled, pseudo))
+        run.meter.charge(samples=self._tuning.samples(labelled, pseudo))
         return tune_adapter(
             self._start,
             self._features[places],
             labels,
             weights,
             self._tuning,
-            rng,
+            run.rng(*stream),
             pairs=self._tuning.pair_count(labelled, pseudo),
             dropout=self._tuning.dropout if dropout else 0.0,
         )
@@ -112,11 +124,27 @@ class AdapterLearner:
             return Seen(trained.linear(trained.scale * adapted).softmax(1), adapted)
 
     def passes(
-        self, trained: AdapterHead, places: np.ndarray, count: int, rng: np.random.Generator
+        self, trained: AdapterHead, places: np.ndarray, count: int, run: Run, stream: tuple[str, int]
     ) -> torch.Tensor:
         """Return probabilities [M, T, C] in `count` Monte Carlo passes."""
-        return dropout_passes(trained, self._features[places], count, self._tuning.dropout, rng)
+        return dropout_passes(trained, self._features[places], count, self._tuning.dropout, run.rng(*stream))
 
     def classifier(self, trained: AdapterHead) -> FeatureClassifier:
         """Return it with its encoder."""
         return FeatureClassifier(self._encoder, trained, self._classes)
+
+    def trial(self, places: np.ndarray, labels: np.ndarray) -> tuple[Callable[[], object], int]:
+        """Return a whole training, which takes less than a second."""
+
+        def step() -> object:
+            return tune_adapter(
+                self._start,
+                self._features[places],
+                labels,
+                np.ones(len(places)),
+                self._tuning,
+                generator("trial"),
+                pairs=self._tuning.pair_count(len(places), 0),
+            )
+
+        return step, 1

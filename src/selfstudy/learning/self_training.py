@@ -147,11 +147,11 @@ def evidence_of(
     _, first, group = np.unique(known.same[sample], return_index=True, return_inverse=True)
 
     def verified() -> np.ndarray:
-        other = learner.train(at, labels, np.ones(len(at)), run.rng("verification", number))
+        other = learner.train(at, labels, np.ones(len(at)), run, ("verification", number))
         return learner.look(other, sample).probabilities.argmax(1).numpy()
 
     def both_passes() -> tuple[torch.Tensor, torch.Tensor]:
-        both = learner.passes(trained, np.concatenate([sample, at]), passes, run.rng("passes", number))
+        both = learner.passes(trained, np.concatenate([sample, at]), passes, run, ("passes", number))
         return both[: len(sample)], both[len(sample) :]
 
     return Evidence(
@@ -183,12 +183,11 @@ def candidates_of(
         passes: T, of Monte Carlo.
     """
     seen, seen_labelled = learner.look(trained, known.open), learner.look(trained, known.labelled)
-    rng = run.rng("query", number)
     return Candidates(
         probabilities=seen.probabilities,
         features=seen.features,
         labelled_probabilities=seen_labelled.probabilities,
         labelled_features=seen_labelled.features,
-        passes=lambda: learner.passes(trained, known.open, passes, rng),
-        rng=rng,
+        passes=lambda: learner.passes(trained, known.open, passes, run, ("query passes", number)),
+        rng=run.rng("query", number),
     )

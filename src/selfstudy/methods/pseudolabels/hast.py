@@ -6,12 +6,12 @@ can be asked for 50 to 200 labels. Plain active learning (`pseudo.selector none`
 learns from the labels alone; thresholds on confidence find few pseudo-labels while the classifier is weak.
 
 Deviations from the paper: what is tuned is a linear adapter on frozen features, unless `classifier` says that
-the whole encoder is; every fit takes the same number of pairs (`tuning.pairs None` counts them as the authors
-do); weights are scaled to a mean of 1 (`tuning.scaling sum` is the authors'); equal inputs are one when
-neighbours vote; Monte Carlo passes of the adapter take the same networks for all items. Of the strategies it
-is compared with, UST keeps its places within the sample, VERIPS' margin is that of the two most likely
-classes, NeST takes what diverges least and gives labels and pseudo-labels half of the weight each, AcTune
-looks at predicted classes alone.
+the whole encoder is; every fit takes the same number of pairs (`adapter.pairs None` counts them as the
+authors do); weights are scaled to a mean of 1 (`adapter.scaling sum` is the authors'); equal inputs are one
+when neighbours vote; Monte Carlo passes of the adapter take the same networks for all items. Of the
+strategies it is compared with, UST keeps its places within the sample, VERIPS' margin is that of the two most
+likely classes, NeST takes what diverges least and gives labels and pseudo-labels half of the weight each,
+AcTune looks at predicted classes alone.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from selfstudy.core.errors import BudgetSpent
+from selfstudy.core.errors import BudgetSpent, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
-from selfstudy.data.items import first_equal, shown
+from selfstudy.data.items import Texts, first_equal, shown
 from selfstudy.data.label_table import GIVEN, PREDICTED, PSEUDO, LabelTable
 from selfstudy.evaluation.labelling_pictures import doubtful_items, learning_curve
 from selfstudy.evaluation.pictures import Picture, bars, picture
@@ -34,9 +34,13 @@ from selfstudy.learning.loops import check_positive
 from selfstudy.learning.pair_tuning import PairTuning
 from selfstudy.learning.pool_learners import AdapterLearner, Learner
 from selfstudy.learning.self_training import Known, Round, candidates_of, evidence_of
+from selfstudy.learning.text_fine_tuning import TextFineTuning
+from selfstudy.learning.text_learners import TextLearner
+from selfstudy.learning.text_tuning import SetFitTuning
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.flat import FlatEncoder
 from selfstudy.models.encoders.text_base import TextEncoder
+from selfstudy.models.encoders.text_transformers import TextTransformer
 from selfstudy.signals.evidence import PseudoLabels
 from selfstudy.signals.pseudo_labels import select
 from selfstudy.signals.queries import QueryName, query
@@ -59,14 +63,21 @@ class Hast(Method):
     """Most unlabelled items that pseudo-labels are chosen from, drawn anew in each round."""
     pseudo: PseudoLabels = field(default_factory=PseudoLabels)
     """Which pseudo-labels are taken, and how much they weigh."""
-    tuning: PairTuning = field(default_factory=PairTuning)
-    """Of the classifier."""
+    classifier: Literal["adapter", "setfit", "fine-tuning"] = "adapter"
+    """What is trained: an adapter on the frozen encoder's features, or the whole encoder, on pairs or by
+    cross-entropy."""
+    adapter: PairTuning = field(default_factory=PairTuning)
+    """Of an adapter, and of its logistic head."""
+    setfit: SetFitTuning = field(default_factory=SetFitTuning)
+    """Of a text encoder on pairs."""
+    fine_tuning: TextFineTuning = field(default_factory=TextFineTuning)
+    """Of a text encoder by cross-entropy."""
 
     def validate(self) -> None:
         """Check the fields against each other."""
         check_positive(self, queries=-1, batch=0, subsample=1)
-        self.pseudo.validate()
-        self.tuning.validate()
+        for settings in (self.pseudo, self.adapter, self.setfit, self.fine_tuning):
+            settings.validate()
 
     def cost(self, task: PoolTask, model: Any) -> dict[str, float]:
         """Return what a fit spends at most, by budget unit."""
@@ -76,17 +87,14 @@ class Hast(Method):
         fits = [(labels, 0) for labels in labelled] + list(zip(labelled, pseudo, strict=True))
         if self.pseudo.selector == "verips":
             fits += [(labels, 0) for labels in labelled]
-        samples = sum(self.tuning.samples(int(labels), int(more)) for labels, more in fits)
+        samples = sum(self._settings.samples(int(labels), int(more)) for labels, more in fits)
         return {"samples": float(samples), "oracle_labels": float(labelled[-1] - len(task.labelled))}
 
     def trial(self, task: PoolTask, model: Any) -> tuple[Callable[[], object], int]:
-        """Return one training on the labels that are there, and how many a fit takes."""
-        learner, at = self.learner(task, model), task.labelled
-
-        def step() -> object:
-            return learner.train(at, task.given[at], np.ones(len(at)), np.random.default_rng(0))
-
-        return step, 2 * (self.queries + 1)
+        """Return one step of training on the labels that are there, and how many a fit takes at least."""
+        at = task.labelled
+        step, count = self.learner(task, model).trial(at, task.given[at])
+        return step, 2 * (self.queries + 1) * count
 
     def fit(self, task: PoolTask, model: Any, run: Run) -> Fit:
         """Train a classifier on the labels that are given, on those that are asked for, and on its own."""
@@ -144,7 +152,7 @@ class Hast(Method):
         """Train on labels alone, then on pseudo-labels too; choose what to ask for."""
         passes, progress = self.pseudo.passes, number / max(1, self.queries)
         at, labels = known.labelled, known.labels[known.labelled]
-        first = learner.train(at, labels, np.ones(len(at)), run.rng("labels alone", number))
+        first = learner.train(at, labels, np.ones(len(at)), run, ("labels alone", number))
         sample = np.sort(run.rng("sample", number).permutation(known.unlabelled)[: self.subsample])
         evidence = evidence_of(learner, first, known, sample, run, number, progress=progress, passes=passes)
         selection, status = select(evidence, self.pseudo)
@@ -152,7 +160,8 @@ class Hast(Method):
             np.concatenate([at, sample[selection.places]]),
             np.concatenate([labels, selection.labels]),
             np.concatenate([selection.labelled_weights, selection.weights]),
-            run.rng("self-training", number),
+            run,
+            ("self-training", number),
             pseudo=len(selection.places),
             dropout=selection.dropout,
         )
@@ -174,8 +183,29 @@ class Hast(Method):
         )
 
     def learner(self, task: PoolTask, model: Any) -> Learner:
-        """Return what trains classifiers of the task's pool, each from the same start."""
-        return AdapterLearner(model, task.features(model), task.classes, self.tuning, task.meter)
+        """Return what trains classifiers of the task's pool, each from the same start.
+
+        Raises:
+            UsageError: the whole encoder is to be trained, and it is none of texts that can be.
+        """
+        settings = self._settings
+        if isinstance(settings, PairTuning):
+            return AdapterLearner(model, task.features(model), task.classes, settings)
+        if not isinstance(model, TextTransformer) or not isinstance(task.pool, Texts):
+            raise UsageError(
+                f"classifier={self.classifier} trains a whole encoder of texts, such as minilm or text:ID, "
+                f"not {model.name} on {task.pool.name}. Take one on texts, or classifier=adapter."
+            )
+        return TextLearner(model, task.pool, task.classes, settings)
+
+    @property
+    def _settings(self) -> PairTuning | SetFitTuning | TextFineTuning:
+        by_name: dict[str, PairTuning | SetFitTuning | TextFineTuning] = {
+            "adapter": self.adapter,
+            "setfit": self.setfit,
+            "fine-tuning": self.fine_tuning,
+        }
+        return by_name[self.classifier]
 
 
 def label_table(task: PoolTask, learner: Learner, known: Known, final: Round) -> LabelTable:
