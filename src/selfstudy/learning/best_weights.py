@@ -20,6 +20,11 @@ class BestWeights:
         self._kept: dict[str, torch.Tensor] = {}
         self._best, self._step = -1.0, 0
 
+    @property
+    def step(self) -> int:
+        """The step of the best figure so far."""
+        return self._step
+
     def offer(self, figure: float, step: int) -> None:
         """Keep the weights of now, after `step` steps, if `figure` (0 or more) is as good as any before."""
         if figure >= self._best:

@@ -25,6 +25,10 @@ class Tokens(NamedTuple):
     ids: torch.Tensor
     mask: torch.Tensor
 
+    def at(self, places: torch.Tensor) -> Tokens:
+        """Return the texts at these places [B]."""
+        return Tokens(self.ids[places], self.mask[places])
+
 
 class TextEncoder(SmallModel):
     """An encoder of texts into features [B, width].

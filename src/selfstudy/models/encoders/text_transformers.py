@@ -94,21 +94,30 @@ class TextTransformer(TextEncoder):
         return max((range(a + 1, b) for a, b in itertools.pairwise(ends)), key=len)
 
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return the features [N, width] of texts, in evaluation mode and without gradients."""
-        found = torch.empty(len(texts), self.width)
+        """Return the features [N, width] of texts, in evaluation mode and without gradients.
+
+        How many texts were cut is said, once for each number.
+        """
+        found, cut = torch.empty(len(texts), self.width), 0
         training = self.training
         self.eval()
         with torch.inference_mode():
             for start in range(0, len(texts), TOKENISED):
-                tokens = self.tokens(texts[start : start + TOKENISED])
+                tokens, more = self._encoded(texts[start : start + TOKENISED])
+                cut += more
                 for at in by_length(tokens):
-                    part = Tokens(tokens.ids[at], tokens.mask[at])
-                    found[start + at] = self.features(part).float().cpu()
+                    found[start + at] = self.features(tokens.at(at)).float().cpu()
         self.train(training)
+        if cut:
+            _say(f"{cut} of {len(texts)} texts are longer than {self.length} tokens; the rest is not read.")
         return found
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
-        """Return texts as numbers, at most `length` each; how many were cut is said once."""
+        """Return texts as numbers, at most `length` each."""
+        return self._encoded(texts)[0]
+
+    def _encoded(self, texts: Sequence[str]) -> tuple[Tokens, int]:
+        """Return texts as numbers, and how many of them were cut."""
         encoded = self.tokenizer(
             # A lone surrogate, which broken UTF-8 leaves, is no text for the tokenizer.
             [text[:LONGEST].encode("utf-8", "replace").decode("utf-8") for text in texts],
@@ -118,9 +127,7 @@ class TextTransformer(TextEncoder):
             return_tensors="pt",
         )
         cut = sum(bool(text.overflowing) for text in encoded.encodings)
-        if cut:
-            _say(f"{cut} of {len(texts)} texts are longer than {self.length} tokens; the rest is not read.")
-        return Tokens(encoded["input_ids"], encoded["attention_mask"])
+        return Tokens(encoded["input_ids"], encoded["attention_mask"]), cut
 
     def features(self, tokens: Tokens) -> torch.Tensor:
         """Return the features [B, width], with gradients where they are on."""
