@@ -33,7 +33,7 @@ from selfstudy.data.library import library_file
 from selfstudy.data.text_sets import text_splits
 from selfstudy.evaluation.claims import Claim, Relation, Values
 from selfstudy.learning.masked_language import MaskedLanguage, learn_words
-from selfstudy.learning.staged_classifier import StageTraining
+from selfstudy.learning.stages import StageTraining
 from selfstudy.methods.pseudolabels.pseudo_label_pretraining import PseudoLabelPretraining
 from selfstudy.models.encoders.small_bert import SmallBert
 from selfstudy.tasks.pools import PoolTask, pool_task

@@ -191,7 +191,7 @@ class PseudoLabelPretraining(Method):
         return Fit(model=found.final, parts=parts, metrics=report.metrics, pictures=report.pictures)
 
     def trained(self, task: PoolTask, model: Any, run: Run) -> Trained:
-        """Return what each step gives; recipes of one round in the same `run` share what they have in common."""
+        """Return what each step gives; recipes of one round in one `run` share what they have in common."""
         recipe = RECIPES[self.recipe]
         self._check(model)
         parts = pool_parts(
