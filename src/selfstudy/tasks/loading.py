@@ -33,7 +33,6 @@ NAMES = {
     "cora": "selfstudy.tasks.graphs:cora",
     "citeseer": "selfstudy.tasks.graphs:citeseer",
     "rotated-digits": "selfstudy.tasks.label_metrics:rotated_digits",
-    "label-tree": "selfstudy.tasks.label_metrics:label_tree",
 }
 PREFIXES: dict[str, tuple[str, ...]] = {
     "countdown-": ("selfstudy.tasks.countdown:countdown",),
@@ -54,6 +53,11 @@ PREFIXES: dict[str, tuple[str, ...]] = {
 # is, else a list of problems.
 ROWS = ("jsonl", "csv", "parquet")
 TEXTS = {f"{kind}:": ("selfstudy.tasks.text_files:text_pool", kind) for kind in ROWS}
+# A pool whose labels have distances is one with a metric.
+GRADED = {
+    prefix: ("selfstudy.tasks.label_metrics:graded", prefix)
+    for prefix in ("pool:images:", "pool:vectors:", "pool:", *TEXTS)
+}
 TABLES = {f"{kind}:": ("selfstudy.tasks.tables:table", kind) for kind in ROWS}
 
 
@@ -83,6 +87,8 @@ def task(spec: str) -> Any:
             raise UsageError(f"Unknown task {name!r}. {_nearest_task(name, known)}")
         named = {field.partition("=")[0] for field in query.split("&")}
         kinds = TEXTS if "text" in named else TABLES if "label" in named else PREFIXES
+        if "metric" in named:
+            kinds = GRADED
         target, *first = kinds.get(prefix) or PREFIXES[prefix]
         arguments = [*first, unquote(name[len(prefix) :])]
     return make("task", name, query, target, *arguments)
