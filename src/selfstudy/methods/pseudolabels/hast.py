@@ -169,7 +169,9 @@ class Hast(Method):
         if number < self.queries:
             seen = candidates_of(learner, second, known, run, number, passes=passes)
             asked = known.open[query(self.query, seen, self.batch)]
-        held = task.evaluate(learner.classifier(second), split="validation").values
+        held: tuple[float, ...] = ()
+        if task.held("validation"):
+            held = task.evaluate(learner.classifier(second), split="validation").values
         return Round(
             trained=second,
             labelled=len(at),
