@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from selfstudy.core.errors import DataError
 from selfstudy.data.image_sets import UNKNOWN, ImageSet
-from selfstudy.data.items import Texts, Vectors, fingerprint, raw, shown, unlabelled, vectors
+from selfstudy.data.items import Texts, Vectors, fingerprint, first_equal, raw, shown, unlabelled, vectors
 
 
 def texts(*found: str) -> Texts:
@@ -63,3 +63,17 @@ def test_vectors_that_are_none() -> None:
     values[[1, 3, 4, 5, 6, 8]] = np.inf
     with pytest.raises(DataError, match=r"6 of the 9 features of points .* rows 1, 3, 4, 5, 6, \.\.\."):
         vectors(values, "points")
+
+
+@pytest.mark.parametrize(
+    ("items", "wanted"),
+    [
+        (texts("a", "b", "a", "A", "b"), [0, 1, 0, 3, 1]),
+        (VECTORS.only(np.array([1, 0, 1, 2, 1])), [0, 1, 0, 3, 0]),
+        (IMAGES.only(np.array([1, 1, 0])), [0, 0, 2]),
+    ],
+    ids=["texts", "vectors", "images"],
+)
+def test_the_first_of_equal_items(items: Texts | ImageSet | Vectors, wanted: list[int]) -> None:
+    """Oracle: by hand."""
+    assert first_equal(items).tolist() == wanted

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfstudy.core.errors import UsageError
-from selfstudy.data.labelled import balanced_places
+from selfstudy.data.labelled import balanced_draw, balanced_places
 
 
 @given(
@@ -40,3 +40,28 @@ def test_numbers_that_there_are_not(count: int, per_class: int) -> None:
     """Oracle: 100 labels of 3 classes."""
     with pytest.raises(UsageError, match=f"labels={count} of 'some' must be from {3 * per_class}"):
         balanced_places(np.arange(100) % 3, count, 0, "some", per_class=per_class)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 60), st.integers(0, 2**31))
+def test_a_balanced_draw(labels: list[int], count: int, seed: int) -> None:
+    """Oracle: laws: different items of a weight above 0, as many as asked or as there are, and with those
+    that there were no class two ahead of one that has items left or was ahead before."""
+    rng = np.random.default_rng(seed)
+    found, had = np.array(labels), rng.integers(0, 4, 4)
+    weights = rng.random(len(labels)) * (rng.random(len(labels)) < 0.8)
+    places = balanced_draw(found, weights, count, had, rng)
+    assert len(places) == len(set(places.tolist())) == min(count, int((weights > 0).sum()))
+    assert (weights[places] > 0).all()
+    taken = np.bincount(found[places], minlength=4)
+    left = np.bincount(found[weights > 0], minlength=4) - taken
+    ahead = (had + taken)[taken > 0].max(initial=0)
+    assert all(ahead - (had + taken)[label] <= 1 for label in range(4) if left[label])
+
+
+def test_a_balanced_draw_follows_the_weights() -> None:
+    """Oracle: within a class of weights 1, 2 and 5 the first one drawn is each with a chance of its share."""
+    labels, weights = np.array([0, 0, 0, 1]), np.array([1.0, 2.0, 5.0, 1.0])
+    rng, counts = np.random.default_rng(0), np.zeros(4)
+    for _ in range(4000):
+        counts[balanced_draw(labels, weights, 1, np.array([0, 1]), rng)] += 1
+    assert np.allclose(counts[:3] / 4000, weights[:3] / 8, atol=0.04) and counts[3] == 0

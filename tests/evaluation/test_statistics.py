@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from selfstudy.core.errors import UsageError
-from selfstudy.evaluation.statistics import Difference, auc, paired_bootstrap, paired_interval, wilson
+from selfstudy.evaluation.statistics import (
+    Difference,
+    auc,
+    curve_area,
+    paired_bootstrap,
+    paired_interval,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -100,3 +107,14 @@ def test_bad_input_is_named(call) -> None:
     """Oracle: the documented errors."""
     with pytest.raises(UsageError):
         call()
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.floats(0, 1)), min_size=2, max_size=9))
+def test_the_area_of_a_curve(points: list[tuple[int, float]]) -> None:
+    """Oracle: scipy's trapezoids; a level curve has its own height, and fewer points have no area."""
+    x, y = np.cumsum([step for step, _ in points]).tolist(), [height for _, height in points]
+    assert curve_area(x, y) == pytest.approx(integrate.trapezoid(y, x) / (x[-1] - x[0]))
+    assert curve_area(x, [0.25] * len(x)) == pytest.approx(0.25)
+    for wrong in ((x[:1], y[:1]), (x[::-1], y), (x, y[:-1])):
+        with pytest.raises(UsageError, match="x rises"):
+            curve_area(*wrong)
