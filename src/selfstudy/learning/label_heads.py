@@ -24,13 +24,10 @@ def trained_head(
     Args:
         run: within a stage of its own.
         head: of K outputs.
-        features: [n, d]; the head takes off their mean and divides by one scale.
+        features: [n, d].
         columns: [n], the output that each should be.
         training: how long and how.
     """
-    mean = features.mean(0)
-    head.mean.copy_(mean)
-    head.deviation.fill_(float((features - mean).square().mean().sqrt()) or 1.0)
     outputs = functional.one_hot(torch.from_numpy(columns), head.config["classes"]).float()
     stage = Stage("head", "head", np.arange(len(features)), outputs, training)
     train_stage(run, head, lambda at: head(features[torch.from_numpy(at)]), stage)
@@ -72,7 +69,7 @@ def tuned_through_rule(
     return head.eval()
 
 
-def name_head(encoder: Any, names: Sequence[str], *, prompt: str = "{}", temperature: float = 0.05) -> Head:
+def name_head(encoder: Any, names: Sequence[str], *, prompt: str = "{}", temperature: float = 0.07) -> Head:
     """Return a head that tells labels by how like their names an item is: softmax(cosine / temperature).
 
     The items' features must have length 1, as those of `minilm` and other sentence encoders.

@@ -83,7 +83,7 @@ class Loki(Method):
     """Of the perceptron."""
     prompt: str = "{}"
     """Around each name with `probabilities names`, such as "a photo of a {}."."""
-    name_temperature: float = 0.05
+    name_temperature: float = 0.07
     """Of the softmax over likeness to names."""
     tuning: StageTraining = field(default_factory=no_training)
     """Of the head through Loki's rule, on the given labels; 0 steps leave it as it is. A ready classifier is

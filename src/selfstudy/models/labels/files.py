@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.data.tables import finite_numbers, number, read_columns
@@ -30,7 +29,7 @@ def label_space(metric: str, classes: Sequence[str]) -> AnySpace:
         cosine:FILE.npz      the same by 1 - cosine
         arccos:FILE.npz      the same by angle
         matrix:FILE.csv      a row and a column for each label; the first column has their names
-        names                MiniLM's embeddings of the classes' names, around their mean, at length 1
+        names                MiniLM's embeddings of the classes' names, around their mean, by 1 - cosine
         names:FILE.txt       the same, with more names, one a line
 
     Args:
@@ -157,10 +156,9 @@ def _names(rest: str, classes: tuple[str, ...]) -> AnySpace:
 
 
 def name_space(features: np.ndarray, names: Sequence[str]) -> AnySpace:
-    """Return the space of features [N, d] of labels' names, around their mean and at length 1."""
-    centred = torch.from_numpy(np.asarray(features, dtype=np.float64))
-    centred = torch.nn.functional.normalize(centred - centred.mean(0), dim=1)
-    return embedding_space(centred.numpy(), names)
+    """Return the space of features [N, d] of labels' names: 1 - cosine, around their mean."""
+    features = np.asarray(features, dtype=np.float64)
+    return embedding_space(features - features.mean(0), names, between="cosine")
 
 
 def spoken(names: Sequence[str]) -> list[str]:
