@@ -1,7 +1,7 @@
 """Loki: predict the label that is nearest to all probable ones, also one that was never seen.
 
-Roberts, Li, Adila, Cromp, Huang, Zhao, Sala 2023, "Geometry-Aware Adaptation for Pretrained Models", arXiv
-2307.12226. Pick it in the place of argmax where labels have distances (stars, angles, a taxonomy), an error
+Roberts, Li, Adila, Cromp, Huang, Zhao, Sala 2023, "Geometry-Aware Adaptation for Pretrained Models",
+arXiv 2307.12226. Pick it in the place of argmax where labels have distances (stars, angles, a taxonomy), an error
 costs as much as it is far, and items of some labels only could be had. The classifier stays as it is. Without
 such distances, or where every error costs the same, keep argmax: Loki may lower the accuracy while it lowers
 the cost. The restricted Bayes rule, which minds distances too but never leaves the observed labels, is
