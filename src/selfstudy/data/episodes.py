@@ -103,14 +103,14 @@ class Episodes:
             self.imbalance is not None and self.imbalance <= 0
         ):
             raise UsageError(
-                f"Episodes need ways={self.ways}, shots={self.shots}, queries={self.queries} and their number "
-                f"{count} of 1 or more, and imbalance={self.imbalance} above 0 or None."
+                f"Episodes need ways={self.ways}, shots={self.shots}, queries={self.queries} and their "
+                f"number {count} of 1 or more, and imbalance={self.imbalance} above 0 or None."
             )
         if self.ways > len(classes):
             raise UsageError(f"{self.ways} ways are asked for and there are {len(classes)} classes.")
         few = [int(label) for label in classes if (labels == label).sum() < self.shots + most]
         if few:
             raise UsageError(
-                f"Class {few[0]} has {(labels == few[0]).sum()} items; episodes may need {self.shots} to show "
-                f"and {most} to ask for. Leave out classes with fewer, or ask for fewer."
+                f"Class {few[0]} has {(labels == few[0]).sum()} items; episodes may need {self.shots} to "
+                f"show and {most} to ask for. Leave out classes with fewer, or ask for fewer."
             )

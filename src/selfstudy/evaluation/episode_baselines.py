@@ -1,4 +1,4 @@
-"""What labels queries of many episodes at once, to compare with: logistic regression, self-training, spreading.
+"""What else labels queries of many episodes: logistic regression, self-training, spreading of labels.
 
 Support [B, s, d] with targets [s, K] that all episodes share, queries [B, q, d]; scores are [B, q, K].
 """
@@ -9,7 +9,7 @@ import torch
 
 from selfstudy.signals.affinity import affinity
 
-STEPS = 60  # of the logistic regression
+STEPS = 150  # of the logistic regression
 ROUNDS = 4  # of self-training
 
 
@@ -37,8 +37,8 @@ def logistic(
     scale = torch.ones(support.shape[:-1]) if weights is None else weights
     shrunk = torch.full(inputs.shape[-1:], penalty)
     shrunk[-1] = 0.0
-    # The curvature is at most half of the largest eigenvalue of X^T X, and that at most its trace.
-    largest = torch.linalg.eigvalsh(inputs @ (inputs * scale[..., None]).mT)[..., -1]
+    rows = inputs * scale.sqrt()[..., None]
+    largest = torch.linalg.eigvalsh(rows @ rows.mT)[..., -1]  # the curvature is at most half of it
     rate = 1 / (largest / 2 + penalty)[:, None, None]
     fitted = inputs.new_zeros(len(inputs), inputs.shape[-1], targets.shape[-1])
     ahead, momentum = fitted, 1.0
@@ -66,7 +66,9 @@ def self_trained(
         penalty: above 0.
     """
     batch, classes = len(support), targets.shape[-1]
-    items = torch.cat([support, queries], 1)
+    # The weights lie in the span of the items, which has fewer dimensions than long features.
+    items = torch.linalg.qr(torch.cat([support, queries], 1).mT).R.mT
+    support, queries = items.split([support.shape[1], queries.shape[1]], 1)
     known = targets.expand(batch, *targets.shape)
     scores = logistic(support, targets, queries, penalty=penalty)
     for turn in range(1, ROUNDS + 1):

@@ -32,7 +32,7 @@ from selfstudy.signals.neighbours import Backend
 
 SETTLED = 1e-5  # largest move of a prototype that ends the rounds
 FALLEN = 0.1  # of their first spread: prototypes with less have fallen together
-RISE = 1e-6  # share of an energy by which it may rise through rounding
+RISE = 1e-6  # of an energy and of each item: by so much it may rise through rounding
 
 Transform = Literal["centred", "length", "none"]
 
@@ -91,6 +91,11 @@ class Found(NamedTuple):
     def labels(self) -> torch.Tensor:
         """The number of the class of each query [..., q]."""
         return self.assignments.argmax(-1)
+
+    @property
+    def rises(self) -> int:
+        """In how many rounds, of all problems, the energy rose in a step, beyond rounding."""
+        return sum(int(rising(steps, self.assignments.shape[-2]).sum()) for steps in self.energies)
 
 
 def transformed(features: torch.Tensor, transform: Transform, centre: torch.Tensor) -> torch.Tensor:
@@ -281,13 +286,13 @@ def warn_of(found: Found, start: torch.Tensor, settings: Transduction) -> None:
             f"start. A sharpness above {settings.sharpness:g} keeps them apart.",
             stacklevel=3,
         )
-    if any(rises(steps) for steps in found.energies):
+    if found.rises:
         warnings.warn(
             "The energy rose in a step: the assignments may swing to and fro. psd keeps it from rising.",
             stacklevel=3,
         )
 
 
-def rises(energies: torch.Tensor) -> bool:
-    """Tell whether any energy [steps + 1, ...] is above the one before, beyond rounding."""
-    return bool((energies.diff(dim=0) > RISE * energies[:-1].abs().clamp(min=1)).any())
+def rising(energies: torch.Tensor, items: int) -> torch.Tensor:
+    """Return of which problems [...] an energy [steps + 1, ...] of n items is above the one before."""
+    return (energies.diff(dim=0) > RISE * (energies[:-1].abs() + items)).any(0)

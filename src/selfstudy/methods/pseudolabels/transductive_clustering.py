@@ -46,7 +46,6 @@ from selfstudy.learning.transduction import (
     class_means,
     graph_of,
     one_round,
-    rises,
     transduce,
     transformed,
     warn_of,
@@ -134,9 +133,8 @@ class TransductiveClustering(Method):
             )
             warn_of(found, means, chosen)
             energies = [steps.tolist() for steps in found.energies]
-            risen = sum(map(rises, found.energies))
             parts = {"head": self._head(batch, found, chosen), "labels": label_table(task, batch, found)}
-            return Parts(parts, {"energies": energies, "rounds": len(energies), "energy_rises": risen})
+            return Parts(parts, {"energies": energies, "energy_rises": found.rises})
 
         result = run.stage("labelled", labelled)
         classifier = FeatureClassifier(model, result.parts["head"], task.classes)
@@ -156,7 +154,7 @@ class TransductiveClustering(Method):
             metrics={
                 "smoothness": chosen.smoothness,
                 "sharpness": chosen.sharpness,
-                "rounds": result.facts["rounds"],
+                "rounds": len(result.facts["energies"]),
                 "energy_rises": result.facts["energy_rises"],
                 **{f"validation, {way}": accuracy for way, accuracy in ways.items()},
             },
