@@ -251,11 +251,18 @@ def _charts(charts: list[dict[str, Any]]) -> str:
     return _section("Curves", boxes) if charts else ""
 
 
+def _height(picture: dict[str, Any]) -> str:
+    """Return the style of a picture that says how tall it is, such as a table with many rows."""
+    height = picture["layout"].get("height")
+    return f' style="height: {int(height)}px"' if height else ""
+
+
 def _pictures(pictures: list[dict[str, Any]]) -> str:
     boxes = "".join(
         f"<h3>{escape(picture['title'])}</h3>"
         + (f'<p class="note">{escape(picture["note"])}</p>' if picture["note"] else "")
-        + f'<div class="card"><div class="chart{MOVES * ("frames" in picture)}" id="picture-{i}"></div></div>'
+        + f'<div class="card"><div class="chart{MOVES * ("frames" in picture)}" id="picture-{i}"'
+        + f"{_height(picture)}></div></div>"
         for i, picture in enumerate(pictures)
     )
     return _section("What happened", boxes) if pictures else ""

@@ -11,6 +11,7 @@ from selfstudy.data.label_table import PREDICTED, PSEUDO, LabelTable
 from selfstudy.evaluation.pictures import Picture, line, picture
 
 DOUBTFUL = 20  # items shown
+ROW = 28  # pixels of a row of a table
 
 
 def learning_curve(
@@ -55,11 +56,13 @@ def table_picture(title: str, heads: Sequence[str], columns: Sequence[Sequence[A
     escaped = [[_text(cell) for cell in column] for column in columns]
     trace = {
         "type": "table",
-        "header": {"values": list(heads), "align": "left"},
-        "cells": {"values": escaped, "align": "left"},
+        "header": {"values": list(heads), "align": "left", "height": ROW},
+        "cells": {"values": escaped, "align": "left", "height": ROW},
         "columnwidth": [1] * (len(heads) - 1) + [4],
     }
-    return picture(title, [trace])
+    margin = {"t": 10, "b": 10, "l": 10, "r": 10}
+    rows = 1.5 * len(columns[0]) + 2  # long texts take two lines
+    return picture(title, [trace], layout={"height": round(ROW * rows), "margin": margin})
 
 
 def _text(cell: Any) -> str:
