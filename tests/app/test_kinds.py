@@ -25,6 +25,8 @@ OTHERS = {
     "gcool": ("digits", "conv"),
     "hast": (CHAINS, "gcn"),
     "t-jepa": ("digits?labels=20", "conv"),
+    "web-noise": ("digits", "gcn"),
+    "loki": ("pool:digits?labels=20", "sequence-lstm"),
     "rest-em": ("arrays", "top-down-bubble"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
     "self-rewarding": ("projected-images", "sequence-transformer"),

@@ -20,7 +20,7 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.index import METHODS
 from selfstudy.data.image_sets import ImageSet
-from selfstudy.learning import pool_learners, pretraining, stages, supervised
+from selfstudy.learning import noisy_labels, pool_learners, pretraining, stages, supervised
 from selfstudy.methods.representation import gcool
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Completion, TorchSampler
@@ -607,6 +607,64 @@ SMALLEST: dict[str, Smallest] = {
             misfitting=("flat?width=5", "width"),
             unknown=(("--task", "pools:digits"), ("--model", "flatt")),
             least_gain=0.02,
+            wrong=wrong_items,
+        ),
+    ),
+    "web-noise": Smallest(
+        fields={"simclr": False, "training": {"epochs": 3, "batch": 32}, "detection": {"least_noisy": 5}},
+        learning={
+            "simclr": False,
+            "training": {"epochs": 30, "batch": 32, "warmup_epochs": 5, "learning_rate": 0.1},
+            "weak": {"flip": 0.0},
+            "strong": {"flip": 0.0},
+            "hard": {"flip": 0.0},
+        },
+        refused=(
+            {"detection": {"detectors": ["los"]}},
+            {"detection": {"sure": 1.0}},
+            {"training": {"epochs": 0}},
+            {"training": {"gamma": 0.0}},
+            {"projection": 0},
+            {"hidden": []},
+            {"training": {"batch": "many"}},
+        ),
+        needs_truth=False,
+        learning_task="noisy:digits?rate=0.3&outside=0",
+        family=Laboratory(
+            task="noisy:digits?train=100&test=40",
+            model="conv?first=4&stages=2",
+            drawn=(noisy_labels, "epoch_batch", lambda key, epoch, place, count, batch: batch),
+            misfitting=("conv?channels=3&size=32", "channels"),
+            unknown=(("--task", "noisi:digits"), ("--model", "convv")),
+            least_gain=0.02,
+            wrong=wrong_items,
+        ),
+    ),
+    "loki": Smallest(
+        fields={
+            "probabilities": "mlp",
+            "hidden": 8,
+            "training": {"steps": 6, "batch": 8},
+            "tuning": {"steps": 4, "batch": 8},
+        },
+        learning={"probabilities": "mlp"},
+        refused=(
+            {"probabilities": "gues"},
+            {"exponent": 3},
+            {"temperature": 0.0},
+            {"prompt": "a photo"},
+            {"tuning": {"steps": -1}},
+            {"training": {"batch": "many"}},
+        ),
+        needs_truth=False,
+        learning_task="rotated-digits?train=100&test=2000",
+        family=Laboratory(
+            task="rotated-digits?train=10&test=200",
+            model="flat",
+            drawn=(stages, "batch_indices", lambda run, name, step, samples, batch: batch),
+            misfitting=("flat?width=5", "numbers"),
+            unknown=(("--task", "rotated-digit"), ("--model", "flatt")),
+            least_gain=1.0,
             wrong=wrong_items,
         ),
     ),

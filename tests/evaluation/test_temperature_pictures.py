@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from selfstudy.data.image_sets import ImageSet
+from selfstudy.evaluation.image_rows import GAP
 from selfstudy.evaluation.temperature_pictures import (
-    GAP,
     SHOWN,
     temperature_extremes,
     temperature_histogram,

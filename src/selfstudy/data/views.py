@@ -189,8 +189,8 @@ class VectorViews:
         """Raise a UsageError for noise below 0, or a probability that is none."""
         if not (self.noise >= 0 and 0 <= self.dropout < 1):
             raise UsageError(
-                f"VectorViews has noise {self.noise} and dropout {self.dropout}: they must be at least 0, and "
-                "from 0 to below 1."
+                f"VectorViews has noise {self.noise} and dropout {self.dropout}: they must be at least 0, "
+                "and from 0 to below 1."
             )
 
     def __call__(self, inputs: torch.Tensor, keys: np.ndarray) -> torch.Tensor:

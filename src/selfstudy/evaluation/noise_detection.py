@@ -14,7 +14,7 @@ RIGHT, FLIPPED, OUTSIDE = "right", "of another class", "of no class"
 
 
 def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Return how often a positive has a higher score [N] than a negative; nan where there is only one kind."""
+    """Return how often a positive has a higher score [N] than a negative; nan where one kind is missing."""
     from sklearn.metrics import roc_auc_score
 
     if positive.all() or not positive.any():

@@ -21,7 +21,7 @@ from selfstudy.learning.noisy_step import Key, NoisyStep, NoisyTraining
 from selfstudy.learning.sample_memory import DetectionRule, SampleMemory
 from selfstudy.models.encoders.staged import Looked, StagedNetwork
 
-NAMED = 8  # items of a batch that an error names
+NAMED = 200  # items of a batch that an error names
 
 
 def epoch_batch(key: Key, epoch: int, place: int, count: int, batch: int) -> np.ndarray:
@@ -72,19 +72,16 @@ def train_on_noisy_labels(
         DataError: a loss that is not finite.
     """
     count, batch, each = inputs.count, settings.batch_of(inputs.count), settings.steps_an_epoch(inputs.count)
-    memory = SampleMemory(labels, networks[0].classifier.out_features, len(networks))
+    memory = SampleMemory(labels, networks[0].classes, len(networks))
     optimizers = [settings.optimizer_of(network) for network in networks]
     key = partial(run.key, desc)
-    guessing = bool(rule.detectors)
-    learners = [
-        NoisyStep(networks, which, inputs, memory, settings, guessing, key) for which in range(len(networks))
-    ]
+    learners = [NoisyStep(networks, which, inputs, memory, settings, key) for which in range(len(networks))]
     total = settings.epochs * len(networks) * each
 
     def look(epoch: int) -> list[Looked]:
         """Decide what is wrong once all networks have been trained for so many epochs."""
         facts: dict[str, Any] = validate()
-        looks = [network.looked(inputs.plain, count) for network in networks] if guessing else []
+        looks = [network.looked(inputs.plain, count) for network in networks] if rule.detectors else []
         if looks and epoch >= settings.warmup_epochs:
             facts |= memory.detect(looks, epoch, rule)
         if facts:
@@ -98,7 +95,9 @@ def train_on_noisy_labels(
         if epoch and not place and not which:
             look(epoch)
         at = epoch_batch(key, turn, place, count, batch)
-        loss = learners[which].loss(step, at, warm=epoch < settings.warmup_epochs)
+        # The last pass of the warm-up guesses already, so that guesses can be weighed after it.
+        guessing = bool(rule.detectors) and epoch >= settings.warmup_epochs - 1
+        loss = learners[which].loss(step, at, warm=epoch < settings.warmup_epochs, guessing=guessing)
         _require_finite(loss, step, [names[i] for i in at[:NAMED]], settings)
         loss.backward()
         update(optimizers[which], settings.rate(step, total))

@@ -1,14 +1,14 @@
 """Losses of training on labels some of which are wrong and were replaced by guesses.
 
-Albert et al. 2024, arXiv 2407.05528, and Albert et al. 2023, arXiv 2210.04578 (PLS). A batch has B items and C classes;
-it is mixed by one share and one permutation [B], as `mix_batch` in `selfstudy.learning.mixing` does.
+Albert et al. 2024, arXiv 2407.05528, and Albert et al. 2023, arXiv 2210.04578 (PLS). A batch has B items
+and C classes; it is mixed by one share and one permutation [B], as `mix_batch` in
+`selfstudy.learning.mixing` does.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from selfstudy.learning.contrastive import cosines
 
@@ -48,7 +48,8 @@ def mixed_cross_entropy(
         logits: of mixed items, [B, C].
         targets: of the items, [B, C].
         weights: of the items' targets, [B].
-        share: of the item itself; the rest is of the one that `permutation` [B] names.
+        share: of the item itself.
+        permutation: [B], names the items of the rest.
     """
     total = weights.sum()
     if total <= 0:

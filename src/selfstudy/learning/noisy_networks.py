@@ -35,9 +35,7 @@ class Learner(NamedTuple):
     classifier: ImageClassifier | FeatureClassifier
 
 
-def projected(
-    encoder: ImageEncoder, classes: tuple[str, ...], projection: int, key: int
-) -> ImageClassifier:
+def projected(encoder: ImageEncoder, classes: tuple[str, ...], projection: int, key: int) -> ImageClassifier:
     """Return a copy of an encoder with a class head and a linear projection."""
     heads = {CLASS: len(classes), PROJECTION: projection}
     return ImageClassifier(encoder.copy(), classes, heads, key=key)
@@ -139,7 +137,7 @@ def feature_learner(
     body, classifier = head.layers[:-1], head.layers[-1]
     stages = {
         f"stage{place}": part
-        for place, part in enumerate((part for part in body if isinstance(part, nn.ReLU)), 1)
+        for place, part in enumerate((part for part in body.children() if isinstance(part, nn.ReLU)), 1)
     }
     contrasted = projector(hidden[-1], (projection,), key("projection"), normalised=False)
     network = StagedNetwork(body, classifier, contrasted, stages, stage)

@@ -52,8 +52,11 @@ class NoisyTraining:
     """Exponent that sharpens guessed labels; 1 leaves them as they are."""
     beta: float = 1.0
     """Of the distribution Beta(beta, beta) that shares of mixed items are drawn from."""
+    second_view: Literal["contrast", "classes", "none"] = "contrast"
+    """What another view of each item is for: to be contrasted, to be told the class of too, or not there; the
+    last two are training without the contrastive term, at as many passes and at fewer."""
     contrast: float = 1.0
-    """Weight of the contrastive term; 0 leaves it out, and its pass."""
+    """Weight of the contrastive term."""
     temperature: float = 0.2
     """mu, of the contrastive term."""
     balance: float = 0.0
@@ -108,7 +111,6 @@ class NoisyStep:
         inputs: all items.
         memory: what is known of each label.
         settings: the weights of the loss.
-        guessing: whether labels are guessed.
         key: names the streams.
     """
 
@@ -117,29 +119,33 @@ class NoisyStep:
     inputs: Viewed
     memory: SampleMemory
     settings: NoisyTraining
-    guessing: bool
     key: Key
 
-    def loss(self, step: int, at: np.ndarray, *, warm: bool) -> torch.Tensor:
+    def loss(self, step: int, at: np.ndarray, *, warm: bool, guessing: bool) -> torch.Tensor:
         """Return the loss of the items at places [B], and keep what was guessed of them.
 
         Args:
             step: names the random views.
             at: places.
             warm: whether classes alone are trained on, without contrast and balance.
+            guessing: whether labels are guessed.
         """
         network, settings = self.networks[self.which].train(), self.settings
-        targets, seen = self._targets(step, at), self._seen(step, at)
+        targets, seen = self._targets(step, at, guessing), self._seen(step, at)
         rng = np.random.Generator(np.random.Philox(key=self.key("mixing", step)))
         share, permutation = mixing_share(rng, settings.beta), torch.from_numpy(rng.permutation(len(at)))
         features = network.body(mix_batch(seen, seen, share, permutation))
-        logits = network.classifier(features)
-        loss = mixed_cross_entropy(logits, targets, self.memory.weights[at], share, permutation)
-        if settings.contrast and not warm:
-            other = network.projection(network.body(self._view("strong", step, at)))
+        logits, weights = network.classifier(features), self.memory.weights[at]
+        loss = mixed_cross_entropy(logits, targets, weights, share, permutation)
+        if settings.second_view == "classes":
+            again = self._seen(step, at, "again")
+            second = network(mix_batch(again, again, share, permutation))
+            loss = (loss + mixed_cross_entropy(second, targets, weights, share, permutation)) / 2
+        elif settings.second_view == "contrast" and not warm:
+            mixed, other = network.projection(features), network.body(self._view("strong", step, at))
             loss = loss + settings.contrast * mixed_class_contrast(
-                network.projection(features),
-                other,
+                mixed,
+                network.projection(other),
                 targets.argmax(1),
                 share,
                 permutation,
@@ -149,11 +155,11 @@ class NoisyStep:
             loss = loss + settings.balance * class_imbalance(logits)
         return loss
 
-    def _targets(self, step: int, at: np.ndarray) -> torch.Tensor:
+    def _targets(self, step: int, at: np.ndarray, guessing: bool) -> torch.Tensor:
         """Return the label of each item, or its guess where the label is taken to be wrong: [B, C]."""
         memory = self.memory
         given = functional.one_hot(memory.labels[at], memory.classes).float()
-        if not self.guessing:
+        if not guessing:
             return given
         guess = self._guess(self._view("weak", step, at, "guess"))
         memory.guesses[self.which, at] = guess
@@ -168,13 +174,13 @@ class NoisyStep:
         mean = torch.stack(found).mean(0)
         return sharpened(mean.clamp(min=1e-30).log(), self.settings.gamma)
 
-    def _seen(self, step: int, at: np.ndarray) -> torch.Tensor:
+    def _seen(self, step: int, at: np.ndarray, use: str = "train") -> torch.Tensor:
         """Return a weak view of each item, and a hard one of those whose label is guessed."""
-        seen = self._view("weak", step, at)
+        seen = self._view("weak", step, at, use)
         noisy = self.memory.noisy[at].nonzero()[:, 0]
         if not len(noisy):
             return seen
-        return seen.index_copy(0, noisy, self._view("hard", step, at[noisy.numpy()]))
+        return seen.index_copy(0, noisy, self._view("hard", step, at[noisy.numpy()], use))
 
     def _view(self, kind: str, step: int, at: np.ndarray, use: str = "train") -> torch.Tensor:
         return self.inputs.view(kind, at, self.key(kind, use, step))

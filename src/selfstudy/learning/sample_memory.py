@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from selfstudy.core.errors import UsageError
+from selfstudy.data.sample_table import SampleTable
 from selfstudy.learning.noisy_losses import soft_cross_entropy
 from selfstudy.models.encoders.staged import Looked
 from selfstudy.signals.label_noise import (
@@ -50,8 +51,8 @@ class DetectionRule:
         if unknown or not 0 < self.sure < 1 or self.least_noisy < 2:
             raise UsageError(
                 f"DetectionRule has detectors {', '.join(self.detectors)}, sure {self.sure} and least_noisy "
-                f"{self.least_noisy}: detectors are {' and '.join(DETECTORS)}, the threshold is between 0 and "
-                "1, the number at least 2."
+                f"{self.least_noisy}: detectors are {' and '.join(DETECTORS)}, the threshold is between 0 "
+                "and 1, the number at least 2."
             )
 
 
@@ -142,7 +143,7 @@ class SampleMemory:
                 past = self.history.setdefault(name, [])
                 past.append((epoch, scores))
                 if len(past) * len(scores) > MOST_KEPT:
-                    self.history[name] = past[1::2]
+                    self.history[name] = past[-1::-2][::-1]
         flagged = int(noisy.sum())
         if rule.weigh and 0 < flagged < rule.least_noisy:
             _log.info("Epoch %d: %d labels are taken to be wrong, too few to weigh guesses.", epoch, flagged)
@@ -152,6 +153,33 @@ class SampleMemory:
     def judge(self, looks: Sequence[Looked], rule: DetectionRule) -> None:
         """Take the scores of both detectors from one look, for what is told in the end."""
         self._agree(looks, LINEAR, rule)
+
+    def table(self, names: Sequence[str], classes: tuple[str, ...], rule: DetectionRule) -> SampleTable:
+        """Return all this as a table; labels are as suspect as the detectors of `rule` say in the mean.
+
+        Args:
+            names: [N], what items are called.
+            classes: names.
+            rule: whose detectors were asked; `judge` has been called.
+        """
+        asked = [self.scores[name].numpy() for name in dict.fromkeys(rule.detectors)]
+        return SampleTable(
+            ids=tuple(names),
+            classes=classes,
+            given=self.labels.numpy(),
+            noisy=self.noisy.numpy(),
+            weight=self.weights.numpy(),
+            guesses=self.guesses.mean(0).numpy(),
+            loss=self.loss.numpy(),
+            pseudo_loss=self.pseudo_loss.numpy(),
+            ood_score=self.scores[LINEAR].numpy(),
+            suspect=np.mean(asked, axis=0),
+            history={
+                name: torch.stack([scores for _, scores in past]).numpy()
+                for name, past in self.history.items()
+            },
+            epochs={name: [epoch for epoch, _ in past] for name, past in self.history.items()},
+        )
 
     def _agree(
         self, looks: Sequence[Looked], detector: str, rule: DetectionRule

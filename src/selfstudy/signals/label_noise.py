@@ -1,8 +1,8 @@
 """Which given labels are wrong, from losses and features of a network that was trained on them.
 
-Small losses: Arazo et al. 2019, arXiv 1904.11238. Linear separation: Albert et al. 2024, arXiv 2407.05528. Weights of
-guessed labels (PLS): Albert et al. 2023, arXiv 2210.04578. In all functions N items have given labels, and
-`noisy` [N] says of which they are taken to be wrong.
+Small losses: Arazo et al. 2019, arXiv 1904.11238. Linear separation: Albert et al. 2024, arXiv 2407.05528.
+Weights of guessed labels (PLS): Albert et al. 2023, arXiv 2210.04578. In all functions N items have given
+labels, and `noisy` [N] says of which they are taken to be wrong.
 """
 
 from __future__ import annotations

@@ -56,21 +56,23 @@ class NoisyPool(PoolTask):
         Args:
             before: the untrained encoder.
             after: the trained one.
-            parts: what else the method gave. A part with `detection_scores()`, scores [N] by name, the last
-                of them by epoch, is held against the truth.
+            parts: what else the method gave. One like a `SampleTable`, with `suspect`, `noisy`, `history` and
+                `epochs`, is held against the truth.
         """
         found = super().look(before, after, parts)
         wrong, outside = self._truth != self.given, self._truth == UNKNOWN
-        told = [
-            detection_found(part, wrong, outside)
-            for part in parts.values()
-            if hasattr(part, "detection_scores")
-        ]
-        share = {"labels wrong": float(wrong.mean()), "items of no class": float(outside.mean())}
-        return {
-            "metrics": {**found["metrics"], **share, **{k: v for one in told for k, v in one["metrics"].items()}},
-            "pictures": [*found["pictures"], *(shown for one in told for shown in one["pictures"])],
+        metrics = {
+            **found["metrics"],
+            "labels wrong": float(wrong.mean()),
+            "items of no class": float(outside.mean()),
         }
+        pictures = list(found["pictures"])
+        for part in parts.values():
+            if hasattr(part, "history"):
+                told = detection_found(part, wrong, outside)
+                metrics |= told["metrics"]
+                pictures += told["pictures"]
+        return {"metrics": metrics, "pictures": pictures}
 
 
 def noisy(
@@ -103,11 +105,13 @@ def noisy(
     if name not in (*SETS, *NAMES):
         raise UsageError(f"There is no set {name!r} to make noisy. {nearest(name, [*SETS, *NAMES])}")
     if kind not in (SYMMETRIC, ASYMMETRIC, *HUMAN):
-        raise UsageError(f"kind={kind} must be {SYMMETRIC}, {ASYMMETRIC}, or of {HUMAN_SET} {', '.join(HUMAN)}.")
+        raise UsageError(
+            f"kind={kind} must be {SYMMETRIC}, {ASYMMETRIC}, or of {HUMAN_SET} {', '.join(HUMAN)}."
+        )
     if kind in HUMAN and (name != HUMAN_SET or rate is not None or outside is not None):
         raise UsageError(
-            f"kind={kind} is labels that people gave to {HUMAN_SET}: take noisy:{HUMAN_SET}?kind={kind}, without "
-            "rate and outside."
+            f"kind={kind} is labels that people gave to {HUMAN_SET}: take noisy:{HUMAN_SET}?kind={kind}, "
+            "without rate and outside."
         )
     splits: dict[str, Any] = dict(image_splits(name) if name in SETS else text_splits(name))
     if test:
@@ -120,7 +124,9 @@ def noisy(
         outside = OUTSIDE if outside is None else outside
         fields = {"kind": kind, "rate": rate, "outside": outside, "draw": draw, "train": train, "test": test}
         drawn = _made(name, splits["train"], kind, rate, outside, draw, train)
-    shown = "&".join(f"{field}={value}" for field, value in fields.items() if value or field in ("rate", "outside"))
+    shown = "&".join(
+        f"{field}={value}" for field, value in fields.items() if value or field in ("rate", "outside")
+    )
     held = {split: _of_classes(splits[split], drawn.classes) for split in ("validation", "test")}
     return NoisyPool(
         f"noisy:{name}?{shown}",
@@ -133,7 +139,7 @@ def noisy(
 
 
 class _Drawn(NamedTuple):
-    """Places of the items [N], their labels, the truth (UNKNOWN: of no class), and how many classes are known."""
+    """Places of items [N], labels, the truth (UNKNOWN: of no class), and how many classes are known."""
 
     places: np.ndarray
     given: np.ndarray
@@ -165,7 +171,9 @@ def _made(
     chosen_in = rng.permutation(inside)[: count - strangers]
     chosen_out = rng.permutation(beyond)[:strangers]
     labels = items.labels[chosen_in]
-    steps = rng.integers(1, classes, len(labels)) if kind == SYMMETRIC else np.ones(len(labels), dtype=np.int64)
+    steps = (
+        rng.integers(1, classes, len(labels)) if kind == SYMMETRIC else np.ones(len(labels), dtype=np.int64)
+    )
     flipped = np.arange(len(labels)) < wrong - strangers  # they are in a random order already
     given_in = np.where(flipped, (labels + steps) % classes, labels)
     given = np.concatenate([given_in, rng.integers(0, classes, strangers)])
@@ -179,8 +187,8 @@ def _people(items: AnyItems, kind: str, draw: int, train: int) -> _Drawn:
     path = library_file(HUMAN_FILE)
     if path is None:
         raise DataError(
-            f"The human labels of {HUMAN_SET} are not on this machine: set ${VARIABLE} to a folder that holds "
-            f"{HUMAN_FILE}, with {', '.join(HUMAN.values())} (UCSC-REAL/cifar-10-100n)."
+            f"The human labels of {HUMAN_SET} are not on this machine: set ${VARIABLE} to a folder that "
+            f"holds {HUMAN_FILE}, with {', '.join(HUMAN.values())} (UCSC-REAL/cifar-10-100n)."
         )
     with np.load(path, allow_pickle=False) as data:
         said = data[HUMAN[kind]].astype(np.int64)[: len(items)]

@@ -1,19 +1,20 @@
 """LSA with PLS: train on labels of which many are wrong, and say which.
 
-Albert, Valmadre, Arazo, Krishna, O'Connor, McGuinness 2024, "An Accurate Detection Is Not All You Need to Combat
-Label Noise in Web-Noisy Datasets", arXiv 2407.05528; the guesses and their weights are PLS, Albert et al. 2023,
-arXiv 2210.04578. Pick it where labels come from search engines, keywords or hurried people: some are of another
-class, and some items are of no class at all. Plain training with mixup forgets less of the truth than plain
-training and names no suspects; `selfstudy.signals.confident_labels` names suspects for any classifier and corrects
-nothing. With few labels that are right take hast or pseudo-label-pretraining.
+Albert, Valmadre, Arazo, Krishna, O'Connor, McGuinness 2024, "An Accurate Detection Is Not All You Need to
+Combat Label Noise in Web-Noisy Datasets", arXiv 2407.05528; guesses and their weights are PLS, Albert et
+al. 2023, arXiv 2210.04578. Pick it where labels come from search engines, keywords or hurried people:
+some are of another class, and some items are of no class at all. Plain training with mixup bears much
+noise too, but names no suspects; `selfstudy.signals.confident_labels` names suspects for any classifier,
+and corrects nothing. With few labels that are right take hast or pseudo-label-pretraining.
 
-Deviations from the paper: small networks, and a start by SimCLR on the same images for a few epochs; losses are
-capped at a quantile, and of a narrow and a wide Gaussian each has all that lies beyond its mean; the hyperplane is
-penalised by 1e-6; a class that is wrong as a whole keeps its items of least loss; labels are guessed from the
-first epoch on, so that they can be weighed after it; of two networks each guesses with the other in evaluation
-mode; biases and normalisation are not decayed; an epoch's last batch is filled up. Accuracy is that of the last
-epoch. Texts and vectors: the network is a perceptron on frozen features, whose views are noise and dropped
-features, and which has no start by SimCLR.
+Deviations from the paper: small networks, and a start by SimCLR on the same images for a few epochs;
+losses are capped at a quantile, and of a narrow and a wide Gaussian each has all that lies beyond its
+mean; the hyperplane is penalised by 1e-6; a class that is wrong as a whole keeps its items of least loss;
+labels are guessed from the last epoch of the warm-up on, so that they can be weighed after it; of two
+networks, which have one start, each guesses with the other in evaluation mode; biases and normalisation
+are not decayed; an epoch's last batch is filled up; accuracy is that of the last epoch. Texts and
+vectors: the network is a perceptron on frozen features, whose views are noise and dropped features,
+without a start by SimCLR.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
@@ -32,7 +32,7 @@ from selfstudy.core.random import stream_key
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.items import shown
-from selfstudy.data.label_table import GIVEN, PREDICTED, PSEUDO, LabelTable
+from selfstudy.data.label_table import LabelTable, corrected_labels
 from selfstudy.data.sample_table import SampleTable
 from selfstudy.data.viewed import Viewed
 from selfstudy.data.views import ImageViews, VectorViews
@@ -51,7 +51,7 @@ from selfstudy.learning.noisy_networks import (
 from selfstudy.learning.noisy_step import NoisyStep, NoisyTraining
 from selfstudy.learning.parts import Parts
 from selfstudy.learning.pretraining import Pretraining
-from selfstudy.learning.sample_memory import LINEAR, DetectionRule, SampleMemory
+from selfstudy.learning.sample_memory import DetectionRule, SampleMemory
 from selfstudy.learning.supervised import shift_and_flip
 from selfstudy.models.encoders.averaged import AveragedClassifier, probabilities_of
 from selfstudy.models.encoders.base import ImageEncoder
@@ -79,7 +79,7 @@ class WebNoise(Method):
     training: NoisyTraining = field(default_factory=NoisyTraining)
     """Epochs, batches, optimiser and loss."""
     stage: str = ""
-    """Whose features are separated by the hyperplane: stage1, stage2, ...; empty is the second, or the last."""
+    """Whose features the hyperplane separates: stage1, stage2, ...; empty is the second, or the last."""
     projection: int = 128
     """Width of what is contrasted."""
     hidden: tuple[int, ...] = (256,)
@@ -88,7 +88,11 @@ class WebNoise(Method):
     """Views of images with trusted labels, and those that labels are guessed of."""
     strong: ImageViews = field(default_factory=ImageViews)
     """Views that are contrasted."""
-    hard: ImageViews = field(default_factory=lambda: ImageViews(crop=(0.6, 1.0), contrast=0.0, grey=0.0))
+    hard: ImageViews = field(
+        default_factory=lambda: ImageViews(
+            crop=(1.0, 1.0), shift=0.07, contrast=0.0, saturation=0.0, hue=0.0, grey=0.0
+        )
+    )
     """Views of images with guessed labels."""
     weak_features: VectorViews = field(default_factory=lambda: VectorViews(noise=0.1, dropout=0.1))
     """In place of `weak` for frozen features, in units of their deviation."""
@@ -128,14 +132,12 @@ class WebNoise(Method):
         inputs, learners = self._learners(task, model, stream_key)
         networks = [learner.network for learner in learners]
         memory = SampleMemory(given, len(task.classes), len(networks))
-        learner = NoisyStep(
-            networks, 0, inputs, memory, self.training, bool(self.detection.detectors), stream_key
-        )
+        learner = NoisyStep(networks, 0, inputs, memory, self.training, stream_key)
         optimizer = self.training.optimizer_of(networks[0])
         at = epoch_batch(stream_key, 0, 0, count, self.training.batch_of(count))
 
         def step() -> object:
-            loss = learner.loss(0, at, warm=False)
+            loss = learner.loss(0, at, warm=False, guessing=bool(self.detection.detectors))
             loss.backward()
             update(optimizer, 0.0)
             return loss
@@ -146,7 +148,7 @@ class WebNoise(Method):
         """Train on the given labels of `task`, and judge each of them."""
         require_noisy(task)
         if isinstance(model, ImageEncoder):
-            model = run.stage("start", lambda: self._started(task, model, run))
+            model = run.stage("start", lambda: self.started(task, model, run))
         found = run.stage("classifier", lambda: self.trained(task, model, run))
         classifier = found.parts["classifier"]
         table = found.parts.get("samples")
@@ -185,7 +187,9 @@ class WebNoise(Method):
         def validate() -> dict[str, float]:
             if not len(task.validation):
                 return {}
-            return {"validation_accuracy": float(np.mean(task.evaluate(classifier, split="validation").values))}
+            return {
+                "validation_accuracy": float(np.mean(task.evaluate(classifier, split="validation").values))
+            }
 
         memory = train_on_noisy_labels(
             run,
@@ -200,7 +204,7 @@ class WebNoise(Method):
         )
         parts = {"classifier": _together([_bare(learner.classifier) for learner in learners])}
         if self.detection.detectors:
-            parts["samples"] = sample_table(memory, names, task.classes, self.detection)
+            parts["samples"] = memory.table(names, task.classes, self.detection)
         return Parts(parts)
 
     @property
@@ -210,16 +214,15 @@ class WebNoise(Method):
     def _start(self, count: int) -> Pretraining:
         return replace(self.start, batch=min(self.start.batch, count))
 
-    def _started(self, task: PoolTask, model: ImageEncoder, run: Run) -> ImageClassifier:
+    def started(self, task: PoolTask, model: ImageEncoder, run: Run) -> ImageClassifier:
+        """Return the encoder with its heads, trained without labels where `simclr` says so."""
         classifier = projected(model, task.classes, self.projection, run.key("heads"))
         if self.simclr:
             start = self._start(len(task.pool))
             simclr(run, classifier, task.pool, self.strong, start, self.training.temperature)  # type: ignore[arg-type]
         return classifier
 
-    def _learners(
-        self, task: PoolTask, start: Any, key: Callable[..., int]
-    ) -> tuple[Viewed, list[Learner]]:
+    def _learners(self, task: PoolTask, start: Any, key: Callable[..., int]) -> tuple[Viewed, list[Learner]]:
         """Return the inputs with given labels, and the networks that are trained on them."""
         items = task.pool.only(task.labelled)
         if isinstance(start, ImageEncoder):
@@ -253,7 +256,7 @@ class WebNoise(Method):
         """Return the operations of a step: mixed and contrasted views, guesses, and its share of the look."""
         if not isinstance(encoder, ImageEncoder):
             return 0.0
-        passes = TRAINED * (1 + bool(self.training.contrast))
+        passes = TRAINED * (1 + (self.training.second_view != "none"))
         passes += (self._networks + 1) * bool(self.detection.detectors)
         return passes * forward_flops(encoder) * self.training.batch_of(count)
 
@@ -266,8 +269,8 @@ def require_noisy(task: PoolTask) -> None:
     """
     if len(task.classes) < 2 or len(task.labelled) < 2:
         raise DataError(
-            f"{task.name} has {len(task.classes)} classes and {len(task.labelled)} given labels. Labels can be "
-            "doubted where there are two of each or more; labels=0 gives all that there are."
+            f"{task.name} has {len(task.classes)} classes and {len(task.labelled)} given labels. Labels can "
+            "be doubted where there are two of each or more; labels=0 gives all that there are."
         )
     twice = [name for name, count in Counter(task.ids).items() if count > 1]
     if twice:
@@ -277,50 +280,21 @@ def require_noisy(task: PoolTask) -> None:
         )
 
 
-def sample_table(
-    memory: SampleMemory, names: list[str], classes: tuple[str, ...], rule: DetectionRule
-) -> SampleTable:
-    """Return what was found out about each given label; suspects by the mean of the detectors."""
-    asked = [memory.scores[name].numpy() for name in dict.fromkeys(rule.detectors)]
-    return SampleTable(
-        ids=tuple(names),
-        classes=classes,
-        given=memory.labels.numpy(),
-        noisy=memory.noisy.numpy(),
-        weight=memory.weights.numpy(),
-        guesses=memory.guesses.mean(0).numpy(),
-        loss=memory.loss.numpy(),
-        pseudo_loss=memory.pseudo_loss.numpy(),
-        ood_score=memory.scores[LINEAR].numpy(),
-        suspect=np.mean(asked, axis=0),
-        history={
-            name: torch.stack([scores for _, scores in past]).numpy() for name, past in memory.history.items()
-        },
-        epochs={name: [epoch for epoch, _ in past] for name, past in memory.history.items()},
-    )
-
-
 def label_table(task: PoolTask, classifier: Any, table: SampleTable | None) -> LabelTable:
     """Return the label of every item: given and trusted, or the classifier's own."""
-    probabilities = probabilities_of(classifier, task.pool).numpy()
-    at = task.labelled
-    noisy = np.zeros(len(at), dtype=bool) if table is None else table.noisy
-    labels = probabilities.argmax(1)
-    labels[at[~noisy]] = task.given[at[~noisy]]
-    sources = np.full(len(labels), PREDICTED, dtype=object)
-    sources[at] = np.where(noisy, PSEUDO, GIVEN)
-    suspect = None
+    given, noisy, suspect = task.given.copy(), np.zeros(len(task.given), dtype=bool), None
     if table is not None:
-        suspect = np.zeros(len(labels))
-        suspect[at] = table.suspect
-    return LabelTable(
-        ids=task.ids,
-        shown=tuple(shown(task.pool, place) for place in range(len(task.pool))),
-        labels=labels,
-        confidence=probabilities[np.arange(len(labels)), labels].astype(float),
-        sources=tuple(sources.tolist()),
-        classes=task.classes,
-        suspect=suspect,
+        noisy[task.labelled] = table.noisy
+        suspect = np.zeros(len(given))
+        suspect[task.labelled] = table.suspect
+    return corrected_labels(
+        task.ids,
+        tuple(shown(task.pool, place) for place in range(len(task.pool))),
+        given,
+        noisy,
+        probabilities_of(classifier, task.pool).numpy(),
+        task.classes,
+        suspect,
     )
 
 

@@ -29,11 +29,12 @@ class AveragedClassifier(nn.Module):
     def __init__(self, members: Sequence[ImageClassifier | FeatureClassifier]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self._each = tuple(members)  # the same, with the methods of their kind
 
     @property
     def first(self) -> Any:
         """The first of them."""
-        return self.members[0]
+        return self._each[0]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ class AveragedClassifier(nn.Module):
     def scores(self, items: Any) -> torch.Tensor:
         """Return the probability of each class [N, C] of items, in evaluation mode."""
         # Logits and logarithms of probabilities differ by a number of each row, which the softmax takes out.
-        logs = [_probabilities(member, items).clamp(min=1e-30).log() for member in self.members]
+        logs = [_probabilities(member, items).clamp(min=1e-30).log() for member in self._each]
         return torch.stack(logs).mean(0).softmax(1)
 
     def classify(self, items: Any) -> torch.Tensor:
@@ -71,7 +72,7 @@ class AveragedClassifier(nn.Module):
 
     def probabilities(self, inputs: Any) -> np.ndarray:
         """Return the probability of each class [N, C] of inputs as the encoder's `embed` takes them."""
-        found = [np.log(member.probabilities(inputs).clip(1e-30)) for member in self.members]
+        found = [np.log(member.probabilities(inputs).clip(1e-30)) for member in self._each]
         return torch.from_numpy(np.mean(found, axis=0)).softmax(1).numpy()
 
     def predict(self, inputs: Any) -> np.ndarray:
@@ -84,9 +85,9 @@ class AveragedClassifier(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write each member to a folder of its own."""
-        for place, member in enumerate(self.members):
+        for place, member in enumerate(self._each):
             member.save(Path(folder) / f"{MEMBER}{place}")
-        write_json(Path(folder) / CONFIG, {"members": [name_class(type(member)) for member in self.members]})
+        write_json(Path(folder) / CONFIG, {"members": [name_class(type(member)) for member in self._each]})
 
     @classmethod
     def load(cls, folder: Path) -> Self:

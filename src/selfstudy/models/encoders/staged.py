@@ -32,6 +32,9 @@ class StagedNetwork(nn.Module):
         stages: parts of the body by name, first to last.
         stage: the one whose output is looked at; empty is the second, or the last where there are fewer.
 
+    Attributes:
+        classes: C.
+
     Raises:
         UsageError: no stage of that name.
     """
@@ -46,6 +49,7 @@ class StagedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.body, self.classifier, self.projection = body, classifier, projection
+        self.classes = len(classifier.get_parameter("weight"))
         names = list(stages)
         if not names or (stage and stage not in names):
             raise UsageError(
@@ -66,7 +70,9 @@ class StagedNetwork(nn.Module):
             count: N.
         """
         seen: list[torch.Tensor] = []
-        hook = self._watched[0].register_forward_hook(lambda _part, _inputs, output: seen.append(_pooled(output)))
+        hook = self._watched[0].register_forward_hook(
+            lambda _part, _inputs, output: seen.append(_pooled(output))
+        )
         training = self.training
         self.eval()
         try:
