@@ -1,5 +1,4 @@
 """What is particular to web-noise: images, vectors and texts, its arms, and what it refuses."""
-refuses."""
 
 from __future__ import annotations
 
