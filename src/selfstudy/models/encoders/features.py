@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from selfstudy.core.files import write_whole
 from selfstudy.core.machine import cache_folder
@@ -16,13 +20,15 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.items import Texts, Vectors, fingerprint, require_finite
 
 KEPT_FROM = 1_000_000  # weights of an encoder whose features are worth keeping on disk
+KEPT_BYTES = 4 * 2**30  # of all features that are kept
+_log = logging.getLogger(__name__)
 
 
 def features_of(encoder: Any, items: ImageSet | Texts | Vectors) -> torch.Tensor:
     """Return the features [N, width] that a frozen encoder gives, float32.
 
     Those of an encoder with `KEPT_FROM` weights or more are kept under `cache_folder()`, and read again where
-    the same weights meet the same inputs.
+    the same weights meet the same inputs. Beyond `KEPT_BYTES` those go that were not read for the longest.
 
     Args:
         encoder: an encoder of these inputs, made for them, or a classifier that holds one as `encoder`.
@@ -35,15 +41,10 @@ def features_of(encoder: Any, items: ImageSet | Texts | Vectors) -> torch.Tensor
     if encoder.weights < KEPT_FROM:
         return _computed(encoder, items)
     path = cache_folder() / "features" / f"{encoder_fingerprint(encoder)}-{fingerprint(items)}.safetensors"
-    if path.exists():
-        return safetensors.torch.load_file(path)["features"]
-    found = _computed(encoder, items)
-
-    def write(temporary: Path) -> None:
-        safetensors.torch.save_file({"features": found}, temporary)
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, write)
+    found = _kept(path)
+    if found is None:
+        found = _computed(encoder, items)
+        _keep(path, found)
     return found
 
 
@@ -53,6 +54,41 @@ def encoder_fingerprint(encoder: Any) -> str:
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _kept(path: Path) -> torch.Tensor | None:
+    """Return the features in a file, which is then the latest read; None where there is no whole one."""
+    try:
+        found = safetensors.torch.load_file(path)["features"]
+        os.utime(path)
+    except (OSError, SafetensorError):  # not there, removed by another process, or damaged
+        return None
+    return found
+
+
+def _keep(path: Path, features: torch.Tensor) -> None:
+    def write(temporary: Path) -> None:
+        safetensors.torch.save_file({"features": features}, temporary)
+
+    try:
+        write_whole(path, write)
+    except OSError as error:
+        _log.warning("Features are not kept for the next time: %s.", error)
+        return
+    room = KEPT_BYTES - path.stat().st_size
+    for other in sorted(path.parent.glob("*.safetensors"), key=_read_at, reverse=True):
+        with contextlib.suppress(OSError):
+            if other != path:
+                room -= other.stat().st_size
+                if room < 0:
+                    other.unlink()
+
+
+def _read_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # removed by another process
+        return 0.0
 
 
 def _computed(encoder: Any, items: ImageSet | Texts | Vectors) -> torch.Tensor:

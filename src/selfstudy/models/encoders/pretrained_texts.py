@@ -155,9 +155,15 @@ def _without_dropout(config: Any) -> Any:
 
 
 def _asked(kind: Any, name: str, **options: Any) -> Any:
-    """Call `from_pretrained`, and explain a failure to the user."""
-    try:
+    with explained(name):
         return kind.from_pretrained(name, **options)
+
+
+@contextlib.contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Explain to the user why a model cannot be loaded, whatever transformers raises."""
+    try:
+        yield
     except _FAILURES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UsageError(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.files import write_json
+from selfstudy.models.encoders.pretrained_texts import explained
 
 MEAN, CLS = "mean", "cls"
 POOLINGS = (MEAN, CLS)
@@ -102,7 +103,8 @@ def _pooling(name: str, path: str) -> str:
         return MEAN
     old = {mode: on for mode, on in said.items() if mode.startswith("pooling_mode_")}
     asked = [_OLD_POOLINGS.get(mode, mode) for mode, on in old.items() if on]
-    asked = asked or [said.get("pooling_mode", MEAN)]
+    new = said.get("pooling_mode", MEAN)
+    asked = asked or (new if isinstance(new, list) else [new])
     if len(asked) != 1 or asked[0] not in POOLINGS:
         raise UsageError(
             f"{name!r} pools its tokens by {asked}, which is not read. Give pooling=mean or pooling=cls, and "
@@ -115,13 +117,9 @@ def _json(name: str, file: str) -> Any:
     """Return a JSON file of a model, or None where it has none."""
     from transformers.utils import cached_file
 
-    path = cached_file(
-        name,
-        file,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    # Where the hub cannot be asked, that is an error: without these files the features would be others.
+    with explained(name):
+        path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
     if path is None:
         return None
     try:
