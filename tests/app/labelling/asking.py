@@ -71,7 +71,7 @@ class Asking(Method):
         return Fit(model=Common(int(np.bincount(known).argmax())), metrics={"labels": labels.tolist()})
 
 
-METHODS["asking"] = Entry(
+ENTRY = Entry(
     slug="asking",
     title="T",
     authors="A",
@@ -82,7 +82,8 @@ METHODS["asking"] = Entry(
     target=f"{__name__}:Asking",
     model="words",
 )
-training.COMMAND = (sys.executable, __file__, "resume")
 
 if __name__ == "__main__":
+    METHODS["asking"] = ENTRY
+    training.COMMAND = (sys.executable, __file__, "resume")
     sys.exit(main())

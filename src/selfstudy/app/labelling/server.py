@@ -138,15 +138,17 @@ def _only_page(directory: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def listening_on(host: str, port: int) -> Iterator[socket.socket]:
+    """Return a socket that listens from here on, though a browser may be answered a little later.
+
+    Raises:
+        UsageError: that host or port cannot be had.
+    """
+    if not 0 <= port < 2**16:  # a larger one would be cut down to another
+        raise UsageError(f"--port {port} must be from 0 to {2**16 - 1}; 0 is any free one.")
     try:
-        kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        listening = socket.socket(kind, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen()  # from here on a browser may come, though it is answered a little later
-    except (OSError, OverflowError) as error:
+        kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server(address, family=kind)
+    except OSError as error:
         raise UsageError(
             f"Nothing can listen on {host}, port {port} ({error}). Give another --host or --port."
         ) from None
@@ -178,8 +180,12 @@ def _serve(
         _log.warning(
             "Whoever reaches %s and has this address may label. What is sent is not encrypted.", host
         )
-    # The server ends by itself at a signal and raises it again, when it is done.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
+    # The server ends by itself at a signal, and raises it again when it is done.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: None) for number in numbers]
+    try:
+        asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
     console.print(f"Stopped. The labels are in {store.path}.", highlight=False, markup=False)
