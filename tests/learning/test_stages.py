@@ -119,7 +119,8 @@ def test_the_best_weights_are_kept(tmp_path: Path) -> None:
 
 
 def test_stopped_and_gone_on_with(tmp_path: Path) -> None:
-    """Oracle: the run that was not stopped, to the bit: dropout, order, optimiser and the best weights."""
+    """Oracle: the run that was not stopped, to the bit: dropout, order, optimiser, and best weights, which
+    are of a step before the stop."""
     values = inputs()
     targets = functional.one_hot((values[:, 0] > 0).long(), 2).float()
     stage = Stage("one", "one", np.arange(40), targets, StageTraining(steps=12, batch=20, learning_rate=1e-2))
@@ -133,12 +134,10 @@ def test_stopped_and_gone_on_with(tmp_path: Path) -> None:
             return made(values[torch.from_numpy(at)])
 
         def quality() -> float:
-            made.eval()
-            with torch.no_grad():
-                return float((made(values).argmax(1) == targets.argmax(1)).float().mean())
+            return 1.0 if run.meter.snapshot()["samples"] == 20 * 4 else 0.5
 
         with Run(folder, {}, checkpoint_steps=1) as run:
-            train_stage(run, made, scores, stage, quality=quality)
+            assert train_stage(run, made, scores, stage, quality=quality)["kept_at"] == 4
         return made
 
     whole = fit(tmp_path / "whole", None)
@@ -146,6 +145,23 @@ def test_stopped_and_gone_on_with(tmp_path: Path) -> None:
         fit(tmp_path / "stopped", 7)
     again = fit(tmp_path / "stopped", None)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_dropout_is_drawn_anew_in_each_step(tmp_path: Path) -> None:
+    """Oracle: what dropout leaves of the same inputs, and what torch's own generator gives afterwards."""
+    seen: list[torch.Tensor] = []
+    made = nn.Linear(8, 2)
+
+    def scores(at: np.ndarray) -> torch.Tensor:
+        seen.append(functional.dropout(torch.ones(4, 8), 0.5, training=True))
+        return made(torch.ones(len(at), 8))
+
+    stage = Stage("one", "one", np.arange(4), torch.ones(4, 2) / 2, StageTraining(steps=3, batch=4))
+    before = torch.get_rng_state()
+    with Run(tmp_path, {}) as run:
+        train_stage(run, made, scores, stage)
+    assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:

@@ -72,13 +72,15 @@ def same(first: Any, second: Any) -> bool:
     return all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
-def starts(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Any, Stage]]:
-    """Collect from which weights each stage starts, and what it is taught."""
+def starts(monkeypatch: pytest.MonkeyPatch, held: list[Any] | None = None) -> dict[str, tuple[Any, Stage]]:
+    """Collect from which weights each stage starts, what it is taught, and what tells when it stops."""
     seen: dict[str, tuple[Any, Stage]] = {}
     train = module.StagedClassifier.trained
 
     def noted(self: Any, stage: Stage, start: Any, **more: Any) -> Any:
         seen[stage.name] = (start.copy(), stage)
+        if held is not None:
+            held.append(more.get("held"))
         return train(self, stage, start, **more)
 
     monkeypatch.setattr(module.StagedClassifier, "trained", noted)
@@ -222,13 +224,20 @@ def test_predicted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_fifth_of_the_labels_tells_when_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oracle: of 30 labels, ten a class, two of each are not trained on in any stage; of 6 all are."""
-    seen = starts(monkeypatch)
+    """Oracle: of 30 labels, ten a class, two of each are not trained on in any stage; steps 1 and 4 stop by
+    them; of 6 all are."""
+    held: list[Any] = []
+    seen = starts(monkeypatch, held)
     made = task(labels=30)
     found = trained(tmp_path / "many", made)
     assert len(found.parts.held) == 6 and len(found.parts.fit) == 24
     for _, stage in seen.values():
         assert not set(found.parts.held) & set(stage.places)
+    teacher, student, tuned = held
+    assert student is None and all(
+        (one[0] == found.parts.held).all() and (one[1] == made.given[one[0]]).all()
+        for one in (teacher, tuned)
+    )
     assert not len(trained(tmp_path / "few").parts.held)
 
 
