@@ -26,6 +26,7 @@ OTHERS = {
     "hast": (CHAINS, "gcn"),
     "t-jepa": ("digits?labels=20", "conv"),
     "web-noise": ("digits", "gcn"),
+    "transductive-clustering": ("digits", "gcn"),
     "loki": ("pool:digits?labels=20", "sequence-lstm"),
     "rest-em": ("arrays", "top-down-bubble"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),

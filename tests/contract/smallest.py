@@ -20,7 +20,14 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.index import METHODS
 from selfstudy.data.image_sets import ImageSet
-from selfstudy.learning import noisy_labels, pool_learners, pretraining, stages, supervised
+from selfstudy.learning import (
+    noisy_labels,
+    pool_learners,
+    pretraining,
+    stages,
+    supervised,
+    transduction,
+)
 from selfstudy.methods.representation import gcool
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Completion, TorchSampler
@@ -657,7 +664,7 @@ SMALLEST: dict[str, Smallest] = {
             {"training": {"batch": "many"}},
         ),
         needs_truth=False,
-        learning_task="rotated-digits?train=100&test=2000",
+        learning_task="rotated-digits?train=60&test=1000",
         family=Laboratory(
             task="rotated-digits?train=10&test=200",
             model="flat",
@@ -665,6 +672,33 @@ SMALLEST: dict[str, Smallest] = {
             misfitting=("flat?width=5", "numbers"),
             unknown=(("--task", "rotated-digit"), ("--model", "flatt")),
             least_gain=1.0,
+            wrong=wrong_items,
+        ),
+    ),
+    "transductive-clustering": Smallest(
+        fields={"halves": 2, "joint": {"rounds": 4}},
+        learning={"halves": 1},
+        refused=(
+            {"halves": -1},
+            {"joint": {"smoothness": -0.5}},
+            {"joint": {"sharpness": 0.0}},
+            {"joint": {"distance": "cosine"}},
+            {"joint": {"symmetric": False, "psd": True}},
+            {"joint": {"rounds": "many"}},
+        ),
+        needs_truth=False,
+        learning_task="pool:digits?labels=20",
+        family=Laboratory(
+            task="pool:digits?labels=20&train=100&test=40",
+            model="flat",
+            drawn=(
+                transduction,
+                "one_round",
+                lambda queries, prototypes, *rest: prototypes.shape[:-2].numel() * queries.shape[-2],
+            ),
+            misfitting=("flat?width=5", "numbers"),
+            unknown=(("--task", "poool:digits"), ("--model", "flatt")),
+            least_gain=0.05,
             wrong=wrong_items,
         ),
     ),

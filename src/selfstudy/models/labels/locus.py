@@ -18,6 +18,7 @@ from selfstudy.models.labels.spaces import AT_ONCE, AnySpace, EmbeddedLabels, La
 
 PROGRAMS = 400  # labels for which linear programs are solved
 GREEDY = 16  # labels that are tried as the next one
+TOGETHER = 100_000  # numbers of linear programs that are solved as one
 SLACK = 1e-7  # of the mean cost: so far from 0 a margin counts as 0
 
 _log = logging.getLogger(__name__)
@@ -89,37 +90,51 @@ def program_locus(costs: np.ndarray, observed: np.ndarray, *, unique: bool = Fal
         unique: only labels that some p leads to without a tie.
     """
     found = np.isin(np.arange(costs.shape[1]), observed)
-    least = SLACK if unique else -SLACK
-    for label in range(costs.shape[1]) if unique else np.flatnonzero(~found):
-        found[label] = margin(costs, int(label)) > least
+    tried = np.arange(len(found)) if unique else np.flatnonzero(~found)
+    found[tried] = margins(costs, tried) > (SLACK if unique else -SLACK)
     return found
 
 
-def margin(costs: np.ndarray, label: int) -> float:
-    """Return by how much `label` can be cheaper than all others, in mean costs; below 0 where it never is.
+def margins(costs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return by how much each of `labels` can be cheaper than all others, in mean costs; below 0 where never.
+
+    One linear program, max m with p >= 0, sum p = 1 and sum_i p_i (c_iy - c_iz) + m <= 0 for all z, for each
+    label y. They share nothing, so that several are solved as one.
 
     Args:
         costs: d(l_i, y)^exponent, [K, N].
-        label: y.
+        labels: [n].
     """
-    from scipy.optimize import linprog
+    count, others = len(costs), costs.shape[1] - 1
+    size = max(1, TOGETHER // ((count + 1) * max(1, others)))
+    parts = [labels[start : start + size] for start in range(0, len(labels), size)]
+    return (
+        np.concatenate([_solved(costs, part) for part in parts] or [np.empty(0)])
+        if others
+        else np.full(len(labels), np.inf)
+    )
 
-    scaled = costs / (costs.mean() or 1.0)
-    others = np.delete(np.arange(costs.shape[1]), label)
-    if not len(others):
-        return np.inf
-    over = np.concatenate([(scaled[:, [label]] - scaled[:, others]).T, np.ones((len(others), 1))], 1)
-    count = len(costs)
+
+def _solved(costs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    from scipy.optimize import linprog
+    from scipy.sparse import block_diag
+
+    scaled = (costs / (costs.mean() or 1.0)).T  # [N, K]
+    over = [
+        np.pad(scaled[label] - np.delete(scaled, label, axis=0), ((0, 0), (0, 1)), constant_values=1)
+        for label in labels
+    ]
+    simplex = np.append(np.ones(len(costs)), 0.0)[None]
     solved = linprog(
-        np.append(np.zeros(count), -1.0),
-        A_ub=over,
-        b_ub=np.zeros(len(others)),
-        A_eq=np.append(np.ones(count), 0.0)[None],
-        b_eq=[1.0],
-        bounds=[(0, None)] * count + [(None, None)],
+        np.tile(simplex[0] - 1, len(labels)),
+        A_ub=block_diag(over, format="csr"),
+        b_ub=np.zeros(len(over) * len(over[0])),
+        A_eq=block_diag([simplex] * len(labels), format="csr"),
+        b_eq=np.ones(len(labels)),
+        bounds=([(0, None)] * len(costs) + [(None, None)]) * len(labels),
         method="highs",
     )
-    return float(-solved.fun)
+    return solved.x[len(costs) :: len(costs) + 1]
 
 
 def pairwise_locus(space: AnySpace, observed: np.ndarray, exponent: int = 2) -> np.ndarray:

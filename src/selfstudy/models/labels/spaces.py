@@ -18,6 +18,7 @@ import torch
 from selfstudy.core.files import read_json, write_json
 
 SPACE, ARRAYS = "space.json", "space.safetensors"
+WIDE = 8  # numbers of a vector, up to which distances are exact
 AT_ONCE = 2**22  # numbers of a block of distances, 32 MiB
 
 Targets = slice | np.ndarray
@@ -63,16 +64,22 @@ class EmbeddedLabels:
         """Return the distances [k, n] from the labels `sources` [k] to all or some others, float64."""
         first, second = self._placed[sources], self._placed[targets]
         if self.between == "euclidean":
-            return torch.cdist(first, second, compute_mode="use_mm_for_euclid_dist").numpy()
+            how = "use_mm_for_euclid_dist" if self._wide else "donot_use_mm_for_euclid_dist"
+            return torch.cdist(first, second, compute_mode=how).numpy()
         cosine = (first @ second.T).clamp(-1, 1)
         return (torch.arccos(cosine) if self.between == "arccos" else 1 - cosine).numpy()
 
+    @property
+    def _wide(self) -> bool:
+        """Whether distances are found by a product of matrices, and not exactly, number by number."""
+        return self.vectors.shape[1] > WIDE
+
     @functools.cached_property
     def _placed(self) -> torch.Tensor:
-        """The vectors around their mean, which keeps digits; those compared by angle at length 1."""
+        """Wide vectors around their mean, which keeps digits; those compared by angle at length 1."""
         vectors = torch.from_numpy(self.vectors)
         if self.between == "euclidean":
-            return vectors - vectors.mean(0)
+            return vectors - vectors.mean(0) if self._wide else vectors
         return torch.nn.functional.normalize(vectors, dim=1)
 
 
