@@ -31,8 +31,8 @@ class SelfPaced:
 
     penalty: float = 1.0
     """C, of the losses against the squared weights."""
-    loss: SvmLoss = "hinge"
-    """Of a machine."""
+    loss: SvmLoss = "squared-hinge"
+    """Of a machine; the paper's is "hinge"."""
     regulariser: RegulariserName = "linear"
     """How weights fall with the loss: in a line, from 1 to 0 at once, or steeply and then slowly."""
     age: float = 0.2
@@ -41,7 +41,7 @@ class SelfPaced:
     """alpha / C: what a round adds to the age of a machine that is always right."""
     aging: int = 12
     """tau, rounds after which ages stay."""
-    growth: float = 0.1
+    growth: float = 0.03
     """Share of the unlabelled items that each round adds to those that may be pseudo-labelled."""
     alternations: int = 3
     """Times a round that pseudo-labels, weights and machines are brought up to each other."""

@@ -31,7 +31,7 @@ class Projection(NamedTuple):
 
 
 def projection(features: torch.Tensor, components: int | None = None) -> Projection:
-    """Return the map that centres features and brings their mean squared number to 1.
+    """Return the map that centres features and brings their mean squared length to 1.
 
     Args:
         features: [N, d].
@@ -59,5 +59,5 @@ def projection(features: torch.Tensor, components: int | None = None) -> Project
         spread = centred[:, varied].T @ centred[:, varied]
         main = torch.linalg.eigh(spread).eigenvectors.flip(1)[:, :components]
         directions = directions @ main
-    scale = (centred @ directions).square().mean().sqrt()
+    scale = (centred @ directions).square().sum(1).mean().sqrt()
     return Projection(mean, directions / scale)

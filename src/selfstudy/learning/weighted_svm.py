@@ -128,8 +128,8 @@ def _solve(
             places, point = places[~done], point.only(~done)
         point = point.moved()
     raise MachineError(
-        f"The machines of {len(places)} classes have no optimum after {MOST_STEPS} steps. Scale the features, "
-        f"whose largest number is {inputs.abs().max():.2g}, to about 1."
+        f"{len(places)} machines have no optimum after {MOST_STEPS} steps. Scale the features, whose largest "
+        f"number is {inputs.abs().max():.2g}, to about 1."
     )
 
 
