@@ -86,6 +86,10 @@ class LabelDatabase:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
         self._database.close()
 
     @contextlib.contextmanager
@@ -98,6 +102,18 @@ class LabelDatabase:
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def part(self) -> Iterator[None]:
+        """Within a change: undo what is done in this context, and only that, where it raises."""
+        self._database.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK TO part")
+            raise
+        finally:
+            self._database.execute("RELEASE part")
 
     def run(self, text: str, *values: Any) -> sqlite3.Cursor:
         """Run one statement."""

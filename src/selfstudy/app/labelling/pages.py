@@ -14,6 +14,7 @@ from selfstudy.app.labelling.results import result
 from selfstudy.app.labelling.showing import show
 from selfstudy.app.labelling.state import HEIGHT, WIDTH, People, learning_curve
 from selfstudy.app.labelling.training import FAILED, FINISHED, IDLE, TRAINING, Trainer
+from selfstudy.app.labelling.writer import Writer
 from selfstudy.data import label_answers
 from selfstudy.data.label_database import LabelDatabase
 
@@ -32,6 +33,7 @@ class Pages:
     def __init__(self, directory: Path, store: LabelDatabase, task: Any) -> None:
         self.directory, self.store, self.task = directory, store, task
         self.desk, self.trainer, self.people = Desk(store), Trainer(directory, store), People(store)
+        self.writer = Writer(directory)
         self._templates = Environment(
             loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
         )

@@ -21,6 +21,7 @@ from selfstudy.app.labelling.showing import png
 from selfstudy.core.errors import UsageError
 from selfstudy.data import label_answers
 from selfstudy.data.image_sets import ImageSet
+from selfstudy.data.label_database import LabelDatabase
 
 STATIC = Path(__file__).parent / "static"
 Number = Annotated[int, Form(ge=1, le=2**53)]
@@ -38,6 +39,7 @@ def make_app(pages: Pages, token: str) -> FastAPI:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+        await pages.writer.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, token=token)
@@ -94,7 +96,6 @@ def _add_views(app: FastAPI, pages: Pages) -> None:
 
 def _add_changes(app: FastAPI, pages: Pages) -> None:
     """Add the addresses that change something."""
-    store = pages.store
 
     def answered(request: Request, said: str = "") -> Response:
         pages.trainer.look()
@@ -120,11 +121,14 @@ def _add_changes(app: FastAPI, pages: Pages) -> None:
         new: Annotated[str, Form()] = "",
     ) -> Response:
         who = _named(request)
+
+        def write(store: LabelDatabase) -> None:
+            if not label_answers.seen(store, identity):
+                said = meant(*label_answers.question(store, item), choice, new)
+                label_answers.answer(store, identity, who, item, said)
+
         try:
-            with store.change():
-                if not label_answers.seen(store, identity):
-                    said = meant(*label_answers.question(store, item), choice, new)
-                    label_answers.answer(store, identity, who, item, said)
+            await pages.writer.change(write)
         except UsageError as error:
             return answered(request, str(error))
         pages.desk.give_back(who)
@@ -134,8 +138,7 @@ def _add_changes(app: FastAPI, pages: Pages) -> None:
     async def skip(request: Request, identity: Identity, item: Number) -> Response:
         who = _named(request)
         try:
-            with store.change():
-                label_answers.skip(store, identity, who, item)
+            await pages.writer.change(lambda store: label_answers.skip(store, identity, who, item))
         except UsageError as error:
             return answered(request, str(error))
         pages.desk.give_back(who)
@@ -144,8 +147,7 @@ def _add_changes(app: FastAPI, pages: Pages) -> None:
     @app.post("/undo")
     async def undo(request: Request, identity: Identity) -> Response:
         who = _named(request)
-        with store.change():
-            item = label_answers.undo(store, identity, who)
+        item = await pages.writer.change(lambda store: label_answers.undo(store, identity, who))
         if item is None:
             return answered(request, "There is nothing to undo: earlier answers have gone into training.")
         pages.desk.lend(who, item)
