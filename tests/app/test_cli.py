@@ -13,7 +13,19 @@ import pytest
 from selfstudy import __version__
 from selfstudy.app import cli
 
-COMMANDS = ("demo", "methods", "show", "fit", "resume", "compare", "claim", "report", "export", "doctor")
+COMMANDS = (
+    "demo",
+    "methods",
+    "show",
+    "fit",
+    "resume",
+    "compare",
+    "claim",
+    "report",
+    "label",
+    "export",
+    "doctor",
+)
 FIT = ("fit", "cram", "--task", "exam")
 
 
