@@ -25,7 +25,8 @@ from selfstudy.core.run import Run
 from selfstudy.data.image_sets import UNKNOWN
 from selfstudy.evaluation.claims import Claim, Relation, Values
 from selfstudy.learning.paced_state import Paced
-from selfstudy.methods.pseudolabels.aspl import Aspl, classifier
+from selfstudy.learning.self_paced import machine_classifier
+from selfstudy.methods.pseudolabels.aspl import Aspl
 
 ROUNDS, QUERY, LABELS = 15, 10, 20
 POINTS = 0.03
@@ -47,7 +48,8 @@ def states(spec: str, arm: str, seed: int, beside: Run, labels: int = LABELS) ->
 def curve(spec: str, arm: str, seed: int, beside: Run, labels: int = LABELS) -> list[float]:
     """Return the accuracy on test images after each round."""
     task, view, rounds = states(spec, arm, seed, beside, labels)
-    return [float(np.mean(task.evaluate(classifier(view, state)).values)) for state in rounds]
+    found = [machine_classifier(view.encoder, view.projection, state) for state in rounds]
+    return [float(np.mean(task.evaluate(model).values)) for model in found]
 
 
 def areas(spec: str, seed: int, run: Run) -> Values:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from selfstudy.data.image_sets import UNKNOWN
 from selfstudy.learning.paced_state import Paced, SelfPaced, full_weights
+from selfstudy.learning.projection import Projection
 from selfstudy.learning.weighted_svm import Machines, svm_losses, svm_objective, weighted_svm
+from selfstudy.models.encoders.feature_classifier import FeatureClassifier
+from selfstudy.models.encoders.feature_heads import OneVersusAllHead
 from selfstudy.signals.self_paced import REGULARISERS, aged, high_confidence, most_certain, pseudo_labels
 
 Pseudo = Literal["curriculum", "cumulative", "none"]
@@ -70,6 +73,25 @@ def scores_of(state: Paced, inputs: torch.Tensor) -> torch.Tensor:
     """Return the scores [M, C] of features [M, e]."""
     assert state.machines is not None
     return state.machines.scores(inputs)
+
+
+def settled(before: Paced, after: Paced, inputs: torch.Tensor) -> bool:
+    """Return whether a round has changed neither pseudo-labels nor what the machines say of [N, e]."""
+    if not torch.equal(before.pseudo, after.pseudo):
+        return False
+    return torch.equal(scores_of(before, inputs).argmax(1), scores_of(after, inputs).argmax(1))
+
+
+def machine_classifier(encoder: Any, seen: Projection, state: Paced) -> FeatureClassifier:
+    """Return the machines of `state`, trained in the projection `seen`, as a classifier of items."""
+    assert state.machines is not None
+    weights, bias = seen.undone(*state.machines)
+    head = OneVersusAllHead(width=weights.shape[1], classes=len(weights))
+    with torch.no_grad():
+        head.linear.weight.copy_(weights)
+        head.linear.bias.copy_(bias)
+    # A class that was named after the last round has no machine yet.
+    return FeatureClassifier(encoder, head, state.classes[: len(weights)]).eval()
 
 
 def solved(

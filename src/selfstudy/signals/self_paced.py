@@ -127,3 +127,17 @@ def most_doubtful(scores: torch.Tensor, allowed: torch.Tensor, count: int) -> to
     order = torch.where(several, top[:, 0] - top[:, 1], torch.where(none, -top[:, 0], top[:, 0]))
     by_order = order.argsort(stable=True)
     return places[by_order[turn[by_order].argsort(stable=True)]][:count]
+
+
+def least_sure(scores: torch.Tensor, pseudo: torch.Tensor, allowed: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the items to confirm: the allowed ones with a pseudo-label of the lowest score of its class.
+
+    Args:
+        scores: [N, C].
+        pseudo: [N], `UNKNOWN` where there is none.
+        allowed: [N], which items may be asked about.
+        count: how many; all where there are fewer.
+    """
+    places = (allowed & (pseudo != UNKNOWN)).nonzero()[:, 0]
+    own = scores[places].gather(1, pseudo[places, None])[:, 0]
+    return places[own.argsort(stable=True)[:count]]

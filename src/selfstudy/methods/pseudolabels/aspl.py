@@ -18,7 +18,7 @@ item about which somebody was not sure gets no pseudo-label. Features are tuned 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -33,20 +33,20 @@ from selfstudy.data.image_sets import UNKNOWN
 from selfstudy.data.items import shown
 from selfstudy.data.label_table import CONFIRMED, GIVEN, PREDICTED, PSEUDO, LabelTable
 from selfstudy.evaluation.labelling_pictures import doubtful_items, learning_curve
-from selfstudy.evaluation.pictures import Picture, bars, line, picture
+from selfstudy.evaluation.self_paced_pictures import CLAIMS, claims_picture
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.network_inputs import can_be_trained, inputs_of
 from selfstudy.learning.paced_state import Paced, SelfPaced, annotated, at_the_start, certified
 from selfstudy.learning.projection import Projection, projection
-from selfstudy.learning.self_paced import Learnt, Pseudo, learn, scores_of
+from selfstudy.learning.self_paced import Learnt, Pseudo, learn, machine_classifier, scores_of, settled
 from selfstudy.learning.staged_classifier import StagedClassifier
 from selfstudy.learning.stages import Stage, StageTraining
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.feature_classifier import FeatureClassifier
-from selfstudy.models.encoders.feature_heads import LinearHead, OneVersusAllHead
+from selfstudy.models.encoders.feature_heads import LinearHead, shared_out
 from selfstudy.models.encoders.flat import FlatEncoder
 from selfstudy.models.encoders.text_base import TextEncoder
-from selfstudy.signals.self_paced import most_doubtful
+from selfstudy.signals.self_paced import least_sure, most_doubtful
 from selfstudy.tasks.pools import PoolTask
 
 
@@ -63,11 +63,6 @@ ARMS = {
     "random": Arm("none", "random"),
     "self-paced": Arm("curriculum", "nothing"),
     "self-training": Arm("cumulative", "doubtful"),
-}
-CLAIMS = {
-    "claimed_by_one": "one",
-    "claimed_by_several": "several",
-    "claimed_by_none": "none",
 }
 
 
@@ -149,12 +144,12 @@ class Aspl(Method):
                 if before is None:
                     raise
                 break
-            settled = before is not None and same(before, state, view.inputs)
+            stays = before is not None and settled(before, state, view.inputs)
             before, trained_in = state, view
             if number == self.rounds:
                 break
             told = self.asked(task, state, view.inputs, run, number)
-            if told is None or (told is state and settled):
+            if told is None or (told is state and stays):
                 break
             state, view = told, self.tuned(task, told, view, run, number)
         assert before is not None
@@ -172,7 +167,9 @@ class Aspl(Method):
         state = learnt.state
         scores = scores_of(state, view.inputs)
         claims = (scores > 0).sum(1)[state.open]
-        held = task.evaluate(classifier(view, state), split="validation").values
+        held = task.evaluate(
+            machine_classifier(view.encoder, view.projection, state), split="validation"
+        ).values
         run.log(
             labels=int(state.annotated.sum()),
             validation_accuracy=float(np.mean(held)) if held else None,
@@ -194,7 +191,9 @@ class Aspl(Method):
         """
         scores = scores_of(state, inputs)
         places = self._places(state, scores, run, number)
-        doubtful = certifiable(state, scores, places, self.confirm)
+        free = torch.ones(len(scores), dtype=torch.bool)
+        free[places] = False
+        doubtful = least_sure(scores, state.pseudo, free, self.confirm)
         if not task.meter.affords(oracle_labels=len(places) + len(doubtful)):
             return None
         if len(places):
@@ -202,7 +201,7 @@ class Aspl(Method):
                 run,
                 f"query-{number}",
                 places.numpy(),
-                guesses=likely(scores[places]).numpy(),
+                guesses=shared_out(scores[places]).softmax(1).numpy(),
                 classes=state.classes,
                 allow_new=self.allow_new,
             )
@@ -254,7 +253,7 @@ class Aspl(Method):
             points = [row["labels"] for row in curve], [row["validation_accuracy"] for row in curve]
             pictures.insert(0, learning_curve({"validation": points}))
         return Fit(
-            model=classifier(view, trained),
+            model=machine_classifier(view.encoder, view.projection, trained),
             parts={"labels": table, "paced": state},
             metrics={
                 "labels": int(state.annotated.sum()),
@@ -265,38 +264,6 @@ class Aspl(Method):
             },
             pictures=pictures,
         )
-
-
-def classifier(view: View, state: Paced) -> FeatureClassifier:
-    """Return the machines as a classifier of items."""
-    assert state.machines is not None
-    weights, bias = view.projection.undone(*state.machines)
-    head = OneVersusAllHead(width=weights.shape[1], classes=len(weights))
-    with torch.no_grad():
-        head.linear.weight.copy_(weights)
-        head.linear.bias.copy_(bias)
-    return FeatureClassifier(view.encoder, head, state.classes[: len(weights)]).eval()
-
-
-def likely(scores: torch.Tensor) -> torch.Tensor:
-    """Return the probabilities [N, C] that scores [N, C] stand for, as `OneVersusAllHead` has them."""
-    return torch.nn.functional.logsigmoid(2 * scores).softmax(1)
-
-
-def same(before: Paced, after: Paced, inputs: torch.Tensor) -> bool:
-    """Return whether a round has changed neither H nor what the machines say."""
-    if not torch.equal(before.pseudo, after.pseudo):
-        return False
-    return torch.equal(scores_of(before, inputs).argmax(1), scores_of(after, inputs).argmax(1))
-
-
-def certifiable(state: Paced, scores: torch.Tensor, asked: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the `count` pseudo-labelled items of the lowest score, those asked for left out."""
-    wanted = state.pseudo != UNKNOWN
-    wanted[asked] = False
-    places = wanted.nonzero()[:, 0]
-    own = scores[places].gather(1, state.pseudo[places, None])[:, 0]
-    return places[own.argsort(stable=True)[:count]]
 
 
 def label_table(task: PoolTask, state: Paced, trained: Paced, view: View, *, empty: bool) -> LabelTable:
@@ -310,7 +277,7 @@ def label_table(task: PoolTask, state: Paced, trained: Paced, view: View, *, emp
         empty: whether such an item may be of a class that there is not yet.
     """
     scores = scores_of(trained, view.inputs)
-    told = likely(scores).max(1)
+    told = shared_out(scores).softmax(1).max(1)
     unclaimed = (scores <= 0).all(1) & empty
     labels = torch.where(unclaimed, UNKNOWN, told.indices)
     sources = np.full(len(labels), PREDICTED, dtype=object)
@@ -326,20 +293,4 @@ def label_table(task: PoolTask, state: Paced, trained: Paced, view: View, *, emp
         confidence=torch.where(answered, 1.0, told.values).numpy(),
         sources=tuple(sources),
         classes=state.classes,
-    )
-
-
-def claims_picture(curve: Sequence[Mapping[str, Any]]) -> Picture:
-    """Return how many items without a label were claimed by how many machines."""
-    labels = [str(row["labels"]) for row in curve]
-    traces = [bars(name, labels, [row[key] for row in curve]) for key, name in CLAIMS.items()]
-    pseudo = line("pseudo-labels", labels, [row["pseudo_labels"] for row in curve])
-    return picture(
-        "Who claims the items without a label",
-        [*traces, pseudo],
-        x="labels",
-        y="items",
-        note="An item that one machine claims may get a pseudo-label; one that several claim is asked for "
-        "first, then one that none does, which may be of a class without a name.",
-        layout={"barmode": "stack", "xaxis": {"type": "category"}},
     )

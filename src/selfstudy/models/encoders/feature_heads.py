@@ -38,6 +38,13 @@ class Head(nn.Module):
         return head
 
 
+def _zero_linear(width: int, classes: int) -> nn.Linear:
+    linear = nn.utils.skip_init(nn.Linear, width, classes)  # draws nothing from torch's generator
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
 class LinearHead(Head):
     """A linear map of standardised features.
 
@@ -56,9 +63,7 @@ class LinearHead(Head):
         self.deviation: torch.Tensor
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
-        self.linear = nn.Linear(width, classes)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = _zero_linear(width, classes)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits [N, C]."""
@@ -143,8 +148,7 @@ class MlpHead(Head):
 class OneVersusAllHead(Head):
     """Linear machines, one a class against all others; none need claim an item.
 
-    A machine's score s is above 0 where it claims an item. Its logit is log sigmoid(2 s), the probability
-    that the hinge loss stands for, so that `softmax` shares these out among the classes.
+    A machine's score s is above 0 where it claims an item; its logit is that of `shared_out`.
 
     Args:
         width: d.
@@ -156,9 +160,7 @@ class OneVersusAllHead(Head):
 
     def __init__(self, *, width: int, classes: int) -> None:
         super().__init__(width=width, classes=classes)
-        self.linear = nn.Linear(width, classes)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = _zero_linear(width, classes)
 
     def margins(self, features: torch.Tensor) -> torch.Tensor:
         """Return the scores s [N, C]."""
@@ -166,4 +168,12 @@ class OneVersusAllHead(Head):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits [N, C]."""
-        return functional.logsigmoid(2 * self.margins(features))
+        return shared_out(self.margins(features))
+
+
+def shared_out(scores: torch.Tensor) -> torch.Tensor:
+    """Return log sigmoid(2 s) of scores s [N, C] of machines of one class against all others.
+
+    It is the log-probability that their hinge loss stands for; `softmax` of it shares the classes out.
+    """
+    return functional.logsigmoid(2 * scores)
