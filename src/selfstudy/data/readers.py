@@ -16,6 +16,7 @@ from typing import Any
 from selfstudy.core.errors import DataError
 
 EMPTY, UNPARSABLE = "empty", "unparsable"
+LARGEST_CELL = 2**31 - 1  # characters in a cell of a CSV file
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ def _json_lines(text: str) -> Iterator[Row]:
 
 
 def _csv(text: str) -> Iterator[Row]:
+    # Python refuses cells of more than 128 KiB. It has one limit for the whole process.
+    csv.field_size_limit(max(csv.field_size_limit(), LARGEST_CELL))
     reader = csv.reader(io.StringIO(text.rstrip(), newline=""), strict=True)
     header: list[str] | None = None
     while True:

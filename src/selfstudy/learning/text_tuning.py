@@ -51,12 +51,14 @@ class SetFitTuning:
     """Of the encoder, in training."""
     scaling: Scaling = "mean"
     """Weights of texts are divided by their mean or, as the authors do, by their sum."""
+    head_scale: float = 3.0
+    """Mean length of the features before the logistic head: the larger, the weaker its penalty."""
     weighted_head: bool = False
     """Whether the logistic head sees the weights too; the authors' does not."""
 
     def validate(self) -> None:
         """Raise a UsageError for numbers that cannot be right."""
-        check_positive(self, rounds=0, batch=0, learning_rate=0)
+        check_positive(self, rounds=0, batch=0, learning_rate=0, weight_decay=-1e-9, head_scale=0)
         check_shares(self, "dropout")
 
     def samples(self, labelled: int, pseudo: int) -> int:
@@ -117,6 +119,8 @@ def tune_on_pairs(
         update(optimizer, learning_rate(step, steps, settings.learning_rate, WARMUP), CLIP)
         run.log(step=step, pair_loss=loss.item())
     head = LinearHead(width=tuned.width, classes=len(classes))
+    features = tuned.embed_texts(texts)
+    head.deviation.fill_(features.norm(dim=1).mean() / settings.head_scale)
     seen = item_weights.numpy() if settings.weighted_head else None
-    set_logistic(head.linear, tuned.embed_texts(texts).numpy(), labels, seen)
+    set_logistic(head.linear, (features / head.deviation).numpy(), labels, seen)
     return FeatureClassifier(tuned, head, classes).eval()
