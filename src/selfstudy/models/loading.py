@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from selfstudy.core.checkpoint import find_class
 from selfstudy.core.errors import UsageError, nearest
 from selfstudy.core.files import read_json
 from selfstudy.core.specs import make
@@ -40,6 +41,8 @@ SAVED = {
     "vision": "selfstudy.models.encoders.backbones:Backbone",
     "text": "selfstudy.models.encoders.text_transformers:TextTransformer",
 }
+# What the folder of a run's trained classifier holds, such as runs/first/model.
+CLASSIFIER, KIND = "classifier.json", "kind.json"
 # Before a hub id or a folder of a transformers model.
 BACKBONES = {
     "vision:": "selfstudy.models.encoders.backbones:backbone",
@@ -50,8 +53,8 @@ BACKBONES = {
 def model(spec: str) -> Any:
     """Return the model that `spec` names.
 
-    One of `NAMES` with its fields, a folder that one was saved to, `vision:` or `text:` and a backbone of
-    transformers, else a language model.
+    One of `NAMES` with its fields, a folder that one or a classifier was saved to, `vision:` or `text:` and a
+    backbone of transformers, else a language model.
 
     Raises:
         UsageError: no model of that name, or an unknown field.
@@ -67,6 +70,8 @@ def model(spec: str) -> Any:
         if target:
             module, _, network = target.partition(":")
             return getattr(importlib.import_module(module), network).load(Path(spec))
+    if (Path(spec) / CLASSIFIER).is_file() and (Path(spec) / KIND).is_file():
+        return find_class(read_json(Path(spec) / KIND), Path(spec) / KIND).load(Path(spec))
     hint = nearest(name, NAMES)
     if hint.startswith("Did") and "/" not in spec and not Path(spec).exists():
         raise UsageError(f"There is no model {spec!r}. {hint}")
