@@ -35,7 +35,10 @@ class Pages:
         self.desk, self.trainer, self.people = Desk(store), Trainer(directory, store), People(store)
         self.writer = Writer(directory)
         self._templates = Environment(
-            loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            auto_reload=False,  # else each page would look at its files again
         )
         self._templates.globals.update(
             longest=LONGEST_NAME,
@@ -54,7 +57,9 @@ class Pages:
 
     def whole(self, who: str) -> str:
         """Return the page of a person."""
-        return self.html("page", who=who, title=self.directory.name, **self._work(who, ""), **self._status())
+        return self.html(
+            "page", who=who, title=self.directory.resolve().name, **self._work(who, ""), **self._status()
+        )
 
     def work(self, who: str, said: str = "") -> str:
         """Return the part with the item, and what there is to say about the last answer."""
@@ -83,11 +88,12 @@ class Pages:
                 "ended": ended,
             }
         asked, item = given
+        offered = choices(asked, item)
         return {
             "given": item,
             "asked": asked,
-            "offered": choices(asked, item),
-            "many": len(asked.classes) > len(choices(asked, item)) and item.confirm is None,
+            "offered": offered,
+            "many": item.confirm is None and len(asked.classes) > len(offered),
             "shown": show(self.task.pool, item.place),
             "name": self.task.ids[item.place],
             "request": uuid4().hex,
