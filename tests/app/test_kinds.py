@@ -24,6 +24,7 @@ OTHERS = {
     "pseudo-label-pretraining": (CHAINS, "gcn"),
     "gcool": ("digits", "conv"),
     "hast": (CHAINS, "gcn"),
+    "aspl": ("digits", "gcn"),
     "t-jepa": ("digits?labels=20", "conv"),
     "web-noise": ("digits", "gcn"),
     "transductive-clustering": ("digits", "gcn"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from selfstudy.learning.bound_optimiser import bound_energy, smooth, smooth_logits
+from selfstudy.learning.bound_optimiser import FEW, bound_energy, smooth, smooth_logits, softmax
 from selfstudy.signals.affinity import affinity
 
 
@@ -90,12 +90,19 @@ def test_logits_without_edges_or_smoothness_are_softmax() -> None:
     """Oracle: softmax; with edges a point among four of another class takes theirs."""
     rng = torch.Generator().manual_seed(0)
     logits = torch.randn(9, 3, generator=rng)
-    assert torch.equal(smooth_logits(logits, torch.zeros(9, 9), 2.0), torch.softmax(logits, 1))
+    torch.testing.assert_close(smooth_logits(logits, torch.zeros(9, 9), 2.0), torch.softmax(logits, 1))
     items = torch.randn(9, 2, generator=rng)
     graph = affinity(items, 2).among
-    assert torch.equal(smooth_logits(logits, graph, 0.0), torch.softmax(logits, 1))
+    torch.testing.assert_close(smooth_logits(logits, graph, 0.0), torch.softmax(logits, 1))
     star = torch.zeros(5, 5)
     star[0, 1:] = star[1:, 0] = 1
     sure = torch.tensor([[0.5, 0.0], *[[0.0, 3.0]] * 4])
     assert sure.argmax(1).tolist() == [0, 1, 1, 1, 1]
     assert smooth_logits(sure, star, 1.0).argmax(1).tolist() == [1] * 5
+
+
+@pytest.mark.parametrize("classes", [1, 2, FEW - 1, FEW, FEW + 1])
+def test_softmax_along_either_axis(classes: int) -> None:
+    """Oracle: torch's own; also far from 0."""
+    scores = 300 * torch.randn(3, 7, classes, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(softmax(scores), torch.softmax(scores, -1))

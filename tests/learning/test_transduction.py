@@ -233,26 +233,25 @@ def test_fallen_prototypes_are_named() -> None:
     support, targets, queries = (
         functional.normalize(part, dim=1) if part.shape[1] == 6 else part for part in problem(2, shots=1)
     )
-    start = class_means(support, targets)
     for sharpness in (0.2, 20.0):
         chosen = Transduction(smoothness=0.0, sharpness=sharpness)
         result = transduce(support, targets, queries, chosen, graph=None)
         if sharpness < 1:
             with pytest.warns(UserWarning, match="fell together"):
-                warn_of(result, start, chosen)
+                warn_of(result, chosen)
         else:
-            warn_of(result, start, chosen)
+            warn_of(result, chosen)
 
 
 def test_a_rise_of_the_energy_is_named() -> None:
     """Oracle: energies by hand, one that rises by a tenth, one by a rounding."""
     energies = torch.tensor([[2.0, -1.0], [1.0, -2.0], [1.0000001, -1.9]], dtype=torch.float64)
     assert rising(energies, 5).tolist() == [False, True]
-    chosen, start = Transduction(), torch.tensor([[0.0], [1.0]])
-    result = Found(torch.full((5, 2), 0.5), start, (energies[:, 1],))
+    start = torch.tensor([[0.0], [1.0]])
+    result = Found(torch.eye(2)[torch.tensor([0, 1, 0, 1, 0])], start, (energies[:, 1],))
     assert result.rises == 1
     with pytest.warns(UserWarning, match="The energy rose"):
-        warn_of(result, start, chosen)
+        warn_of(result, Transduction())
 
 
 def test_bad_settings() -> None:
@@ -260,7 +259,7 @@ def test_bad_settings() -> None:
     for field in ("sharpness", "bandwidth", "neighbours", "rounds", "iterations"):
         with pytest.raises(UsageError, match=field):
             Transduction(**{field: 0}).validate()
-    with pytest.raises(UsageError, match="smoothness is -0.1"):
+    with pytest.raises(UsageError, match=r"smoothness is -0\.1; it must be 0 or more"):
         Transduction(smoothness=-0.1).validate()
     with pytest.raises(UsageError, match="psd needs symmetric"):
         Transduction(psd=True, symmetric=False).validate()

@@ -87,7 +87,7 @@ def fit_predict(
     targets = functional.one_hot(torch.from_numpy(numbers), len(classes) + extra_clusters).float()
     start = _with_extra(class_means(known, targets), len(classes), asked, settings)
     found = transduce(known, targets, asked, settings, graph=graph_of(asked, known, settings), start=start)
-    warn_of(found, start, settings)
+    warn_of(found, settings)
     return _told(found, np.append(classes, [_nothing(classes)] * extra_clusters))
 
 
@@ -123,7 +123,7 @@ def cluster(items: Any, clusters: int, settings: Transduction | None = None, *, 
     start, nobody = torch.from_numpy(first), features[:0]
     graph = graph_of(features, None, settings)
     found = transduce(nobody, features.new_empty(0, clusters), features, settings, graph=graph, start=start)
-    warn_of(found, start, settings)
+    warn_of(found, settings)
     return _told(found, np.arange(clusters))
 
 

@@ -7,6 +7,7 @@ stay, and k-means the case of no smoothness. `transduce` works on one set or on 
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from selfstudy.signals.affinity import Affinity, affinity, drawn_towards
 from selfstudy.signals.neighbours import Backend
 
 SETTLED = 1e-5  # largest move of a prototype that ends the rounds
-FALLEN = 0.1  # of their first spread: prototypes with less have fallen together
+UNSURE = 0.9  # of the entropy of an even guess: above it items are hardly told apart
 RISE = 1e-6  # of an energy and of each item: by so much it may rise through rounding
 
 Transform = Literal["centred", "length", "none"]
@@ -72,7 +73,8 @@ class Transduction:
     def validate(self) -> None:
         """Check the fields against each other."""
         check_positive(self, sharpness=0, bandwidth=0, neighbours=0, rounds=0, iterations=0)
-        check_positive(self, smoothness=-1e-12)
+        if not self.smoothness >= 0:
+            raise UsageError(f"Transduction.smoothness is {self.smoothness:g}; it must be 0 or more.")
         if self.psd and not self.symmetric:
             raise UsageError("psd needs symmetric: a graph that is not symmetric has no real eigenvalues.")
 
@@ -271,19 +273,19 @@ def _updated(
     return reseeded(queries, apart, found, vacant)
 
 
-def warn_of(found: Found, start: torch.Tensor, settings: Transduction) -> None:
+def warn_of(found: Found, settings: Transduction) -> None:
     """Warn where prototypes fell together, or where the energy rose.
 
     Args:
         found: of one problem.
-        start: the first prototypes [K, d].
         settings: that it was found with.
     """
-    spread, first = (one.var(0, correction=0).sum() for one in (found.prototypes, start))
-    if len(start) > 1 and spread < FALLEN * first:
+    classes = found.assignments.shape[-1]
+    unsure = torch.special.entr(found.assignments).sum(-1).mean() / math.log(max(2, classes))
+    if settings.prototypes == "updated" and len(found.assignments) and classes > 1 and unsure > UNSURE:
         warnings.warn(
-            f"The prototypes fell together: they spread {float(spread / first):.2f} times as much as at the "
-            f"start. A sharpness above {settings.sharpness:g} keeps them apart.",
+            "The prototypes fell together at the mean of all items, so that these are hardly told apart. A "
+            f"sharpness above {settings.sharpness:g} keeps them apart.",
             stacklevel=3,
         )
     if found.rises:

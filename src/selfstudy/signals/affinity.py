@@ -54,7 +54,7 @@ def affinity(
         weights = _dense(items, neighbours, symmetric)
         among, towards = weights[:, labelled:, labelled:], weights[:, labelled:, :labelled]
         if psd:
-            shift = (-torch.linalg.eigvalsh(among)[:, 0]).clamp(min=0)
+            shift = (-torch.linalg.eigvalsh(among.double())[:, 0].to(among.dtype)).clamp(min=0)
             among = among + torch.diag_embed(shift[:, None].expand(among.shape[:-1]))
         return Affinity(among, towards)
     found = _sparse(items, neighbours, symmetric, backend)[labelled:]

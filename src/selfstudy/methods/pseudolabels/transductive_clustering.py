@@ -131,7 +131,7 @@ class TransductiveClustering(Method):
                 meter=run.meter,
                 look=lambda done: run.log(round=done),
             )
-            warn_of(found, means, chosen)
+            warn_of(found, chosen)
             energies = [steps.tolist() for steps in found.energies]
             parts = {"head": self._head(batch, found, chosen), "labels": label_table(task, batch, found)}
             return Parts(parts, {"energies": energies, "energy_rises": found.rises})
