@@ -49,6 +49,12 @@ def test_the_threshold(tau: float) -> None:
     assert len(choose(found, tau=0.0).places) == 30 and not len(choose(found, tau=1.01).places)
 
 
+def test_a_confidence_of_just_tau_is_kept() -> None:
+    """Oracle: 0.75 is a number that both types hold exactly."""
+    found = Predictions(np.arange(2), torch.tensor([[0.75, 0.25], [0.5, 0.5]]))
+    assert choose(found, tau=0.75).places.tolist() == [0]
+
+
 def test_nothing_kept_is_said() -> None:
     """Oracle: tau above 1."""
     with pytest.warns(UserWarning, match=r"None of the 30 pseudo-labels has a confidence of tau=1\.01"):
