@@ -18,6 +18,7 @@ item about which somebody was not sure gets no pseudo-label. Features are tuned 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,6 +49,8 @@ from selfstudy.models.encoders.flat import FlatEncoder
 from selfstudy.models.encoders.text_base import TextEncoder
 from selfstudy.signals.self_paced import least_sure, most_doubtful
 from selfstudy.tasks.pools import PoolTask
+
+_log = logging.getLogger(__name__)
 
 
 class Arm(NamedTuple):
@@ -247,6 +250,12 @@ class Aspl(Method):
         """Return the machines of the last round with all that was answered."""
         names = ("labels", "validation_accuracy", "pseudo_labels", *CLAIMS)
         curve = [{name: line[name] for name in names} for line in run.metrics() if "claimed_by_one" in line]
+        if ARMS[self.arm].pseudo != "none" and not state.high.any():
+            _log.warning(
+                "No item has a pseudo-label in the end: %d are claimed by no machine, %d by several.",
+                curve[-1]["claimed_by_none"],
+                curve[-1]["claimed_by_several"],
+            )
         table = label_table(task, state, trained, view, empty=self.allow_new)
         pictures = [claims_picture(curve), doubtful_items(table)]
         if curve[0]["validation_accuracy"] is not None:
