@@ -200,29 +200,49 @@ def set_logistic(
 ) -> None:
     """Put a logistic regression with the usual penalty, |W|^2 / 2 beside the summed loss, into `linear`.
 
+    It is scikit-learn's, by the same L-BFGS: of two classes the difference alone is penalised. With few items
+    most of scikit-learn's time is spent around the solver, and a round of active learning waits for it.
+
     Args:
         linear: of C outputs; a class that no item has is never told.
         features: [N, d].
         labels: [N], classes.
         weights: [N], of the items, with a mean of 1; None is 1 each.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    known = np.unique(labels)
-    weight = np.zeros(linear.weight.shape, dtype=np.float32)
-    bias = np.full(len(weight), UNSEEN, dtype=np.float32)
-    bias[known] = 0
-    if len(known) > 1:
-        if weights is not None:
-            weights = weights / weights.mean()
-        found = LogisticRegression(max_iter=LOGISTIC_STEPS).fit(features, labels, sample_weight=weights)
-        two = len(known) == 2  # then there is one row, for the second class against the first
-        weight[known] = np.concatenate([-found.coef_, found.coef_]) / 2 if two else found.coef_
-        both = found.intercept_
-        bias[known] = np.concatenate([-both, both]) / 2 if two else both
+    known, codes = np.unique(labels, return_inverse=True)
+    found = np.zeros((len(linear.bias), features.shape[1] + 1))
+    found[:, -1] = UNSEEN
+    found[known] = _logistic(features, codes, np.ones(len(labels)) if weights is None else weights)
     with torch.no_grad():
-        linear.weight.copy_(torch.from_numpy(weight))
-        linear.bias.copy_(torch.from_numpy(bias))
+        linear.weight.copy_(torch.from_numpy(found[:, :-1]))
+        linear.bias.copy_(torch.from_numpy(found[:, -1]))
+
+
+def _logistic(features: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return weights and, in the last column, biases [C, d + 1] of C classes that all occur."""
+    from scipy.optimize import minimize
+
+    inputs = np.hstack([features, np.ones((len(codes), 1))]).astype(float)
+    told = np.eye(codes.max() + 1)[codes]
+    share = (weights / weights.sum())[:, None]
+    penalties = np.full(inputs.shape[1], (2 if told.shape[1] == 2 else 1) / len(codes))
+    penalties[-1] = 0  # of the bias
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        rows = flat.reshape(told.shape[1], -1)
+        logits = inputs @ rows.T
+        logits -= logits.max(1, keepdims=True)
+        powers = np.exp(logits)
+        sums = powers.sum(1, keepdims=True)
+        loss = (share * (np.log(sums) - (logits * told).sum(1, keepdims=True))).sum()
+        slope = (share * (powers / sums - told)).T @ inputs + penalties * rows
+        return float(loss + (penalties * rows**2).sum() / 2), slope.ravel()
+
+    start = np.zeros(told.shape[1] * inputs.shape[1])
+    limits = {"maxiter": LOGISTIC_STEPS, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(float).eps}
+    return minimize(objective, start, jac=True, method="L-BFGS-B", options=limits).x.reshape(
+        told.shape[1], -1
+    )
 
 
 def starting_adapter(features: torch.Tensor, classes: int, tuning: PairTuning) -> AdapterHead:

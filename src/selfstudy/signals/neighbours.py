@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from selfstudy.core.errors import MissingExtra, UsageError
 
-BLOCK = 1 << 25  # distances held at a time: 128 MiB
+BLOCK = 1 << 23  # distances held at a time: 32 MiB
 
 Backend = Literal["torch", "faiss"]
 Space = Literal["euclidean", "cosine"]
