@@ -23,8 +23,8 @@ def table() -> SampleTable:
         noisy=np.array([False, True, False]),
         guesses=guesses,
         suspect=np.array([0.1, 0.9, 0.4], dtype=np.float32),
-        history={"loss": rng.random((4, 3)).astype(np.float32)},
-        epochs={"loss": [1, 2, 3, 4]},
+        history={name: rng.random((2, 3)).astype(np.float32) for name in ("loss", "linear")},
+        epochs={"loss": [1, 2], "linear": [1, 3]},
         **numbers,
     )
 
@@ -38,7 +38,8 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
         assert np.array_equal(getattr(again, name), getattr(made, name)), name
         assert getattr(again, name).dtype == getattr(made, name).dtype
     assert again.ids == made.ids and again.classes == made.classes and again.epochs == made.epochs
-    assert np.array_equal(again.history["loss"], made.history["loss"])
+    assert list(again.history) == list(again.epochs) == ["loss", "linear"]
+    assert all(np.array_equal(again.history[name], made.history[name]) for name in made.history)
     assert np.array_equal(again.by_input, made.suspect) and len(again) == 3
 
 

@@ -98,10 +98,7 @@ class SampleTable:
             ids=tuple(said["ids"]),
             classes=tuple(said["classes"]),
             epochs=said["epochs"],
-            history={
-                name.removeprefix(HISTORY): scores
-                for name, scores in arrays.items()
-                if name.startswith(HISTORY)
-            },
+            # In the order that they had, which the arrays do not keep: a resumed run tells the same.
+            history={name: arrays[HISTORY + name] for name in said["epochs"]},
             **{name: arrays[name] for name in _COLUMNS},
         )
