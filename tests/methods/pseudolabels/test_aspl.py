@@ -102,7 +102,7 @@ def test_what_comes_out(tmp_path: Path) -> None:
     assert (table.confidence[sure] == 1).all() and ((table.confidence > 0) & (table.confidence <= 1)).all()
     assert [row["labels"] for row in fitted.metrics["curve"]] == [8, 12, 16, 20]
     assert (paced.by_input[torch.from_numpy(sure)] == 1).all()
-    assert np.mean(task.evaluate(fitted.model).values) > 0.9
+    assert np.mean(task.evaluate(fitted.model).values) > 0.8
 
 
 def test_new_classes_are_learnt(tmp_path: Path) -> None:
