@@ -86,7 +86,8 @@ def fit_predict(
     known, asked = (transformed(part, settings.transform, middle) for part in (known, asked))
     targets = functional.one_hot(torch.from_numpy(numbers), len(classes) + extra_clusters).float()
     start = _with_extra(class_means(known, targets), len(classes), asked, settings)
-    found = transduce(known, targets, asked, settings, graph=graph_of(asked, known, settings), start=start)
+    graph = graph_of(asked, known, settings) if settings.smoothness else None
+    found = transduce(known, targets, asked, settings, graph=graph, start=start)
     warn_of(found, settings)
     return _told(found, np.append(classes, [_nothing(classes)] * extra_clusters))
 
@@ -121,7 +122,7 @@ def cluster(items: Any, clusters: int, settings: Transduction | None = None, *, 
     drawn = stream_key("k-means++", seed) % 2**32
     first, _ = kmeans_plusplus(features.numpy(), clusters, random_state=drawn)
     start, nobody = torch.from_numpy(first), features[:0]
-    graph = graph_of(features, None, settings)
+    graph = graph_of(features, None, settings) if settings.smoothness else None
     found = transduce(nobody, features.new_empty(0, clusters), features, settings, graph=graph, start=start)
     warn_of(found, settings)
     return _told(found, np.arange(clusters))
