@@ -1,4 +1,4 @@
-"""Self-paced pieces: closed forms against searches, the exact step of pseudo-labels, who is chosen and asked."""
+"""Self-paced pieces: closed forms against searches, exact pseudo-labels, who is chosen and asked."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Episodes:
         table = np.zeros((len(chosen), sizes.max()), dtype=np.int64)
         for row, label in enumerate(chosen):
             table[row, : sizes[row]] = np.flatnonzero(labels == label)
-        keys = derive(np.uint64(stream_key("episodes", seed)), np.arange(count))
+        keys = derive(np.array(stream_key("episodes", seed), dtype=np.uint64), np.arange(count))
         rows = uniforms(keys[:, None], np.arange(len(chosen))).argsort(1)[:, : self.ways]  # [B, W]
         counts = self._counts(count, seed)
         at_once = max(1, BLOCK // (self.ways * table.shape[1]))

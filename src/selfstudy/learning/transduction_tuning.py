@@ -31,7 +31,8 @@ class Grid(NamedTuple):
             np.array(self.smoothness) - usual.smoothness
         )
         right = self.right.numpy()
-        row, column = np.unravel_index(np.where(right == right.max(), far, np.inf).argmin(), far.shape)
+        nearest = int(np.where(right == right.max(), far, np.inf).argmin())
+        row, column = divmod(nearest, far.shape[1])
         return float(self.smoothness[column]), float(self.sharpness[row])
 
 

@@ -95,7 +95,8 @@ class ResidualEncoder(ImageEncoder):
     @property
     def stages(self) -> dict[str, nn.Module]:
         """The last block of each stage."""
-        ends = self.blocks[self.config["blocks"] - 1 :: self.config["blocks"]]
+        every = self.config["blocks"]
+        ends = [*self.blocks][every - 1 :: every]
         return {f"stage{place}": part for place, part in enumerate(ends, 1)}
 
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
