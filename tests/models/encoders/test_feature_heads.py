@@ -48,12 +48,12 @@ def test_a_perceptron_leaves_out_in_training_alone() -> None:
 
 
 def test_machines_share_out_what_none_claims() -> None:
-    """Oracle: logit log(1 / (1 + exp(-2 s))) of the score s of each machine."""
+    """Oracle: logit log(1 / (1 + exp(-3 s))) of the score s of each machine."""
     head = OneVersusAllHead(width=5, classes=3)
     torch.nn.init.normal_(head.linear.weight)
     scores = FEATURES @ head.linear.weight.T
     assert torch.allclose(head.margins(FEATURES), scores, atol=1e-6)
-    assert torch.allclose(head(FEATURES), -torch.log1p(torch.exp(-2 * scores)), atol=1e-5)
+    assert torch.allclose(head(FEATURES), -torch.log1p(torch.exp(-3 * scores)), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", HEADS)

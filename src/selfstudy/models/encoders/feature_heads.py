@@ -13,6 +13,8 @@ from torch.nn import functional
 from selfstudy.core.files import read_json, write_json
 
 CONFIG, WEIGHTS = "config.json", "head.safetensors"
+# Of 2 to 8, the one with the least cross-entropy on validation images of digits and of Fashion-MNIST.
+SLOPE = 3.0
 
 
 class Head(nn.Module):
@@ -172,8 +174,8 @@ class OneVersusAllHead(Head):
 
 
 def shared_out(scores: torch.Tensor) -> torch.Tensor:
-    """Return log sigmoid(2 s) of scores s [N, C] of machines of one class against all others.
+    """Return log sigmoid(3 s) of scores s [N, C] of machines of one class against all others.
 
-    It is the log-probability that their hinge loss stands for; `softmax` of it shares the classes out.
+    `softmax` of it shares the classes out among machines of which several or none claim an item.
     """
-    return functional.logsigmoid(2 * scores)
+    return functional.logsigmoid(SLOPE * scores)
