@@ -114,8 +114,10 @@ def test_without_the_last_step_it_is_self_training(tmp_path: Path) -> None:
 
 
 def test_without_pseudo_labels_it_is_the_base(tmp_path: Path) -> None:
-    """Oracle: the recipe base; for tau above 1 and a pool without unlabelled items, with a warning."""
+    """Oracle: the recipe base; without a step of pre-training, and, with a warning, for tau above 1 and for a
+    pool without unlabelled items."""
     base = trained(tmp_path / "base", recipe="base")
+    assert same(trained(tmp_path / "no step", pretraining=StageTraining(steps=0)).final, base.final)
     with pytest.warns(UserWarning, match="nothing is learnt from the pool"):
         assert same(trained(tmp_path / "tau", tau=1.01).final, base.final)
     full = task(labels=60)

@@ -40,14 +40,7 @@ from selfstudy.models.encoders.feature_classifier import FeatureClassifier
 from selfstudy.models.encoders.feature_heads import MlpHead
 from selfstudy.models.encoders.flat import FlatEncoder
 from selfstudy.models.encoders.text_base import TextEncoder
-from selfstudy.signals.predictions import (
-    Chosen,
-    Predictions,
-    choose,
-    known,
-    predict_pool,
-    warn_of_strangers,
-)
+from selfstudy.signals.predictions import Chosen, Predictions, choose, known, predict_pool, warn_of_strangers
 from selfstudy.tasks.pools import PoolTask
 
 HIDDEN = (256, 256)  # layers of the head on features that stay
@@ -148,7 +141,7 @@ class PseudoLabelPretraining(Method):
                 "must be at least 0, widths at least 1."
             )
         if self.rounds > 1 and RECIPES[self.recipe].truth:
-            raise UsageError(f"rounds is {self.rounds}; the true labels of the pool are learnt in one.")
+            raise UsageError(f"rounds is {self.rounds}; the recipe upper has one.")
         for part in (self.teaching, self.pretraining, self.tuning, self.adaptation):
             part.validate()
 
@@ -159,10 +152,10 @@ class PseudoLabelPretraining(Method):
         seen = self.teaching.steps * min(self.teaching.batch, labels)
         if recipe.adapted:
             seen += self.adaptation.steps * min(self.adaptation.batch, pool)
-        if recipe.start:
+        if recipe.start and self.pretraining.steps:
             seen += self.rounds * self.pretraining.steps * min(self.pretraining.batch, pool)
-        if recipe.tuned:
-            seen += self.rounds * self.tuning.steps * min(self.tuning.batch, labels)
+            if recipe.tuned:
+                seen += self.rounds * self.tuning.steps * min(self.tuning.batch, labels)
         return {"samples": seen, **({"oracle_labels": pool} if recipe.truth else {})}
 
     def trial(self, task: PoolTask, model: Any) -> tuple[Callable[[], object], int]:
@@ -170,8 +163,7 @@ class PseudoLabelPretraining(Method):
         recipe, whole = RECIPES[self.recipe], self._whole(model)
         classifier = self._base(task, model, 0)
         at = np.arange(min(self.pretraining.batch, len(task.pool)))
-        few = task.pool.only(at)
-        inputs = inputs_of(classifier.encoder, few, whole=whole)
+        inputs = inputs_of(classifier.encoder, task.pool.only(at), whole=whole)
 
         def step() -> object:
             classifier.zero_grad()
@@ -204,7 +196,8 @@ class PseudoLabelPretraining(Method):
         stages = staged_classifier(run, base, task.pool, whole=self._whole(model))
         teacher = self._finetuned(stages, "teacher", base, parts, self.teaching)  # step 1
         found = Trained(parts, teacher, None, None, teacher, teacher)
-        for count in range(1, self.rounds + 1 if recipe.start else 1):
+        rounds = self.rounds if recipe.start and self.pretraining.steps else 0
+        for count in range(1, rounds + 1):
             predictions = self._predicted(stages, found, task, count)  # step 2
             if predictions is None:
                 break
