@@ -53,9 +53,10 @@ def fit_predict(
 ) -> JointLabels:
     """Label queries together, from one labelled item of each class or more.
 
-    >>> found = fit_predict([[0.0, 1.0], [1.0, 0.0]], ["up", "right"], [[0.1, 2.0], [3.0, 0.2]])
+    >>> queries = [[0.1, 2.0], [3.0, 0.2], [0.2, 1.0], [2.0, 0.1]]
+    >>> found = fit_predict([[0.0, 1.0], [1.0, 0.0]], ["up", "right"], queries)
     >>> found.labels.tolist()
-    ['up', 'right']
+    ['up', 'right', 'up', 'right']
 
     Args:
         support: labelled items [s, d].

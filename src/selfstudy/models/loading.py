@@ -43,6 +43,7 @@ SAVED = {
 }
 # What the folder of a run's trained classifier holds, such as runs/first/model.
 CLASSIFIER, KIND = "classifier.json", "kind.json"
+LANGUAGE = ("tiny-lm", "gemma-3-270m")  # names of language models
 # Before a hub id or a folder of a transformers model.
 BACKBONES = {
     "vision:": "selfstudy.models.encoders.backbones:backbone",
@@ -72,8 +73,8 @@ def model(spec: str) -> Any:
             return getattr(importlib.import_module(module), network).load(Path(spec))
     if (Path(spec) / CLASSIFIER).is_file() and (Path(spec) / KIND).is_file():
         return find_class(read_json(Path(spec) / KIND), Path(spec) / KIND).load(Path(spec))
-    hint = nearest(name, NAMES)
-    if hint.startswith("Did") and "/" not in spec and not Path(spec).exists():
+    hint = nearest(name, [*NAMES, *LANGUAGE])
+    if name not in LANGUAGE and hint.startswith("Did") and "/" not in spec and not Path(spec).exists():
         raise UsageError(f"There is no model {spec!r}. {hint}")
     from selfstudy.models.language.loading import language_model
 
