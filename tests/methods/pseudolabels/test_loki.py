@@ -101,6 +101,30 @@ def test_temperatures(tmp_path: Path) -> None:
         fit(tmp_path / "d", made, temperature=None)
 
 
+def test_a_loss_on_validation_items_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Oracle: a classifier that is right and says 0.4 of it, 0.3 of two others: Loki is drawn to the middle,
+    at the fitted temperature it is not."""
+
+    class Vague:
+        classes = ("-90", "0", "90")
+
+        def scores(self, items: Any) -> torch.Tensor:
+            right = torch.from_numpy(np.searchsorted([0, 18, 36], items.labels).clip(0, 2))
+            return 0.3 + 0.1 * torch.nn.functional.one_hot(right, 3)
+
+        def save(self, folder: Path) -> None:
+            pass
+
+    made = task(every=18)
+    known = np.flatnonzero(made.validation_items.labels % 18 == 0)
+    made._held["validation"] = made.validation_items.only(known)
+    fit(tmp_path / "a", made, Vague())
+    assert "Loki costs" in caplog.text and "--temperature None" in caplog.text
+    caplog.clear()
+    fit(tmp_path / "b", task())
+    assert not caplog.text
+
+
 def test_without_validation_items(tmp_path: Path) -> None:
     """Oracle: no rows and no picture by class; the model and its table are there."""
     made = task()

@@ -151,6 +151,8 @@ def test_blocks_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert (rule.predict(p) == whole[0]).all() and (rule.top(p, 5) == whole[1]).all()
         assert np.allclose(rule.scores(p), whole[2])
     assert (whole[1][:, 0] == whole[0]).all()
+    monkeypatch.setattr(module, "AT_ONCE", 1)  # 4 and 5 cost the same, in blocks of their own
+    assert LokiRule(LINE, [0, 9]).predict(np.array([[0.5, 0.5]]))[0] == 4
 
 
 def test_tensors_and_arrays() -> None:

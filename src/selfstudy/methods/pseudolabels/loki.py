@@ -15,6 +15,7 @@ takes a softmax over its scores; straight-through gradients and SPIGOT are left 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,6 +31,7 @@ from selfstudy.data.items import shown
 from selfstudy.data.label_table import GIVEN, PREDICTED, LabelTable
 from selfstudy.evaluation.label_distances import (
     ARGMAX,
+    FITTED,
     LOKI,
     MEDOID,
     RESTRICTED,
@@ -52,6 +54,7 @@ from selfstudy.models.labels.rule import LokiRule, numbers_of
 from selfstudy.models.temperature_scaling import fitted_temperature
 from selfstudy.tasks.label_metrics import GradedTask
 
+_log = logging.getLogger(__name__)
 TRIED = 256  # items that a trial predicts
 
 
@@ -223,6 +226,17 @@ def _compared(
     if not len(truth):
         return {}, []
     ways = compared_rules(task.space, observed, looked, truth, fitted=fitted)
+    mean = {way: float(costs.squared.mean()) for way, costs in ways.items()}
+    if mean[LOKI] > mean[ARGMAX]:
+        better = mean.get(FITTED, np.inf) <= mean[ARGMAX]
+        _log.warning(
+            "On validation items Loki costs %.4g at temperature 1, the most probable class %.4g. %s",
+            mean[LOKI],
+            mean[ARGMAX],
+            f"At the fitted temperature it costs {mean[FITTED]:.4g}: take --temperature None."
+            if better
+            else "Look at the classifier first.",
+        )
     metrics: dict[str, Any] = {}
     for way, costs in ways.items():
         metrics[f"validation, {way}"] = task.metric.row(costs.squared.tolist())
