@@ -70,8 +70,11 @@ class LabelDatabase:
     def __init__(self, directory: Path) -> None:
         self.path = Path(directory) / FILE
         try:
-            # Made by hand, so that only its owner may read it: it holds the token of the page.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            # Made by hand, so that only its owner may read it: it holds the token of the page. One that is
+            # there is left alone: closing it would let go of the locks that this process's other connections
+            # hold, and another process would then remove the log from under them.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             self._database = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY)
             # FULL: what has been committed outlives a power cut, not only the end of the process.
             self._database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {SCHEMA}")
