@@ -10,7 +10,7 @@ from selfstudy.data.label_database import FILE, LabelDatabase
 
 
 def test_another_process_does_not_take_the_log_away(tmp_path: Path) -> None:
-    """Oracle: what another process wrote; two connections here, as the page has, one opened after the other."""
+    """Oracle: what another process wrote; two connections here, as the page has."""
     told = (
         "import sys; from pathlib import Path; from selfstudy.data.label_database import LabelDatabase\n"
         "with LabelDatabase(Path(sys.argv[1])) as store:\n"
