@@ -86,6 +86,16 @@ def test_it_stops_where_the_energy_settles() -> None:
         assert (together.energies[steps:, place] == together.energies[steps - 1, place]).all()
 
 
+def test_the_tolerance_is_a_share_of_the_energy() -> None:
+    """Oracle: the changes of a run that never stops: it ends after the first one below the share."""
+    costs, among, _ = psd_problem(4)
+    whole = smooth(costs, among, 2.0, iterations=30, tolerance=0.0).energies
+    changes = (whole.diff() / whole[:-1]).abs()
+    for tolerance in (0.1, 1e-3):
+        stopped = smooth(costs, among, 2.0, iterations=30, tolerance=tolerance)
+        assert len(stopped.energies) == 2 + int((changes <= tolerance).int().argmax())
+
+
 def test_logits_without_edges_or_smoothness_are_softmax() -> None:
     """Oracle: softmax; with edges a point among four of another class takes theirs."""
     rng = torch.Generator().manual_seed(0)

@@ -57,6 +57,13 @@ def test_a_moved_prototype_costs_the_least_around(kind: Any, cloud: Any) -> None
         assert (best <= cost(other) + 1e-6).all()
 
 
+def test_a_mean_of_less_than_one_item() -> None:
+    """Oracle: the weighted mean by hand, of weights that sum to 0.6; below 0.5 a prototype stays."""
+    items, weights = torch.tensor([[0.0], [3.0]]), torch.tensor([[0.2, 0.2], [0.4, 0.2]])
+    found = moved("squared", items, weights, torch.tensor([[9.0], [9.0]]), 1.0)
+    torch.testing.assert_close(found, torch.tensor([[2.0], [9.0]]))
+
+
 def test_weighted_medians_by_hand() -> None:
     """Oracle: the first value at which half of the weight is reached."""
     items = torch.tensor([[1.0], [2.0], [10.0], [4.0]])

@@ -15,7 +15,8 @@ def energy_picture(energies: Sequence[Sequence[float]]) -> Picture:
     """Return the energy step by step, a line a round."""
     traces, step = [], 0
     for number, steps in enumerate(energies):
-        marks = {"mode": "lines+markers", "marker": {"size": 4}, "showlegend": len(energies) > 1}
+        colour = COLOURS[number % 2]
+        marks = {"mode": "lines+markers", "marker": {"size": 4, "color": colour}, "showlegend": False}
         traces.append(line(f"round {number + 1}", range(step, step + len(steps)), steps, **marks))
         step += len(steps)
     return picture(

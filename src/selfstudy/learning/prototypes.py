@@ -117,7 +117,7 @@ def _fixed_point(
     for _ in range(STEPS):
         before = prototypes
         prototypes = _means(items, weights * pull(squared_distances(items, before)), before, 0.0)
-        if (prototypes - before).abs().max() < MOVED:
+        if (prototypes - before).norm(dim=-1).max() < MOVED:
             break
     return prototypes
 

@@ -216,7 +216,7 @@ def transduce(
         weights = torch.cat([targets, assignments], -2) if support.shape[-2] else assignments
         update = _updated(items, queries, weights, assignments, prototypes, settings)
         update = torch.where(kept, update, prototypes)
-        going &= (update - prototypes).abs().amax((-1, -2)) >= SETTLED
+        going &= (update - prototypes).norm(dim=-1).amax(-1) >= SETTLED
         prototypes = update
         if not going.any():
             break
