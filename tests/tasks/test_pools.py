@@ -175,6 +175,23 @@ def clouds_truth(task: PoolTask) -> np.ndarray:
     return whole.labels[places]
 
 
+def test_a_split_may_be_empty() -> None:
+    """Oracle: no items, no figures, and the model is not asked."""
+    splits = {"train": clouds(60, 0), "validation": clouds(0, 1), "test": clouds(30, 2)}
+    task = pool_task("clouds", dict(splits), labels=6)
+    assert task.evaluate(object(), split="validation").values == ()
+
+
+def test_a_table_of_labels_names_all_items() -> None:
+    """Oracle: by hand, with the classes of the task and with others."""
+    task = clouds_task()
+    labels = np.zeros(60, dtype=np.int64)
+    table = task.label_table(labels, np.ones(60), ["predicted"] * 60)
+    assert table.ids == task.ids and table.names() == ["a"] * 60 and table.shown[7] == "clouds 7"
+    other = task.label_table(labels, np.ones(60), ["given"] * 60, classes=("z",))
+    assert other.names() == ["z"] * 60 and other.sources == ("given",) * 60
+
+
 def test_the_name_makes_the_task_again() -> None:
     """Oracle: the task itself."""
     task = selfstudy.task("pool:digits?labels=20&draw=3&train=200&test=50&enrolled=8")

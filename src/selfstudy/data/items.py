@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -81,12 +81,7 @@ class Vectors:
 
 def unlabelled(items: ImageSet | Texts | Vectors) -> ImageSet | Texts | Vectors:
     """Return the same items without their labels and without the names of classes."""
-    nothing = np.full(len(items), UNKNOWN)
-    if isinstance(items, ImageSet):
-        return ImageSet(items.name, items.images, nothing)
-    if isinstance(items, Texts):
-        return Texts(items.name, items.texts, nothing)
-    return Vectors(items.name, items.values, nothing)
+    return replace(items, labels=np.full(len(items), UNKNOWN), classes=())
 
 
 def fingerprint(items: ImageSet | Texts | Vectors) -> str:

@@ -97,37 +97,3 @@ class LabelTable:
             classes=tuple(said["classes"]),
             suspect=None if said["suspect"] is None else np.array(said["suspect"], dtype=float),
         )
-
-
-def corrected_labels(
-    ids: tuple[str, ...],
-    shown: tuple[str, ...],
-    given: np.ndarray,
-    noisy: np.ndarray,
-    probabilities: np.ndarray,
-    classes: tuple[str, ...],
-    suspect: np.ndarray | None,
-) -> LabelTable:
-    """Return the table of given labels, and of the model's own where they are wrong or there are none.
-
-    Args:
-        ids: [N], what items are called.
-        shown: [N], items as a line of text.
-        given: [N], `UNKNOWN` where there is no label.
-        noisy: [N], which given labels are taken to be wrong.
-        probabilities: [N, C], the model's.
-        classes: names.
-        suspect: [N], how likely a given label is wrong.
-    """
-    known = given != UNKNOWN
-    labels = np.where(known & ~noisy, given, probabilities.argmax(1))
-    sources = np.where(known, np.where(noisy, PSEUDO, GIVEN), PREDICTED)
-    return LabelTable(
-        ids=ids,
-        shown=shown,
-        labels=labels,
-        confidence=probabilities[np.arange(len(labels)), labels].astype(float),
-        sources=tuple(sources.tolist()),
-        classes=classes,
-        suspect=suspect,
-    )

@@ -79,13 +79,9 @@ def train_on_noisy_labels(
     total = settings.epochs * len(networks) * each
 
     def look(epoch: int) -> list[Looked]:
-        """Decide what is wrong once all networks have been trained for so many epochs."""
-        facts: dict[str, Any] = validate()
         looks = [network.looked(inputs.plain, count) for network in networks] if rule.detectors else []
-        if looks and epoch >= settings.warmup_epochs:
-            facts |= memory.detect(looks, epoch, rule)
-        if facts:
-            run.log(epoch=epoch, **facts)
+        detected = memory.detect(looks, epoch, rule) if looks and epoch >= settings.warmup_epochs else {}
+        _log_epoch(run, epoch, {**validate(), **detected})
         return looks
 
     state = _state(networks, optimizers, memory)
@@ -109,6 +105,11 @@ def train_on_noisy_labels(
     if looks:
         memory.judge(looks, rule)
     return memory
+
+
+def _log_epoch(run: Run, epoch: int, facts: dict[str, Any]) -> None:
+    if facts:
+        run.log(epoch=epoch, **facts)
 
 
 def _state(

@@ -23,6 +23,7 @@ from selfstudy.learning.noisy_losses import (
     mixing_share,
     sharpened,
 )
+from selfstudy.learning.optimizers import decayed_groups
 from selfstudy.learning.sample_memory import SampleMemory
 from selfstudy.models.encoders.staged import StagedNetwork
 
@@ -86,16 +87,11 @@ class NoisyTraining:
 
     def optimizer_of(self, network: StagedNetwork) -> torch.optim.Optimizer:
         """Return the optimiser of all weights; vectors (biases, scales) are not decayed."""
-        groups = []
         heads = nn.ModuleList([network.classifier, network.projection])
-        for part, factor in ((network.body, 1.0), (heads, self.head_factor)):
-            weights = [weight for weight in part.parameters() if weight.requires_grad]
-            for chosen, decay in (
-                ([weight for weight in weights if weight.ndim > 1], self.weight_decay),
-                ([weight for weight in weights if weight.ndim < 2], 0.0),
-            ):
-                groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
-        groups = [group for group in groups if group["params"]]
+        groups = [
+            *decayed_groups(network.body, self.weight_decay, factor=1.0),
+            *decayed_groups(heads, self.weight_decay, factor=self.head_factor),
+        ]
         if self.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=0.0)
         return torch.optim.SGD(groups, lr=0.0, momentum=0.9)

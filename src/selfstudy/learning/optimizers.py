@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 
 class Lars(torch.optim.Optimizer):
@@ -58,3 +59,21 @@ class Lars(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(weight)
         state["momentum"].mul_(group["momentum"]).add_(gradient)
         weight.add_(state["momentum"], alpha=-group["lr"])
+
+
+def decayed_groups(part: nn.Module, weight_decay: float, **more: Any) -> list[dict[str, Any]]:
+    """Return the groups of a part's trained weights: matrices, which are decayed, and vectors, which are not.
+
+    Args:
+        part: a network or a piece of one.
+        weight_decay: of the matrices; biases and scales of normalisation are vectors.
+        more: what both groups say besides, such as a learning rate.
+    """
+    weights = [weight for weight in part.parameters() if weight.requires_grad]
+    matrices = [weight for weight in weights if weight.ndim > 1]
+    vectors = [weight for weight in weights if weight.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay, **more},
+        {"params": vectors, "weight_decay": 0.0, **more},
+    ]
+    return [group for group in groups if group["params"]]

@@ -19,6 +19,7 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.views import ImageViews, view_keys
 from selfstudy.learning.best_weights import BestWeights
 from selfstudy.learning.loops import batch_indices, check_positive
+from selfstudy.learning.optimizers import decayed_groups
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
@@ -83,18 +84,11 @@ class Supervised:
 
     def optimizer_of(self, classifier: ImageClassifier) -> torch.optim.Optimizer:
         """Return the optimiser of all weights; vectors (biases, scales) are not decayed."""
-        groups = []
-        for part, peak in (
-            (classifier.encoder, self.learning_rate),
-            (classifier.heads, self.head_learning_rate or self.learning_rate),
-        ):
-            weights = [weight for weight in part.parameters() if weight.requires_grad]
-            for chosen, decay in (
-                ([weight for weight in weights if weight.ndim > 1], self.weight_decay),
-                ([weight for weight in weights if weight.ndim < 2], 0.0),
-            ):
-                if chosen:
-                    groups.append({"params": chosen, "weight_decay": decay, "peak": peak})
+        peaks = self.learning_rate, self.head_learning_rate or self.learning_rate
+        groups = [
+            *decayed_groups(classifier.encoder, self.weight_decay, peak=peaks[0]),
+            *decayed_groups(classifier.heads, self.weight_decay, peak=peaks[1]),
+        ]
         if self.optimizer == "adam":
             return torch.optim.Adam(groups, lr=0.0, fused=True)
         return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)

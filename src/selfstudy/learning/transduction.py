@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from selfstudy.core.budget import Meter
-from selfstudy.core.errors import BudgetSpent, UsageError
+from selfstudy.core.errors import UsageError
 from selfstudy.learning.bound_optimiser import Smoothed, each, smooth
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.prototypes import (
@@ -192,19 +192,13 @@ def transduce(
     strength = torch.as_tensor(strength if graph is not None else 0.0, dtype=queries.dtype)
     times = torch.as_tensor(settings.sharpness if sharpness is None else sharpness, dtype=queries.dtype)
     problems = torch.broadcast_shapes(prototypes.shape[:-2], queries.shape[:-2], strength.shape, times.shape)
-    prototypes = prototypes.expand(*problems, *prototypes.shape[-2:])
-    targets = targets.expand(*problems, *targets.shape[-2:])
+    prototypes, targets = (part.expand(*problems, *part.shape[-2:]) for part in (prototypes, targets))
     items = torch.cat([support, queries], -2) if support.shape[-2] else queries
     drawn = _drawn_by_support(graph, targets)
     going = torch.ones(problems, dtype=torch.bool)
     assignments, energies = prototypes.new_empty(0), list[torch.Tensor]()
     for done in range(settings.rounds):
-        try:
-            if meter:
-                meter.charge(samples=going.numel() * queries.shape[-2])
-        except BudgetSpent:
-            if not done:
-                raise
+        if meter and not _charged(meter, going.numel() * queries.shape[-2], first=not done):
             break
         smoothed = one_round(queries, prototypes, settings, times, strength, graph, drawn)
         energies.append(smoothed.energies)
@@ -221,6 +215,17 @@ def transduce(
         if not going.any():
             break
     return Found(assignments, prototypes, tuple(energies))
+
+
+def _charged(meter: Meter, samples: int, *, first: bool) -> bool:
+    """Count a round, and tell whether it may be done; the first one raises where it may not."""
+    try:
+        meter.charge(samples=samples)
+    except BudgetSpent:
+        if first:
+            raise
+        return False
+    return True
 
 
 def one_round(

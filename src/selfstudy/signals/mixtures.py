@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-LEAST_WEIGHT, LEAST_DISTANCE = (
-    1e-3,
-    0.05,
-)  # of a component, and of the two means; below them there is one group
+# Of a component, and between the two means; below them there is one group.
+LEAST_WEIGHT, LEAST_DISTANCE = 1e-3, 0.05
 _TINY = 10 * np.finfo(float).eps
 
 

@@ -5,6 +5,7 @@ Any pool becomes one by the field `metric`: `csv:reviews.csv?text=body&label=sta
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -13,8 +14,7 @@ import torch
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.random import generator
-from selfstudy.data.image_sets import UNKNOWN, ImageSet
-from selfstudy.data.items import Texts, Vectors
+from selfstudy.data.image_sets import UNKNOWN
 from selfstudy.data.oracles import HiddenLabels, Oracle
 from selfstudy.data.rotated_digits import FULL, HALF, rotated_splits
 from selfstudy.evaluation.probes import linear_probe
@@ -138,11 +138,7 @@ def graded_task(
 
 def _labelled_by(items: AnyItems, codes: np.ndarray, space: AnySpace) -> AnyItems:
     labels = np.where(items.labels == UNKNOWN, UNKNOWN, codes[items.labels])
-    if isinstance(items, ImageSet):
-        return ImageSet(items.name, items.images, labels, space.names)
-    if isinstance(items, Texts):
-        return Texts(items.name, items.texts, labels, space.names)
-    return Vectors(items.name, items.values, labels, space.names)
+    return replace(items, labels=labels, classes=space.names)
 
 
 def graded(prefix: str, rest: str, *, metric: str, observed: int = 0, **fields: str) -> GradedTask:

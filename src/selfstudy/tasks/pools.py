@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,8 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.random import generator
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import UNKNOWN, ImageSet
-from selfstudy.data.items import Texts, Vectors, unlabelled
+from selfstudy.data.items import Texts, Vectors, shown, unlabelled
+from selfstudy.data.label_table import LabelTable
 from selfstudy.data.labelled import balanced_places
 from selfstudy.data.oracles import NEW, HiddenLabels, Oracle, Query
 from selfstudy.evaluation.embedding_map import SHOWN, embedding_map
@@ -181,6 +183,8 @@ class PoolTask(HeldOutTask):
         """
         require_held(split)
         held = self._held[split].only(slice(limit))
+        if not len(held):  # a file with few labels may have none to validate on
+            return Measured(())
         right = self._told(model, held) == held.labels
         return Measured(tuple(right.astype(float).tolist()))
 
@@ -196,6 +200,34 @@ class PoolTask(HeldOutTask):
         at = self.labelled
         features = features_of(encoder, self.pool.only(at))
         return linear_probe(features, torch.from_numpy(self.given[at]), len(self.classes))
+
+    def label_table(
+        self,
+        labels: np.ndarray,
+        confidence: np.ndarray,
+        sources: Iterable[str],
+        *,
+        classes: tuple[str, ...] = (),
+        suspect: np.ndarray | None = None,
+    ) -> LabelTable:
+        """Return a label of each item of the pool as a table; see `LabelTable`.
+
+        Args:
+            labels: [N]; `UNKNOWN` where there is none.
+            confidence: [N], from 0 to 1.
+            sources: [N], where each label is from.
+            classes: names; none are those of the task.
+            suspect: [N], how likely a given label is wrong.
+        """
+        return LabelTable(
+            ids=self.ids,
+            shown=tuple(shown(self.pool, place) for place in range(len(self.pool))),
+            labels=labels,
+            confidence=confidence,
+            sources=tuple(sources),
+            classes=classes or self.classes,
+            suspect=suspect,
+        )
 
     def look(self, before: Any, after: Any, parts: dict[str, Any]) -> dict[str, Any]:
         """Return the map of held-out items in the features before and after, where training moved them."""

@@ -31,7 +31,6 @@ from selfstudy.core.errors import BudgetSpent, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import UNKNOWN
-from selfstudy.data.items import shown
 from selfstudy.data.label_table import CONFIRMED, GIVEN, PREDICTED, PSEUDO, LabelTable
 from selfstudy.evaluation.labelling_pictures import doubtful_items, learning_curve
 from selfstudy.evaluation.self_paced_pictures import CLAIMS, claims_picture
@@ -295,11 +294,5 @@ def label_table(task: PoolTask, state: Paced, trained: Paced, view: View, *, emp
     sources[own.numpy()] = PSEUDO
     sources[answered.numpy()] = task.answered_by
     sources[state.confirmed.numpy()], sources[task.labelled] = CONFIRMED, GIVEN
-    return LabelTable(
-        ids=task.ids,
-        shown=tuple(shown(task.pool, place) for place in range(len(labels))),
-        labels=labels.numpy(),
-        confidence=torch.where(answered, 1.0, told.values).numpy(),
-        sources=tuple(sources),
-        classes=state.classes,
-    )
+    confidence = torch.where(answered, 1.0, told.values).numpy()
+    return task.label_table(labels.numpy(), confidence, sources, classes=state.classes)

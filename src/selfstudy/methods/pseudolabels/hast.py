@@ -26,7 +26,7 @@ import numpy as np
 from selfstudy.core.errors import BudgetSpent, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
-from selfstudy.data.items import Texts, first_equal, shown
+from selfstudy.data.items import Texts, first_equal
 from selfstudy.data.label_table import GIVEN, PREDICTED, PSEUDO, LabelTable
 from selfstudy.evaluation.labelling_pictures import doubtful_items, learning_curve
 from selfstudy.evaluation.pictures import Picture, bars, picture
@@ -219,14 +219,7 @@ def label_table(task: PoolTask, learner: Learner, known: Known, final: Round) ->
     at = known.labelled
     labels[at], confidence[at], sources[at] = known.labels[at], 1.0, task.answered_by
     sources[task.labelled] = GIVEN
-    return LabelTable(
-        ids=task.ids,
-        shown=tuple(shown(task.pool, place) for place in range(len(labels))),
-        labels=labels,
-        confidence=confidence,
-        sources=tuple(sources),
-        classes=task.classes,
-    )
+    return task.label_table(labels, confidence, sources)
 
 
 def pseudo_label_picture(rounds: Sequence[Round], classes: Sequence[str]) -> Picture:

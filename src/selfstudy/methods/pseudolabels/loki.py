@@ -27,7 +27,6 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import UNKNOWN
-from selfstudy.data.items import shown
 from selfstudy.data.label_table import GIVEN, PREDICTED, LabelTable
 from selfstudy.evaluation.label_distances import (
     ARGMAX,
@@ -253,11 +252,8 @@ def _table(task: GradedTask, model: LokiClassifier) -> LabelTable:
     """Return the label of each item; its confidence is the largest probability of an observed label."""
     probabilities = model.observed_probabilities(task.pool)
     given = task.given != UNKNOWN
-    return LabelTable(
-        ids=task.ids,
-        shown=tuple(shown(task.pool, place) for place in range(len(task.pool))),
-        labels=np.where(given, task.given, model.rule.predict(probabilities).numpy()),
-        confidence=np.where(given, 1.0, probabilities.max(1).values.double().numpy()),
-        sources=tuple(GIVEN if known else PREDICTED for known in given),
-        classes=task.classes,
+    return task.label_table(
+        np.where(given, task.given, model.rule.predict(probabilities).numpy()),
+        np.where(given, 1.0, probabilities.max(1).values.double().numpy()),
+        [GIVEN if known else PREDICTED for known in given],
     )

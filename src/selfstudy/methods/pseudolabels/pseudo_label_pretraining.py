@@ -29,7 +29,6 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.items import Texts
 from selfstudy.data.pool_parts import PoolParts, pool_parts
-from selfstudy.evaluation.pseudo_label_pictures import pseudo_label_report
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.masked_language import MaskedLanguage, learn_words, masked_language_loss, tells_words
 from selfstudy.learning.network_inputs import can_be_trained, inputs_of
@@ -42,6 +41,7 @@ from selfstudy.models.encoders.flat import FlatEncoder
 from selfstudy.models.encoders.text_base import TextEncoder
 from selfstudy.signals.predictions import Chosen, Predictions, choose, known, predict_pool, warn_of_strangers
 from selfstudy.tasks.pools import PoolTask
+from selfstudy.tasks.pseudo_label_report import pseudo_label_report
 
 HIDDEN = (256, 256)  # layers of the head on features that stay
 _log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from torch.nn import functional
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import UNKNOWN
-from selfstudy.data.items import require_finite, shown
+from selfstudy.data.items import require_finite
 from selfstudy.data.label_table import GIVEN, PREDICTED, LabelTable
 from selfstudy.evaluation.labelling_pictures import doubtful_items
 from selfstudy.evaluation.transduction_pictures import (
@@ -244,11 +244,4 @@ def label_table(task: PoolTask, batch: Batch, found: Found) -> LabelTable:
     confidence[batch.places] = found.assignments.amax(-1).numpy()
     sources = np.full(len(labels), GIVEN, dtype=object)
     sources[batch.places] = PREDICTED
-    return LabelTable(
-        ids=task.ids,
-        shown=tuple(shown(task.pool, place) for place in range(len(labels))),
-        labels=labels,
-        confidence=confidence,
-        sources=tuple(sources),
-        classes=task.classes,
-    )
+    return task.label_table(labels, confidence, sources)

@@ -30,9 +30,9 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.random import stream_key
 from selfstudy.core.run import Run
-from selfstudy.data.image_sets import ImageSet
+from selfstudy.data.image_sets import UNKNOWN, ImageSet
 from selfstudy.data.items import shown
-from selfstudy.data.label_table import LabelTable, corrected_labels
+from selfstudy.data.label_table import GIVEN, PREDICTED, PSEUDO, LabelTable
 from selfstudy.data.sample_table import SampleTable
 from selfstudy.data.viewed import Viewed
 from selfstudy.data.views import ImageViews, VectorViews
@@ -282,19 +282,18 @@ def require_noisy(task: PoolTask) -> None:
 
 def label_table(task: PoolTask, classifier: Any, table: SampleTable | None) -> LabelTable:
     """Return the label of every item: given and trusted, or the classifier's own."""
-    given, noisy, suspect = task.given.copy(), np.zeros(len(task.given), dtype=bool), None
+    given, noisy, suspect = task.given, np.zeros(len(task.given), dtype=bool), None
     if table is not None:
         noisy[task.labelled] = table.noisy
         suspect = np.zeros(len(given))
         suspect[task.labelled] = table.suspect
-    return corrected_labels(
-        task.ids,
-        tuple(shown(task.pool, place) for place in range(len(task.pool))),
-        given,
-        noisy,
-        probabilities_of(classifier, task.pool).numpy(),
-        task.classes,
-        suspect,
+    probabilities, known = probabilities_of(classifier, task.pool).numpy(), given != UNKNOWN
+    labels = np.where(known & ~noisy, given, probabilities.argmax(1))
+    return task.label_table(
+        labels,
+        probabilities[np.arange(len(labels)), labels].astype(float),
+        np.where(known, np.where(noisy, PSEUDO, GIVEN), PREDICTED).tolist(),
+        suspect=suspect,
     )
 
 

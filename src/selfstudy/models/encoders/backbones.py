@@ -7,16 +7,20 @@ import json
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError
 from torch.nn import functional
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.models.encoders.base import ImageEncoder
+from selfstudy.models.encoders.pretrained import FAILURES, explained, require_trained, without_dropout
 
 USUAL_SIDE = 224  # pixels, where neither the processor nor the configuration says
 POOLED, TOKENS = "pooled", "tokens"
-_FAILURES = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
+WHAT = "vision backbone"
+ADVICE = (
+    "Give the id of a vision model on the Hugging Face hub (owner/name), or a folder in its layout: "
+    "config.json, model.safetensors."
+)
 
 
 class Backbone(ImageEncoder):
@@ -150,33 +154,18 @@ def _loaded(name: str) -> tuple[Any, str]:
 
     from selfstudy.models.language.model import no_bars
 
-    config = _asked(AutoConfig, name)
+    with explained(name, WHAT, ADVICE):
+        config = AutoConfig.from_pretrained(name)
     config = getattr(config, "vision_config", config)
-    _without_dropout(config)
-    with no_bars():
-        network, found = _asked(AutoModel, name, config=config, dtype=torch.float32, output_loading_info=True)
+    without_dropout(config)
+    options = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    with no_bars(), explained(name, WHAT, ADVICE):
+        network, found = AutoModel.from_pretrained(name, **options)
     if network.main_input_name != "pixel_values":
         raise UsageError(f"{name!r} is a {network.config.model_type} model, whose inputs are no images.")
     missing = sorted(found["missing_keys"])
-    untrained = [key for key in missing if "pool" not in key]
-    if untrained:
-        raise UsageError(
-            f"{name!r} lacks {len(untrained)} of the weights of its architecture, {untrained[0]} first. Save "
-            "the whole model."
-        )
+    require_trained(name, missing)
     return network.eval(), TOKENS if missing else POOLED
-
-
-def _asked(kind: Any, name: str, **options: Any) -> Any:
-    """Call `from_pretrained`, and explain a failure to the user."""
-    try:
-        return kind.from_pretrained(name, **options)
-    except _FAILURES as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UsageError(
-            f"No vision backbone could be loaded from {name!r}: {reason}. Give the id of a vision model on "
-            "the Hugging Face hub (owner/name), or a folder in its layout: config.json, model.safetensors."
-        ) from error
 
 
 def _features(network: Any, inputs: torch.Tensor, features: str) -> torch.Tensor:
@@ -193,19 +182,13 @@ def _features(network: Any, inputs: torch.Tensor, features: str) -> torch.Tensor
     return last.mean(1) if last.ndim == 3 else last.flatten(2).mean(2)
 
 
-def _without_dropout(config: Any) -> None:
-    for field, value in config.to_dict().items():
-        if "drop" in field and isinstance(value, float):
-            setattr(config, field, 0.0)
-
-
 def _processor(name: str) -> Any:
     """Return the image processor that lies beside the weights, or None."""
     from transformers import AutoImageProcessor
 
     try:
         return AutoImageProcessor.from_pretrained(name)
-    except _FAILURES:
+    except FAILURES:
         return None
 
 

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from selfstudy.core.errors import UsageError
+from selfstudy.models.encoders.pretrained import explained, require_trained, without_dropout
 
 MOST_TOKENS = 512  # of a text, where neither the user nor the model's files say
-_FAILURES = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
+WHAT = "text encoder"
+ADVICE = (
+    "Give the id of an encoder on the Hugging Face hub (owner/name), or a folder in its layout: config.json, "
+    "model.safetensors, tokenizer.json."
+)
 # Architectures that count their places from behind the number of the padding.
 _PLACES_BEHIND_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 
@@ -33,7 +37,7 @@ def read_encoder(name: str, subfolder: str = "") -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     where: dict[str, Any] = {"subfolder": subfolder} if subfolder else {}
-    config = _without_dropout(_asked(AutoConfig, name, **where))
+    config = without_dropout(_asked(AutoConfig, name, **where))
     _require_encoder(name, config)
     tokenizer = _asked(AutoTokenizer, name, **where)
     _require_tokenizer(name, tokenizer)
@@ -41,12 +45,7 @@ def read_encoder(name: str, subfolder: str = "") -> tuple[Any, Any]:
     with quiet(), torch.random.fork_rng(devices=[]):
         network, found = _asked(AutoModel, name, **options)
     missing = sorted(found["missing_keys"])
-    untrained = [key for key in missing if "pool" not in key]
-    if untrained:
-        raise UsageError(
-            f"{name!r} lacks {len(untrained)} of the weights of its architecture, {untrained[0]} first. Save "
-            "the whole model."
-        )
+    require_trained(name, missing)
     words = network.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > words:
         raise UsageError(
@@ -147,27 +146,6 @@ def _require_tokenizer(name: str, tokenizer: Any) -> None:
     tokenizer.padding_side = "right"
 
 
-def _without_dropout(config: Any) -> Any:
-    for field, value in config.to_dict().items():
-        if "drop" in field and isinstance(value, float):
-            setattr(config, field, 0.0)
-    return config
-
-
 def _asked(kind: Any, name: str, **options: Any) -> Any:
-    with explained(name):
+    with explained(name, WHAT, ADVICE):
         return kind.from_pretrained(name, **options)
-
-
-@contextlib.contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Explain to the user why a model cannot be loaded, whatever transformers raises."""
-    try:
-        yield
-    except _FAILURES as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UsageError(
-            f"No text encoder could be loaded from {name!r}: {reason}. Give the id of an encoder on the "
-            "Hugging Face hub (owner/name), or a folder in its layout: config.json, model.safetensors, "
-            "tokenizer.json."
-        ) from error

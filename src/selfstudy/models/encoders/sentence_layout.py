@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.files import write_json
-from selfstudy.models.encoders.pretrained_texts import explained
+from selfstudy.models.encoders.pretrained import explained
+from selfstudy.models.encoders.pretrained_texts import ADVICE, WHAT
 
 MEAN, CLS = "mean", "cls"
 POOLINGS = (MEAN, CLS)
@@ -118,7 +119,7 @@ def _json(name: str, file: str) -> Any:
     from transformers.utils import cached_file
 
     # Where the hub cannot be asked, that is an error: without these files the features would be others.
-    with explained(name):
+    with explained(name, WHAT, ADVICE):
         path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
     if path is None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch
 from selfstudy.core.errors import DataError, MachineError, UsageError
 from selfstudy.core.files import read_json, write_json
 from selfstudy.data.items import LONGEST, Texts
-from selfstudy.models.encoders.text_base import TextEncoder
+from selfstudy.models.encoders.text_base import TextEncoder, Tokens
 from selfstudy.models.small import CONFIG
 
 PAD, UNKNOWN, FIRST, LAST, HIDDEN = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
@@ -20,18 +20,6 @@ SPECIAL = (PAD, UNKNOWN, FIRST, LAST, HIDDEN)
 LEAST_WORDS = 256 + len(SPECIAL)  # every byte is a word
 AT_ONCE = 128  # texts embedded at once
 NETWORK, WORDS = "network", "tokenizer.json"
-
-
-class Tokens(NamedTuple):
-    """Texts as numbers.
-
-    Attributes:
-        ids: [N, T], int64; the number of `PAD` behind the end.
-        mask: [N, T], 1 where there is a token, 0 behind the end.
-    """
-
-    ids: torch.Tensor
-    mask: torch.Tensor
 
 
 class SmallBert(TextEncoder):

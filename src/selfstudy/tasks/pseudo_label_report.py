@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from selfstudy.data.image_sets import UNKNOWN
-from selfstudy.data.items import shown
 from selfstudy.data.label_table import GIVEN, PREDICTED, PSEUDO, LabelTable
 from selfstudy.data.pool_parts import PoolParts
 from selfstudy.evaluation.labelling_pictures import doubtful_items
 from selfstudy.evaluation.pictures import Picture, bars, picture
 from selfstudy.signals.predictions import Predictions
+from selfstudy.tasks.pools import PoolTask
 
 MOST_CLASSES = 40  # shown, the most frequent ones
 
 
-def step_accuracies(task: Any, steps: Mapping[str, Any]) -> tuple[dict[str, Any], list[Picture]]:
+def step_accuracies(task: PoolTask, steps: Mapping[str, Any]) -> tuple[dict[str, Any], list[Picture]]:
     """Return how right the classifier of each step is on validation items, as rows and as a picture.
 
     Args:
@@ -65,7 +65,7 @@ class Report(NamedTuple):
 
 
 def pseudo_label_report(
-    task: Any,
+    task: PoolTask,
     parts: PoolParts,
     steps: Mapping[str, Any],
     predictions: Predictions | None,
@@ -82,8 +82,7 @@ def pseudo_label_report(
     """
     rows, pictures = step_accuracies(task, steps)
     used = np.isin(np.arange(len(task.pool)), trained_on)
-    seen = tuple(shown(task.pool, place) for place in range(len(task.pool)))
-    labels = final_labels(task, [*steps.values()][-1], used, seen)
+    labels = final_labels(task, [*steps.values()][-1], used)
     metrics = {
         **rows,
         "labels_trained_on": len(parts.fit),
@@ -94,8 +93,8 @@ def pseudo_label_report(
         return Report({"labels": labels}, metrics, [*pictures, doubtful_items(labels)])
     at = predictions.places
     told = LabelTable(
-        ids=tuple(task.ids[place] for place in at),
-        shown=tuple(seen[place] for place in at),
+        ids=tuple(labels.ids[place] for place in at),
+        shown=tuple(labels.shown[place] for place in at),
         labels=predictions.labels,
         confidence=predictions.confidence.astype(float),
         sources=tuple(labels.sources[place] for place in at),
@@ -108,22 +107,18 @@ def pseudo_label_report(
     return Report(tables, metrics, [*pictures, classes, doubtful_items(labels)])
 
 
-def final_labels(task: Any, final: Any, used: np.ndarray, seen: tuple[str, ...]) -> LabelTable:
+def final_labels(task: PoolTask, final: Any, used: np.ndarray) -> LabelTable:
     """Return the labels of the whole pool: those given, and elsewhere those of the classifier `final`.
 
     Args:
         task: a pool of N items.
         final: a classifier.
         used: [N], whether a pseudo-label of the item was trained on.
-        seen: [N], the items as text.
     """
     scores = final.scores(task.pool)
     given = task.given != UNKNOWN
-    return LabelTable(
-        ids=task.ids,
-        shown=seen,
-        labels=np.where(given, task.given, scores.argmax(1).numpy()),
-        confidence=np.where(given, 1.0, scores.max(1).values.double().numpy()),
-        sources=tuple(np.where(given, GIVEN, np.where(used, PSEUDO, PREDICTED)).tolist()),
-        classes=task.classes,
+    return task.label_table(
+        np.where(given, task.given, scores.argmax(1).numpy()),
+        np.where(given, 1.0, scores.max(1).values.double().numpy()),
+        np.where(given, GIVEN, np.where(used, PSEUDO, PREDICTED)).tolist(),
     )

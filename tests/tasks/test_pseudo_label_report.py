@@ -9,26 +9,29 @@ import numpy as np
 import torch
 
 from selfstudy.data.items import Vectors
+from selfstudy.data.oracles import HiddenLabels
 from selfstudy.data.pool_parts import PoolParts
-from selfstudy.evaluation.pseudo_label_pictures import class_histogram, pseudo_label_report
-from selfstudy.evaluation.scores import ACCURACY
+from selfstudy.evaluation.scores import Measured
 from selfstudy.signals.predictions import Predictions
+from selfstudy.tasks.pools import PoolTask
+from selfstudy.tasks.pseudo_label_report import class_histogram, pseudo_label_report
 
 CLASSES = ("a", "b")
 
 
-def task(validation: int = 2) -> Any:
+class Judged(PoolTask):
+    """Finds the first of two held-out items right, whatever the model."""
+
+    def evaluate(self, model: Any, *, split: str = "test", limit: int | None = None) -> Measured:
+        return Measured((1.0, 0.0))
+
+
+def task(validation: int = 2) -> PoolTask:
     pool = Vectors("v", np.zeros((4, 1), np.float32), np.full(4, -1))
-    right = SimpleNamespace(values=(1.0, 0.0))
-    return SimpleNamespace(
-        pool=pool,
-        given=np.array([0, -1, 1, -1]),
-        ids=("p", "q", "r", "s"),
-        classes=CLASSES,
-        validation=range(validation),
-        metric=ACCURACY,
-        evaluate=lambda model, split: right,
-    )
+    held = Vectors("h", np.zeros((validation, 1), np.float32), np.zeros(validation, int), CLASSES)
+    given, oracle = np.array([0, -1, 1, -1]), HiddenLabels(np.zeros(4, int), CLASSES)
+    splits: dict[str, Any] = {"validation": held, "test": held}
+    return Judged("v", pool, given, CLASSES, splits, oracle, ids=("p", "q", "r", "s"))
 
 
 def model(rows: list[list[float]]) -> Any:
