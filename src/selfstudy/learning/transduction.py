@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from selfstudy.core.budget import Meter
-from selfstudy.core.errors import UsageError
+from selfstudy.core.errors import BudgetSpent, UsageError
 from selfstudy.learning.bound_optimiser import Smoothed, each, smooth
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.prototypes import (
