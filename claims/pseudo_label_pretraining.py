@@ -20,8 +20,9 @@ Settings of the small BERT were looked at on validation texts with seeds 100 to 
 of hidden words is little below that of words told by their frequency alone, and stays there for shorter
 texts, other rates (2e-3, 3e-3), smaller batches with more steps, larger first weights and normalisation
 before each block. The base with 20 labels a class then knows about 40 % of the validation texts (3e-4 was as
-good as 1e-3, 3e-3 worse), and one with random weights as many. So this B is a weak one, and sentences show
-what a strong one does. Nothing was chosen for digits and sentences.
+good as 1e-3, 3e-3 worse). In pilots one with random weights knew about as many, which was not measured for
+this B. So it is a weak one, and sentences show what a strong one does. Nothing was chosen for digits and
+sentences.
 """
 
 from __future__ import annotations
