@@ -85,6 +85,8 @@ def test_photos_in_folders(tmp_path: Path) -> None:
     for place in task.labelled:
         assert task.ids[place].split("/")[0] == task.classes[task.given[place]]
     assert selfstudy.task(task.name).ids == task.ids
+    assert [file.relative_to(tmp_path / "photos").as_posix() for file in task.files] == list(task.ids)
+    assert task.limited(10).files == tuple(tmp_path / "photos" / name for name in task.limited(10).ids)
 
 
 def test_what_cannot_be_a_pool(tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ def folder(
         labels=labels,
         draw=draw,
     )
-    task.names = tuple(np.array([file.name for file in every])[order][kept][: len(task.train)].tolist())
+    trained = [every[place] for place in order[kept][: len(task.train)]]
+    task.names = tuple(file.name for file in trained)
+    task.files = tuple(file.path.resolve() for file in trained)
     return task
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -43,6 +44,7 @@ class ImageTask(HeldOutTask):
         classes: the names of the labels.
         meter: where labels are counted; this task gives out none beside the subset.
         names: what each training image is called, such as the name of its file; none unless known.
+        files: where each training image lies; none unless it is a file of its own.
     """
 
     def __init__(self, name: str, splits: dict[str, ImageSet], labelled: ImageSet) -> None:
@@ -54,6 +56,7 @@ class ImageTask(HeldOutTask):
         self.metric = ACCURACY if self.classes else RECOGNISED
         self.meter = Meter()
         self.names: tuple[str, ...] = ()
+        self.files: tuple[Path, ...] = ()
         self._held = {split: splits[split] for split in ("validation", "test")}
         self._train_labels = train.labels  # for what is told after training alone
 

@@ -133,7 +133,9 @@ def graded_task(
         kept = generator("observed labels", draw).permutation(had)[:observed]
         given = np.where(np.isin(given, kept), given, UNKNOWN)
     held = {split: _labelled_by(items, codes, space) for split, items in task._held.items()}
-    return GradedTask(name or task.name, task.pool, given, space, held, task._oracle, ids=task.ids)
+    graded = GradedTask(name or task.name, task.pool, given, space, held, task._oracle, ids=task.ids)
+    graded.files = task.files
+    return graded
 
 
 def _labelled_by(items: AnyItems, codes: np.ndarray, space: AnySpace) -> AnyItems:

@@ -43,7 +43,9 @@ def images(
     photos = folder(path, size=size, grey=grey)
     fields = {"labels": labels, "draw": draw, "size": size, "grey": grey, "oracle": oracle}
     name = f"pool:images:{quote(path, safe='/:.')}"
-    return own_pool(name, fields, labelled_splits(photos), labels, draw, oracle, photos.names)
+    pool = own_pool(name, fields, labelled_splits(photos), labels, draw, oracle, photos.names)
+    pool.files = photos.files
+    return pool
 
 
 def features(path: str, *, labels: int = 0, draw: int = 0, oracle: str = "") -> PoolTask:

@@ -44,6 +44,7 @@ class PoolTask(HeldOutTask):
         classes: the names of the labels.
         meter: where every label that the oracle gives is counted.
         ids: what each item is called in tables, such as the number of its row.
+        files: where each item lies that is a file of its own, which people are shown; else none.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PoolTask(HeldOutTask):
         self.metric = ACCURACY
         self.meter = Meter()
         self.ids = ids or tuple(map(str, range(len(pool))))
+        self.files: tuple[Path, ...] = ()
         self._held, self._oracle = held, oracle
 
     @property
@@ -87,6 +89,7 @@ class PoolTask(HeldOutTask):
         bound = copy.copy(self)
         bound.pool, bound.given = self.pool.only(at), self.given[at]
         bound.ids = tuple(self.ids[place] for place in at)
+        bound.files = tuple(self.files[place] for place in at) if self.files else ()
         bound._oracle = _Moved(self._oracle, at)
         return bound
 

@@ -51,9 +51,12 @@ class Served(NamedTuple):
 
 
 @contextlib.contextmanager
-def served(directory: Path, pool: Any, query: Query, *, annotators: int = 1) -> Iterator[Served]:
-    """Serve a query about a pool."""
-    task = SimpleNamespace(pool=pool, ids=tuple(f"row{n}" for n in range(len(pool))), classes=query.classes)
+def served(
+    directory: Path, pool: Any, query: Query, *, annotators: int = 1, files: tuple[Path, ...] = ()
+) -> Iterator[Served]:
+    """Serve a query about a pool, whose images lie in `files`."""
+    ids = tuple(f"row{n}" for n in range(len(pool)))
+    task = SimpleNamespace(pool=pool, ids=ids, classes=query.classes, files=files)
     with LabelDatabase(directory) as store, store.change():
         store.pose(query)
         store.ask_of(annotators)

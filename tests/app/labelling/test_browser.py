@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from selfstudy.app.cli import main
 from selfstudy.app.labelling import training
@@ -194,6 +195,26 @@ def test_new_classes_and_many(serve: Serve, come: Callable[..., Person]) -> None
     ann.page.fill("#new", " Unheard  OF ")
     ann.press("Enter")
     assert [answer for _, _, answer in page.answers()] == ["class 41", "class 17", *[NEW + "unheard of"] * 2]
+
+
+def test_after_a_new_class_the_keys_label_again(serve: Serve, come: Callable[..., Person]) -> None:
+    """Oracle: the answers by hand; keys pressed after a name was typed are not written into the field."""
+    page = serve(TEXTS, query(3, allow_new=True))
+    ann = come(page.address, "Ann")
+    ann.page.fill("#new", "eggs")
+    ann.press("Enter")
+    ann.page.wait_for_function("document.activeElement === document.body")
+    ann.press("2", "1")
+    assert [answer for _, _, answer in page.answers()] == [NEW + "eggs", "spam", "ham"]
+
+
+def test_images_are_shown_from_their_files(serve: Serve, come: Callable[..., Person], tmp_path: Path) -> None:
+    """Oracle: the size of the photograph, of which the run sees 8 x 6 pixels."""
+    Image.new("RGB", (300, 200), "red").save(tmp_path / "large.png")
+    images = ImageSet("i", np.zeros((1, 3, 8, 6), dtype=np.uint8), np.full(1, -1))
+    ann = come(serve(images, query(1), files=(tmp_path / "large.png",)).address, "Ann")
+    ann.page.wait_for_function("document.querySelector('img').naturalWidth === 300")
+    assert ann.page.query_selector("img.small") is None
 
 
 def test_images_are_confirmed(serve: Serve, come: Callable[..., Person]) -> None:

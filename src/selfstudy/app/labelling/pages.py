@@ -51,6 +51,10 @@ class Pages:
             finished=FINISHED,
         )
 
+    def file(self, place: int) -> Path | None:
+        """Return the file of its own that an item has."""
+        return self.task.files[place] if self.task.files else None
+
     def html(self, template: str, /, **values: Any) -> str:
         """Return a filled template."""
         return self._templates.get_template(f"{template}.html").render(values)
@@ -94,7 +98,7 @@ class Pages:
             "asked": asked,
             "offered": offered,
             "many": item.confirm is None and len(asked.classes) > len(offered),
-            "shown": show(self.task.pool, item.place),
+            "shown": show(self.task.pool, item.place, self.file(item.place)),
             "name": self.task.ids[item.place],
             "request": uuid4().hex,
             "said": said,

@@ -73,7 +73,8 @@ def _add_views(app: FastAPI, pages: Pages) -> None:
         pool = pages.task.pool
         if not isinstance(pool, ImageSet) or not 0 <= place < len(pool):
             raise HTTPException(404)
-        return Response(png(pool, place), media_type="image/png", headers={"cache-control": "max-age=3600"})
+        image = png(pool, place, pages.file(place))
+        return Response(image, media_type="image/png", headers={"cache-control": "max-age=3600"})
 
     @app.get("/labels.json")
     async def label_studio() -> Response:

@@ -34,6 +34,11 @@ function say(problem) {
   place.hidden = !problem;
 }
 
+// htmx puts the cursor back into a field of the same name; the next item is for the keys.
+document.body.addEventListener("htmx:afterSettle", (event) => {
+  if (event.detail.requestConfig?.verb === "post") document.activeElement?.blur();
+});
+
 document.body.addEventListener("htmx:sendError", () =>
   say("The server does not answer. What you answered last may not be saved: answer again when it is back."));
 document.body.addEventListener("htmx:timeout", () =>
