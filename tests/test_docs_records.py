@@ -30,6 +30,7 @@ SPEAKING = (
     "data/image_store.py",
     "data/readers.py",
     "models/encoders/backbones.py",
+    "models/encoders/pretrained.py",
     "models/encoders/onnx.py",
     "models/encoders/onnx_plans.py",
     "models/language/loading.py",
