@@ -158,4 +158,4 @@ def trainable_module(result: LanguageModel, lora_rank: int | None, run: Run, nam
 def merged(result: LanguageModel, module: Any) -> LanguageModel:
     """Return the trained model in evaluation mode, low-rank updates added to the weights."""
     plain = module.merge_and_unload() if hasattr(module, "merge_and_unload") else module
-    return LanguageModel(result.name, plain, result.tokenizer)
+    return LanguageModel(result.name, plain, result.tokenizer, result.engine)

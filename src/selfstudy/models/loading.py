@@ -76,6 +76,4 @@ def model(spec: str) -> Any:
     hint = nearest(name, [*NAMES, *LANGUAGE])
     if name not in LANGUAGE and hint.startswith("Did") and "/" not in spec and not Path(spec).exists():
         raise UsageError(f"There is no model {spec!r}. {hint}")
-    from selfstudy.models.language.loading import language_model
-
-    return language_model(spec)
+    return make("model", name, query, "selfstudy.models.language.loading:language_model", name)

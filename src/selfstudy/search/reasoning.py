@@ -10,7 +10,8 @@ import numpy as np
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError
 from selfstudy.core.random import derive
-from selfstudy.models.language.sampling import Completion, Request, Sampler, TorchSampler
+from selfstudy.models.language.backends import open_sampler
+from selfstudy.models.language.sampling import Completion, Request, Sampler
 from selfstudy.search.domain import State
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class ReasoningDomain:
         # A memory of its own: what it has read must not depend on what was searched before.
         self.value = value.remembering()
         self.temperature, self.critic = temperature, critic
-        self.sampler = sampler or TorchSampler(policy, meter, remember=True)
+        self.sampler = sampler or open_sampler(policy, meter, remember=True)
         self.drawn: list[list[tuple[str, int]]] = [[] for _ in problems]
         self.no_room = [0] * len(problems)
         self.separated = False

@@ -13,8 +13,9 @@ import numpy as np
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import UsageError, nearest
 from selfstudy.core.random import stream_key
+from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.models.language.sampling import Request, TorchSampler
+from selfstudy.models.language.sampling import Request
 from selfstudy.search.beams import TreeOfThought, tree_of_thought_bfs, tree_of_thought_dfs
 from selfstudy.search.best_of import best_of, majority, weighted_vote
 from selfstudy.search.mcts import TreeSearch, best_answer, grow
@@ -39,7 +40,7 @@ def sample_solutions(
     temperature: float,
 ) -> list[tuple[Steps, int]]:
     """Draw one whole solution for each problem (repeat problems for more): its steps and its tokens."""
-    completions = TorchSampler(policy, meter).sample(
+    completions = open_sampler(policy, meter).sample(
         [
             Request(
                 prompt=posed(policy, task, problem),

@@ -29,8 +29,9 @@ from selfstudy.core.random import generator, stream_key
 from selfstudy.data.chains import MODULUS, OPERATORS, apply, chain_answer, draw, replay, solve
 from selfstudy.data.splits import split_of
 from selfstudy.evaluation.statistics import auc
+from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.models.language.sampling import Request, TorchSampler
+from selfstudy.models.language.sampling import Request
 from selfstudy.models.language.tiny import POLICY, VALUE, WEIGHTS, random_tiny_model
 from selfstudy.models.language.value import ValueModel
 from selfstudy.signals.reference_values import reference_targets
@@ -145,7 +146,7 @@ def _next_tokens(model: LanguageModel, recipe: BaseRecipe, step: int) -> tuple[t
 def own_solutions(policy: LanguageModel, recipe: ValueRecipe) -> dict[int, list[Marked]]:
     """Draw whole solutions from the policy, by number of steps; malformed ones are left out."""
     pools: dict[int, list[Marked]] = {}
-    sampler = TorchSampler(policy)
+    sampler = open_sampler(policy)
     for turn, first in enumerate(range(0, recipe.own, OWN_BATCH)):
         steps = 2 + turn % (LONGEST - 1)
         prompts = [p for p, _ in training_chains(generator("own", recipe.seed, turn), OWN_BATCH, steps)]
@@ -289,7 +290,7 @@ def value_quality(
     right: list[bool] = []
     finished: list[float] = []
     solved: list[bool] = []
-    for prompt, reply in zip(prompts, TorchSampler(policy).sample(requests), strict=True):
+    for prompt, reply in zip(prompts, open_sampler(policy).sample(requests), strict=True):
         lines = tuple(reply.text.splitlines())[:steps]
         wrong = replay(prompt, lines)
         scores = value.values([(prompt, lines[: k + 1]) for k in range(len(lines))])
@@ -321,7 +322,7 @@ def solve_rates(policy: LanguageModel, steps: int, n: int, temperature: float) -
         Request(prompt=p, key=stream_key("solve", i), max_tokens=LINE * steps, temperature=temperature)
         for i, (p, _) in enumerate(pairs)
     ]
-    replies = TorchSampler(policy).sample(requests)
+    replies = open_sampler(policy).sample(requests)
     drawn = [tuple(reply.text.splitlines()) for reply in replies]
     return {
         "lines": sum(given == lines for given, (_, lines) in zip(drawn, pairs, strict=True)) / n,

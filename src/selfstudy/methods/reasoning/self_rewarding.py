@@ -23,8 +23,9 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.learning.preferences import Pair, Preference, prefer
 from selfstudy.methods.reasoning.rest_em import prompt_tokens
+from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.models.language.sampling import Request, TorchSampler
+from selfstudy.models.language.sampling import Request
 from selfstudy.models.language.scoring import sequence_logprobs
 from selfstudy.search.reasoning import SEPARATOR, Steps, posed, require_room
 from selfstudy.search.solvers import sample_solutions
@@ -157,7 +158,7 @@ class SelfRewarding(Method):
             )
             for problem, steps in solutions
         ]
-        replies = TorchSampler(policy, run.meter).sample(requests)
+        replies = open_sampler(policy, run.meter).sample(requests)
         return [(rating(reply.text), len(reply.tokens)) for reply in replies]
 
     def _require_judge(self, model: LanguageModel) -> None:

@@ -13,27 +13,47 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from selfstudy.core.errors import MachineError, MissingExtra, UsageError, nearest
 from selfstudy.core.files import write_whole
 from selfstudy.core.machine import cache_folder
+from selfstudy.models.language.engine import Engine
 from selfstudy.models.language.model import LanguageModel, pretrained
 from selfstudy.models.language.tiny import POLICY, VALUE, WEIGHTS
 from selfstudy.models.language.value import ValueModel
 
 TINY, GEMMA = "tiny-lm", "gemma-3-270m"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 REBUILD = "python -m selfstudy.tasks.build_tiny"
 
 
-def language_model(spec: str) -> LanguageModel:
+def language_model(
+    spec: str,
+    *,
+    dtype: str = "float32",
+    backend: str = "torch",
+    cache_mib: int = Engine.cache_mib,
+    rows: int = Engine.rows,
+    tensor_parallel: int = 1,
+) -> LanguageModel:
     """Return the model that `spec` names, on the GPU where there is one.
 
     Args:
         spec: "tiny-lm" (embedded), "gemma-3-270m" (needs the extra `gemma`), a folder in the hub's layout, a
             .gguf file (needs the extra `gguf`), or the id of a model on the Hugging Face hub, "owner/name".
+        dtype: of the weights, float32 or bfloat16.
+        backend: this and the rest are the fields of `Engine`.
+        cache_mib: see there.
+        rows: see there.
+        tensor_parallel: see there.
 
     Raises:
-        UsageError: nothing of that name, or a folder without a model or a tokenizer.
+        UsageError: nothing of that name, a folder without a model or a tokenizer, or an unknown setting.
         MissingExtra: the extra is not installed.
         MachineError: the embedded weights are missing.
     """
+    if dtype not in DTYPES:
+        raise UsageError(f"The dtype {dtype!r} is not known. {nearest(dtype, DTYPES)}")
+    engine = Engine(backend=backend, cache_mib=cache_mib, rows=rows, tensor_parallel=tensor_parallel)
     model = _load(spec)
+    model.engine = engine
+    model.module.to(DTYPES[dtype])
     if torch.cuda.is_available():
         model.module.to("cuda")
     return model

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.files import read_json, write_json
+from selfstudy.models.language.engine import Engine
 
 NAME_FILE = "language_model.json"
 _UNLIMITED = 10**9  # tokenizers state an absurd number where they know no limit
@@ -29,12 +30,20 @@ class LanguageModel:
         module: the model, in evaluation mode.
         tokenizer: a fast tokenizer; shared between copies, never changed.
         context: positions the model has, in tokens.
+        engine: how its completions are drawn.
     """
 
-    def __init__(self, name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        engine: Engine | None = None,
+    ) -> None:
         self.name = name
         self.module = module.eval()
         self.tokenizer = tokenizer
+        self.engine = engine or Engine()
         self.context = context_of(module.config, tokenizer)
 
     def __repr__(self) -> str:
@@ -115,7 +124,7 @@ class LanguageModel:
 
     def copy(self) -> LanguageModel:
         """Return a model with weights of its own; the tokenizer is shared."""
-        return LanguageModel(self.name, copy.deepcopy(self.module), self.tokenizer)
+        return LanguageModel(self.name, copy.deepcopy(self.module), self.tokenizer, self.engine)
 
 
 @contextlib.contextmanager
