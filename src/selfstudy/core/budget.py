@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass, fields
+from typing import Any
 
 from selfstudy.core.errors import BudgetSpent, UsageError, nearest
 
@@ -24,6 +25,10 @@ class Budget:
     """Tokens drawn from a language model, failed retries included."""
     scored_tokens: float | None = None
     """Tokens read by a value model or scored by a language model."""
+    prompt_tokens: float | None = None
+    """Tokens of prompts that a server has read; repeated ones count again."""
+    cost: float | None = None
+    """Price of what a server has read and drawn, in the currency of the model's prices."""
     flops: float | None = None
     """Floating-point operations in models, forward and training."""
     samples: float | None = None
@@ -71,16 +76,22 @@ class Meter:
     """Counts what is spent, by kind, and refuses work that the budget does not cover.
 
     Engines charge *before* they work, so that the counts never pass the limits. `refused` is the unit of
-    the last charge that was refused, None while the budget has covered everything.
+    the last charge that was refused, None while the budget has covered everything. `record`, where it is a
+    list, gets every charge that is asked for, so that another meter can repeat them.
     """
 
     def __init__(self, budget: Budget | None = None, spent: dict[str, float] | None = None) -> None:
         self.budget = budget or Budget()
         self.refused: str | None = None
+        self.record: list[dict[str, float]] | None = None
         self._spent: dict[str, float] = dict.fromkeys(UNITS, 0)
         self._spent.update(spent or {})
         self._earlier_seconds = self._spent["seconds"]
         self._start = time.monotonic()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process, perhaps on another machine, has another clock.
+        return Meter, (self.budget, self.snapshot())
 
     def snapshot(self) -> dict[str, float]:
         """Return the amounts spent so far, by unit."""
@@ -103,6 +114,8 @@ class Meter:
         Raises:
             BudgetSpent: they would pass a limit; nothing is counted then.
         """
+        if self.record is not None:
+            self.record.append(amounts)
         unit = self._short_of(amounts)
         if unit is not None:
             self.refused = unit
@@ -129,7 +142,7 @@ def describe(spent: dict[str, float]) -> str:
     '1,234,567 generated tokens'
     """
     parts = [
-        f"{amount:.3g} {unit}" if unit == "flops" else f"{amount:,.0f} {unit.replace('_', ' ')}"
+        f"{amount:.3g} {unit}" if unit in ("flops", "cost") else f"{amount:,.0f} {unit.replace('_', ' ')}"
         for unit, amount in spent.items()
         if amount
     ]

@@ -46,10 +46,14 @@ class MissingExtra(MachineError):
     """An optional dependency is not installed; the message names the pip command."""
 
     def __init__(self, package: str, extra: str) -> None:
+        self._names = package, extra
         super().__init__(
             f"This needs the package {package!r}, which is not installed. "
             f"Install it with: pip install 'selfstudy[{extra}]'"
         )
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return MissingExtra, self._names
 
 
 class BudgetSpent(SelfstudyError):

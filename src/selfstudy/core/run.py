@@ -14,6 +14,7 @@ loaded, and the counts and the log follow.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import time
@@ -27,8 +28,10 @@ from selfstudy.core import checkpoint, random
 from selfstudy.core.budget import Budget, Meter
 from selfstudy.core.directory import open_directory
 from selfstudy.core.errors import BudgetSpent, Stopped, UsageError
+from selfstudy.core.fan_out import FanOut
 from selfstudy.core.files import Journal, Log, as_read, read_json, write_json, write_whole
 from selfstudy.core.progress import Progress
+from selfstudy.core.workers import RemoteRun
 
 Result = TypeVar("Result")
 STAGE = "stage.json"
@@ -45,6 +48,7 @@ class Run:
         checkpoint_seconds: least time between two checkpoints of `steps`.
         checkpoint_steps: also save after so many steps; None leaves it to the clock.
         progress: draws bars; the default draws none.
+        fan_out: the workers that `map` hands its items to; None does them in this process.
 
     Raises:
         UsageError: the directory holds a run with another configuration, or is in use.
@@ -60,12 +64,14 @@ class Run:
         checkpoint_seconds: float = 30.0,
         checkpoint_steps: int | None = None,
         progress: Progress | None = None,
+        fan_out: FanOut | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.config = {**(config or {}), "seed": seed}
         self.seed = seed
         self.meter = Meter(budget)
         self.progress = progress or Progress(visible=False)
+        self._fan_out = fan_out
         self._checkpoint_seconds = checkpoint_seconds
         self._checkpoint_steps = checkpoint_steps
         self._scope: list[str] = []
@@ -104,6 +110,10 @@ class Run:
     def close(self) -> None:
         """Let go of the directory."""
         self._lock.close()
+
+    def __reduce__(self) -> tuple[type[RemoteRun], tuple[int, Meter]]:
+        # Work that is sent to another process finds this in the place of its run.
+        return RemoteRun, (self.seed, self.meter)
 
     def _interrupt(self, number: int, _frame: object) -> None:
         if self._signal is not None:
@@ -246,12 +256,13 @@ class Run:
         """Return `work(item)` for each item in order, each recorded as it is done and never done twice.
 
         Results are JSON data, and come back as they will be read back. When the budget is spent the results
-        so far are returned; work cut off by that is lost but counted.
+        so far are returned; work cut off by that is lost but counted. With a fan-out, workers do the items at
+        the same time; records, log and counts are those of this process doing them one after the other.
 
         Args:
             name: names the records, uniquely within the stage.
             items: what to work on; the same at every resume.
-            work: does one item.
+            work: does one item; with a fan-out it uses key, rng, meter, check and log of this run alone.
             weight: how much an item advances the progress bar.
             until: ends the loop early when it is true of the results so far.
         """
@@ -262,13 +273,17 @@ class Run:
             self._at(records[-1])
         results = [record["value"] for record in records]
         total, done = sum(map(weight, items)), sum(map(weight, items[: len(records)]))
-        with self.progress.bar(name, total, done) as advance:
-            for item in items[len(records) :]:
+        left = items[len(records) :]
+        outcomes = (work(item) for item in left)
+        if self._fan_out:
+            outcomes = self._fan_out.map(self, name, left, work, first=len(records) + 1)
+        with self.progress.bar(name, total, done) as advance, contextlib.closing(outcomes):
+            for item in left:
                 self.check()
                 if until(results):
                     break
                 try:
-                    value = as_read(work(item))
+                    value = as_read(next(outcomes))
                 except BudgetSpent:
                     break
                 log.append({"value": value, **self._here()})
