@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 
 from selfstudy.core.errors import MachineError, MissingExtra, UsageError
 from selfstudy.tasks import gym_environment
+from selfstudy.tasks.forms import worked_examples
 from selfstudy.tasks.loading import task
 
 
@@ -74,6 +76,24 @@ def test_gym_chains_are_solved_in_lines(gym_folder):
         assert problem.prompt.endswith("=") and " " not in problem.prompt
         assert chains.verify(problem, lines)
         assert not chains.verify(problem, [*lines[:-1], lines[-1] + "0"])
+
+
+def test_gym_shows_solved_problems(gym_folder):
+    """Oracle: the first training problems of the same task without examples, with their reference lines."""
+    spec = "gym:chain_sum?size=40&form=chain&min_terms=3&max_terms=3"
+    plain, shown = task(spec), task(f"{spec}&shots=2")
+    solved = [(problem.prompt, plain.oracle.solution(problem)) for problem in plain.train[:2]]
+    first = plain.train[2]
+    assert shown.train == plain.train[2:] and shown.test == plain.test
+    assert shown.prompt(first) == worked_examples(solved) + f"Question: {first.prompt}\nAnswer:\n"
+    assert shown.prompt(first, chat=True) == first.prompt
+    assert shown.verify(first, plain.oracle.solution(first))
+    assert shown.name != plain.name and "\n\n" in shown.stop
+    answers = task("gym:products?size=40&max_digits=1&shots=1")
+    left, right = re.findall(r"\d+", answers.form.preamble.partition("Answer")[0])
+    assert answers.form.preamble.endswith(f"The answer is {int(left) * int(right)}.\n\n")
+    with pytest.raises(UsageError, match="shots=40 must be"):
+        task(f"{spec}&shots=40")
 
 
 def test_mathematics():

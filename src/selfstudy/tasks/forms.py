@@ -116,3 +116,14 @@ The answer is 80.
 def text_form(*, preamble: str = "", instruction: str = INSTRUCTION) -> SolutionForm:
     """Return the form of tasks in words: question and answer, steps on lines, the answer marked."""
     return SolutionForm(preamble=preamble, template=TEMPLATE, instruction=instruction, stop=STOP)
+
+
+def worked_examples(solved: Sequence[tuple[str, Sequence[str]]]) -> str:
+    r"""Return a preamble of questions with the lines of their solutions.
+
+    >>> worked_examples([("2+3=?", ["The answer is 5."])])
+    'Question: 2+3=?\nAnswer:\nThe answer is 5.\n\n'
+    """
+    return "".join(
+        TEMPLATE.replace("{question}", question) + "\n".join(lines) + "\n\n" for question, lines in solved
+    )

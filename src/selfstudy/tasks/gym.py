@@ -2,7 +2,8 @@
 
 `gym:chain_sum?size=1000&seed=0&min_terms=2&max_terms=4`: all fields besides ours go to the generator. A model
 states a one-line answer ("The answer is 8."); it is right when the generator scores it 1. With `form=chain`,
-`gym:chain_sum` is posed as `4+3-2=` and solved in lines, as chain100 is, in plain integers.
+`gym:chain_sum` is posed as `4+3-2=` and solved in lines, as chain100 is, in plain integers. `shots=3` shows
+three solved problems before each question, which a plain language model needs to see.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +25,7 @@ from selfstudy.data.chains import read_chain, solve
 from selfstudy.signals.verifiers import Verifier, verifier
 from selfstudy.tasks import gym_environment, gym_worker
 from selfstudy.tasks.chain import CHAIN_FORM
-from selfstudy.tasks.forms import text_form
+from selfstudy.tasks.forms import STOP, TEMPLATE, SolutionForm, text_form, worked_examples
 from selfstudy.tasks.reasoning import Item, ReasoningTask
 from selfstudy.tasks.rows import split_items
 
@@ -42,6 +45,7 @@ def gym(
     size: int = 1000,
     seed: int = 0,
     form: str = "text",
+    shots: int = 0,
     max_steps: int = 32,
     step_tokens: int = 64,
     solution_tokens: int = 512,
@@ -54,6 +58,8 @@ def gym(
         size: number of problems drawn; repeated ones are dropped, the rest is split 70/10/20 % by hash.
         seed: draws other problems.
         form: "text", or for chain_sum "chain".
+        shots: the first so many training problems are shown, solved, before each question, and are not
+            trained on; chat models do not see them.
         max_steps: most steps of a solution.
         step_tokens: most tokens of a step.
         solution_tokens: most tokens of a solution.
@@ -70,20 +76,30 @@ def gym(
     scorer = _scorer(generator, size, seed, config)
     items: dict[str, Item] = {}
     repeated = 0
-    for index, problem in enumerate(scorer.questions()):
+    problems = scorer.questions()
+    for index, problem in enumerate(problems):
         item = _chain_item(problem) if form == "chain" else _text_item(problem, index)
         repeated += item.prompt in items
         items.setdefault(item.prompt, item)
     extra = "".join(f"&{field}={value}" for field, value in sorted(config.items()))
+    extra += f"&shots={shots}" if shots else ""
     name = f"gym:{generator}?size={size}&seed={seed}&form={form}{extra}"
 
     def right(question: str, gold: str, given: str) -> bool:
         return scorer.score(int(gold), given) >= _RIGHT
 
+    splits = split_items(name, list(items.values()))
+    if not 0 <= shots < len(splits["train"]):
+        raise UsageError(
+            f"shots={shots} must be from 0 to {len(splits['train']) - 1}, to leave a training problem."
+        )
+    shown, splits["train"] = splits["train"][:shots], splits["train"][shots:]
+    answers = [problem["answer"] for problem in problems]
+    solution_form = CHAIN_FORM if form == "chain" else text_form()
     return ReasoningTask(
         name,
-        split_items(name, list(items.values())),
-        form=CHAIN_FORM if form == "chain" else text_form(),
+        splits,
+        form=_with_examples(solution_form, shown, answers) if shots else solution_form,
         verifier=verifier("chain") if form == "chain" else Verifier("gym", right),
         max_steps=max_steps,
         step_tokens=step_tokens,
@@ -98,6 +114,16 @@ def _text_item(problem: dict[str, Any], index: int) -> Item:
     if lines and lines[-1].startswith("####"):
         lines[-1] = f"The answer is {problem['answer']}."
     return Item(problem["question"].strip(), str(index), tuple(lines) or None)
+
+
+def _with_examples(form: SolutionForm, shown: Sequence[Item], answers: Sequence[str]) -> SolutionForm:
+    """Return the form with solved problems before each question; without a solution the answer is all."""
+    if any(not item.solution and answers[int(item.answer)] is None for item in shown):
+        raise UsageError("This generator gives no answers that shots= could show. Leave it out.")
+    solved = [
+        (item.prompt, item.solution or (f"The answer is {answers[int(item.answer)]}.",)) for item in shown
+    ]
+    return replace(form, preamble=worked_examples(solved), template=TEMPLATE, stop=STOP)
 
 
 def _chain_item(problem: dict[str, Any]) -> Item:
