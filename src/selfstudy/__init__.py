@@ -56,6 +56,7 @@ def fit(
     budget: str | dict[str, float] | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
+    ray: str | None = None,
     **fields: Any,
 ) -> Fit:
     """Train `model` on `task` by `method`, in a directory that survives being killed, and evaluate it.
@@ -71,6 +72,8 @@ def fit(
         budget: upper limits, such as "tokens=2e6" or {"generated_tokens": 2e6}; None is unlimited.
         train_limit: training problems used, the first ones; None is all.
         test_limit: test problems of the evaluation; None is all.
+        ray: where batches of problems go to Ray workers: "local", "auto" or "HOST:PORT"; None works in this
+            process. The results are the same.
         fields: the method's hyper-parameters; nested ones as dictionaries.
 
     Raises:
@@ -88,6 +91,7 @@ def fit(
         fields=fields,
         train_limit=train_limit,
         test_limit=test_limit,
+        ray=ray,
     )
 
 
@@ -100,6 +104,7 @@ def compare(
     out: str | Path | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
+    ray: str | None = None,
     fields: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Fit each method with each seed on one budget; return accuracies and paired differences as JSON data.
@@ -113,6 +118,7 @@ def compare(
         out: the directory; None makes runs/compare-TASK-N.
         train_limit: training problems used; None is all.
         test_limit: test problems of the evaluations; None is all.
+        ray: as for `fit`.
         fields: hyper-parameters by method name.
     """
     from selfstudy.app.comparing import compare as compare_methods
@@ -127,6 +133,7 @@ def compare(
         fields=fields,
         train_limit=train_limit,
         test_limit=test_limit,
+        ray=ray,
     )
 
 

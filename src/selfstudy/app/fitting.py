@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from selfstudy.app.evaluating import evaluation, paired_samples
 from selfstudy.app.saving import PICTURES, finished, read_fit, save
 from selfstudy.core.budget import Budget, limits
+from selfstudy.core.cluster import check_place
 from selfstudy.core.config import difference, from_dict, to_dict
 from selfstudy.core.errors import UsageError
+from selfstudy.core.fan_out import FanOut, fan_out
 from selfstudy.core.files import read_json, write_json
 from selfstudy.core.index import find
 from selfstudy.core.machine import set_threads
@@ -73,6 +75,7 @@ def fit(
     train_limit: int | None = None,
     test_limit: int | None = None,
     dry_run: bool = False,
+    ray: str | None = None,
     console: Console | None = None,
 ) -> Fit:
     """Fit `slug` and return what it gives; the arguments are those of `selfstudy.fit`.
@@ -88,6 +91,7 @@ def fit(
         train_limit: training problems used, the first ones; None is all.
         test_limit: test problems of the evaluation; None is all.
         dry_run: only say what it would cost; nothing is written and the result has no model.
+        ray: the cluster whose workers take batches of problems, as for `fan_out`; None works in this process.
         console: where to say it; None is silent.
     """
     entry = find(slug)
@@ -105,7 +109,7 @@ def fit(
     loaded = Loaded(
         task=None if isinstance(task, str) else task, model=None if isinstance(model, str) else model
     )
-    return fit_plan(plan, out, read_budget(budget), loaded=loaded, dry_run=dry_run, console=console)
+    return fit_plan(plan, out, read_budget(budget), loaded=loaded, dry_run=dry_run, ray=ray, console=console)
 
 
 def fit_plan(
@@ -116,10 +120,13 @@ def fit_plan(
     loaded: Loaded | None = None,
     before: dict[str, Any] | None = None,
     dry_run: bool = False,
+    ray: str | FanOut | None = None,
     console: Console | None = None,
 ) -> Fit:
     """Do what `plan` says; see `fit`. `before` is an evaluation of the untrained model, if there is one."""
     plan.method.validate()
+    if isinstance(ray, str):
+        check_place(ray)
     directory = Path(out) if out else free_directory(f"{plan.slug}-{plan.task}")
     done = _finished(directory, plan)
     if done:
@@ -138,7 +145,10 @@ def fit_plan(
         _announce(plan, loaded, directory, budget, console)
     if dry_run:
         return Fit(model=None)
-    fitted, summary = _work(plan, loaded, directory, budget, before, visible=console is not None)
+    with fan_out(ray) as workers:
+        if console and workers:
+            console.print(f"workers   {workers.count}, at {ray}", highlight=False)
+        fitted, summary = _work(plan, loaded, directory, budget, before, workers, visible=console is not None)
     if console:
         from selfstudy.app.tables import print_summary
 
@@ -148,14 +158,23 @@ def fit_plan(
 
 
 def _work(
-    plan: Plan, loaded: Loaded, directory: Path, budget: Budget, before: dict[str, Any] | None, visible: bool
+    plan: Plan,
+    loaded: Loaded,
+    directory: Path,
+    budget: Budget,
+    before: dict[str, Any] | None,
+    workers: FanOut | None,
+    visible: bool,
 ) -> tuple[Fit, dict[str, Any]]:
     """Fit, evaluate, save: each part once, whatever interrupts."""
     from selfstudy.app.report import SAMPLES, write_report
     from selfstudy.app.trees import write_trees
 
     limit = plan.test_limit
-    with Run(directory, plan.config(), seed=plan.seed, budget=budget, progress=Progress(visible)) as run:
+    progress = Progress(visible)
+    with Run(
+        directory, plan.config(), seed=plan.seed, budget=budget, progress=progress, fan_out=workers
+    ) as run:
         write_json(directory / BUDGET, limits(budget))
         before = run.stage("before", lambda: before or evaluation(loaded.model, loaded.task, limit))
         fitted = plan.method.fit(loaded.task.metered(run.meter), loaded.model, run)
@@ -205,12 +224,15 @@ def _announce(plan: Plan, loaded: Loaded, directory: Path, budget: Budget, conso
 # Directories.
 
 
-def resume(directory: Path, *, budget: str | None = None, console: Console | None = None) -> Fit:
+def resume(
+    directory: Path, *, budget: str | None = None, ray: str | None = None, console: Console | None = None
+) -> Fit:
     """Continue the fit in `directory` with the settings it was started with.
 
     Args:
         directory: a run's directory.
         budget: larger limits than it had; None keeps them.
+        ray: as for `fit`; it need not be what the run was started with.
         console: where to say what happens.
     """
     config = read_config(directory)
@@ -228,7 +250,7 @@ def resume(directory: Path, *, budget: str | None = None, console: Console | Non
         train_limit=config.get("train_limit"),
         test_limit=config.get("test_limit"),
     )
-    return fit_plan(plan, directory, given, console=console)
+    return fit_plan(plan, directory, given, ray=ray, console=console)
 
 
 def read_config(directory: Path) -> dict[str, Any]:

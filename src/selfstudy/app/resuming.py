@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def resume(directory: Path, budget: str | None, console: Console) -> None:
+def resume(directory: Path, budget: str | None, ray: str | None, console: Console) -> None:
     """Continue the fit, comparison or demo in `directory`.
 
     Args:
         directory: what its --out was.
         budget: larger limits than it had, for a fit; None keeps them.
+        ray: the cluster whose workers take batches of problems; None works in this process.
         console: where to say what happens.
 
     Raises:
@@ -31,12 +32,14 @@ def resume(directory: Path, budget: str | None, console: Console) -> None:
             raise UsageError(
                 f"The comparison in {directory} keeps its budget: its runs would differ. Give another --out."
             )
-        comparing.compare(**asked, out=directory, console=console)
+        comparing.compare(**asked, out=directory, ray=ray, console=console)
         return
     config = fitting.read_config(directory)
     if config.get("command") == "demo":
         from selfstudy.app.demo import demo
 
+        if ray:
+            raise UsageError(f"The demo in {directory} works in one process. Resume it without --ray.")
         demo(directory, seed=config["seed"])
         return
-    fitting.resume(directory, budget=budget, console=console)
+    fitting.resume(directory, budget=budget, ray=ray, console=console)
