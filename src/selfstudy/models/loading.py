@@ -49,13 +49,14 @@ BACKBONES = {
     "vision:": "selfstudy.models.encoders.backbones:backbone",
     "text:": "selfstudy.models.encoders.text_transformers:text_encoder",
 }
+SERVED = "openai:"  # before the address of a server
 
 
 def model(spec: str) -> Any:
     """Return the model that `spec` names.
 
     One of `NAMES` with its fields, a folder that one or a classifier was saved to, `vision:` or `text:` and a
-    backbone of transformers, else a language model.
+    backbone of transformers, `openai:` and the address of a server, else a language model.
 
     Raises:
         UsageError: no model of that name, or an unknown field.
@@ -66,6 +67,9 @@ def model(spec: str) -> Any:
     for prefix, target in BACKBONES.items():
         if name.startswith(prefix):
             return make("model", name, query, target, name.removeprefix(prefix))
+    if name.startswith(SERVED):
+        target = "selfstudy.models.language.served:Server"
+        return make("model", name, query, target, name.removeprefix(SERVED)).connect()
     if (Path(spec) / CONFIG).is_file():
         target = {**NAMES, **SAVED}.get(read_json(Path(spec) / CONFIG).get("kind", ""), "")
         if target:

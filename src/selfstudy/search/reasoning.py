@@ -10,7 +10,7 @@ import numpy as np
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError
 from selfstudy.core.random import derive
-from selfstudy.models.language.backends import open_sampler
+from selfstudy.models.language.backends import Policy, open_sampler, require_continuation
 from selfstudy.models.language.sampling import Completion, Request, Sampler
 from selfstudy.search.domain import State
 
@@ -23,7 +23,7 @@ SEPARATOR = "\n"
 RETRIES = 3
 
 
-def posed(policy: LanguageModel, task: ReasoningTask, problem: Problem) -> str:
+def posed(policy: Policy, task: ReasoningTask, problem: Problem) -> str:
     """Return a problem as the policy reads it: in its chat template, or after the task's preamble."""
     return policy.prompt(task.prompt(problem, chat=policy.chat))
 
@@ -70,7 +70,7 @@ class ReasoningDomain:
     Args:
         task: splits texts into steps and tells their end.
         problems: what the problem indices of the states refer to.
-        policy: the language model that proposes.
+        policy: the language model that proposes, here or behind a server.
         value: scores prefixes; asked once per prefix.
         meter: counts tokens.
         temperature: of the policy.
@@ -85,7 +85,7 @@ class ReasoningDomain:
         self,
         task: ReasoningTask,
         problems: Sequence[Problem],
-        policy: LanguageModel,
+        policy: Policy,
         value: Values,
         meter: Meter,
         *,
@@ -93,6 +93,7 @@ class ReasoningDomain:
         critic: str = "marker",
         sampler: Sampler | None = None,
     ) -> None:
+        require_continuation(policy)
         self.task, self.problems, self.policy, self.meter = task, problems, policy, meter
         # A memory of its own: what it has read must not depend on what was searched before.
         self.value = value.remembering()

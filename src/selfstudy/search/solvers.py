@@ -13,8 +13,7 @@ import numpy as np
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import UsageError, nearest
 from selfstudy.core.random import stream_key
-from selfstudy.models.language.backends import open_sampler
-from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.backends import Policy, open_sampler, require_continuation
 from selfstudy.models.language.sampling import Request
 from selfstudy.search.beams import TreeOfThought, tree_of_thought_bfs, tree_of_thought_dfs
 from selfstudy.search.best_of import best_of, majority, weighted_vote
@@ -31,7 +30,7 @@ LOCKSTEP = 64  # problems searched at once
 
 
 def sample_solutions(
-    policy: LanguageModel,
+    policy: Policy,
     task: ReasoningTask,
     problems: Sequence[Problem],
     meter: Meter,
@@ -55,7 +54,7 @@ def sample_solutions(
     return [(task.steps(completion.text), len(completion.tokens)) for completion in completions]
 
 
-def greedy_solver(policy: LanguageModel, task: ReasoningTask) -> Solver:
+def greedy_solver(policy: Policy, task: ReasoningTask) -> Solver:
     """Answer each problem with the policy's most likely tokens."""
 
     def solve(problems: Sequence[Problem], meter: Meter) -> list[Steps]:
@@ -66,7 +65,7 @@ def greedy_solver(policy: LanguageModel, task: ReasoningTask) -> Solver:
 
 
 def voting_solver(
-    policy: LanguageModel,
+    policy: Policy,
     task: ReasoningTask,
     *,
     samples: int,
@@ -127,7 +126,7 @@ def _choose(
 
 
 def tree_solver(
-    policy: LanguageModel,
+    policy: Policy,
     task: ReasoningTask,
     value: Values,
     settings: TreeSearch | TreeOfThought,
@@ -149,7 +148,11 @@ def tree_solver(
         seed: root of the random streams.
         temperature: of the proposals.
         depth_first: Tree of Thoughts goes depth-first.
+
+    Raises:
+        UsageError: the policy gives whole answers only.
     """
+    require_continuation(policy)
 
     def search(domain: ReasoningDomain, keys: np.ndarray) -> Forest:
         problems = range(len(keys))

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from selfstudy.core.budget import Meter
+from selfstudy.core.errors import UsageError
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Sampler, TorchSampler
+from selfstudy.models.language.served import ServedModel
+from selfstudy.models.language.served_sampling import ServedSampler
+
+Policy = LanguageModel | ServedModel  # what completions can be drawn from
 
 
-def open_sampler(policy: LanguageModel, meter: Meter | None = None, *, remember: bool = False) -> Sampler:
-    """Return what draws completions of `policy`, by its engine's settings.
+def require_continuation(policy: Policy) -> None:
+    """Raise a `UsageError` when `policy` cannot go on from the middle of a text, as searches need it."""
+    if isinstance(policy, ServedModel) and policy.server.chat:
+        raise UsageError(
+            f"A search goes on from partial solutions, and {policy!r} gives whole answers only, because of "
+            "chat=true. Leave that out for a server with /completions (tokenizer=FOLDER brings the chat "
+            "template), or answer by greedy or by votes."
+        )
+
+
+def open_sampler(policy: Policy, meter: Meter | None = None, *, remember: bool = False) -> Sampler:
+    """Return what draws completions of `policy`, by its engine's settings or from its server.
 
     Args:
         policy: the weights must not change while the sampler is in use, except through `fine_tune`'s copies.
         meter: charged generated tokens and FLOPs; None counts nothing.
         remember: keep what prompts were read between calls, for searches.
     """
+    if isinstance(policy, ServedModel):
+        return ServedSampler(policy, meter)
     return TorchSampler(policy, meter, remember=remember)

@@ -19,6 +19,7 @@ from selfstudy.core.files import read_json, write_json
 from selfstudy.models.language.engine import Engine
 
 NAME_FILE = "language_model.json"
+_PLAIN = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
 _UNLIMITED = 10**9  # tokenizers state an absurd number where they know no limit
 
 
@@ -56,10 +57,7 @@ class LanguageModel:
 
     def prompt(self, text: str) -> str:
         """Wrap `text` as a user's message where there is a chat template; else return it unchanged."""
-        if not self.chat:
-            return text
-        message = [{"role": "user", "content": text}]
-        return str(self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+        return in_template(self.tokenizer, text) if self.chat else text
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text that begins a sequence: BOS where the tokenizer adds it, no EOS."""
@@ -80,6 +78,10 @@ class LanguageModel:
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of `tokens` without special tokens."""
         return decode(self.tokenizer, tokens)
+
+    def decode_all(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Return the text of each row of tokens without special tokens."""
+        return [str(text) for text in self.tokenizer.batch_decode(rows, **_PLAIN)] if rows else []
 
     @property
     def end(self) -> int | None:
@@ -166,6 +168,12 @@ def context_of(config: Any, tokenizer: Any) -> int:
     return int(limit) if limit and limit < _UNLIMITED else 2048
 
 
+def in_template(tokenizer: Any, text: str) -> str:
+    """Return `text` as a user's message in the chat template, up to where the answer begins."""
+    message = [{"role": "user", "content": text}]
+    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+
+
 def encode_all(tokenizer: Any, texts: Sequence[str], *, begins: bool) -> list[list[int]]:
     """See `LanguageModel.encode_all`."""
     if not texts:
@@ -193,4 +201,4 @@ def encode_all(tokenizer: Any, texts: Sequence[str], *, begins: bool) -> list[li
 
 def decode(tokenizer: Any, tokens: Iterable[int]) -> str:
     """See `LanguageModel.decode`."""
-    return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    return str(tokenizer.decode(list(tokens), **_PLAIN))
