@@ -313,9 +313,9 @@ def _require_kinds(plan: Plan, loaded: Loaded) -> None:
 
         if isinstance(loaded.model, ServedModel):
             raise UsageError(
-                f"The method {plan.slug!r} trains its model, and {plan.model!r} is behind a server: there are "
-                "no weights here to train. Give the weights, as a folder or a hub id. A served model can be "
-                "used at test time: selfstudy evaluate --task TASK --model MODEL --solver majority."
+                f"The method {plan.slug!r} trains its model, and {plan.model!r} is behind a server: there "
+                "are no weights here to train. Give the weights, as a folder or a hub id. A served model can "
+                "be used at test time: selfstudy evaluate --task TASK --model MODEL --solver majority."
             )
         entry = find(plan.slug)
         own = f" Unless told it takes the task {entry.task!r} and the model {entry.model!r}." * bool(
