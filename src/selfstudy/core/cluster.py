@@ -100,8 +100,9 @@ def _start(count: int, stack: contextlib.ExitStack) -> None:
     import ray
 
     # Ray's sockets have long names: in a folder further down they would pass the system's limit.
+    place = os.environ.get("RAY_TMPDIR", "/tmp")
     folder = stack.enter_context(
-        tempfile.TemporaryDirectory(prefix="selfstudy-ray-", dir="/tmp", ignore_cleanup_errors=True)
+        tempfile.TemporaryDirectory(prefix="selfstudy-ray-", dir=place, ignore_cleanup_errors=True)
     )
     if "RAY_AUTH_TOKEN_PATH" not in os.environ:  # without a key Ray would write one into the home folder
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -78,6 +78,13 @@ class FanOut:
         """Keep a worker for what comes next."""
         self._idle.append(worker)
 
+    def end(self) -> None:
+        """End the idle workers: their cluster may live on."""
+        import ray
+
+        while self._idle:
+            ray.kill(self._idle.pop())
+
     def forget(self) -> None:
         """Let idle workers let go of the last work."""
         for worker in self._idle:
@@ -208,7 +215,11 @@ def fan_out(where: str | FanOut | None, *, workers: int | None = None) -> Iterat
                 f"The Ray cluster {where} has no free core. Wait for its other work to end, or take "
                 "--ray local."
             )
-        yield FanOut(min(count, workers or count), on_gpus=on_gpus)
+        found = FanOut(min(count, workers or count), on_gpus=on_gpus)
+        try:
+            yield found
+        finally:
+            found.end()
 
 
 def _models_on_gpus() -> bool:

@@ -18,7 +18,7 @@ import contextlib
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -274,12 +274,11 @@ class Run:
         results = [record["value"] for record in records]
         total, done = sum(map(weight, items)), sum(map(weight, items[: len(records)]))
         left = items[len(records) :]
-        outcomes = (work(item) for item in left)
+        outcomes = self._one_by_one(left, work)
         if self._fan_out:
             outcomes = self._fan_out.map(self, name, left, work, first=len(records) + 1)
         with self.progress.bar(name, total, done) as advance, contextlib.closing(outcomes):
             for item in left:
-                self.check()
                 if until(results):
                     break
                 try:
@@ -290,6 +289,11 @@ class Run:
                 results.append(value)
                 advance(weight(item))
         return results
+
+    def _one_by_one(self, items: list[Any], work: Callable[[Any], Any]) -> Generator[Any, None, None]:
+        for item in items:
+            self.check()
+            yield work(item)
 
     def log(self, **values: Any) -> None:
         """Add one line to metrics.jsonl, with the stage and the time."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import platform
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from selfstudy.core import random
-from selfstudy.core.errors import BudgetSpent, SelfstudyError, UsageError
+from selfstudy.core.errors import BudgetSpent, MachineError, SelfstudyError, UsageError
 from selfstudy.core.machine import set_threads
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Worker:
 
     def __init__(self) -> None:
         set_threads()
-        self._packed: object = None
+        self._packed: Any = None
+        self._unpacked: Any = None
         self._said = _Said()
         logging.getLogger("selfstudy").addHandler(self._said)
 
@@ -93,12 +95,10 @@ class Worker:
             item: what the work takes.
             spent: what the run had spent when it handed the item out.
         """
-        import ray
-
-        if packed[0] != self._packed:
-            self._unpacked = ray.cloudpickle.loads(ray.get(packed[0]))
-            self._packed = packed[0]
-        work, run, meter = self._unpacked
+        try:
+            work, run, meter = self._read(packed[0])
+        except Exception as error:  # of whatever is imported and made
+            return Outcome(error=_unreadable(error))
         meter.restore(spent)
         meter.refused, meter.record = None, []
         run.lines.clear()
@@ -121,6 +121,23 @@ class Worker:
             said=tuple(self._said.messages),
         )
 
+    def _read(self, packed: Any) -> tuple[Any, RemoteRun, Meter]:
+        import ray
+
+        if packed != self._packed:
+            self._unpacked = ray.cloudpickle.loads(ray.get(packed))
+            self._packed = packed
+        return self._unpacked
+
     def forget(self) -> None:
         """Let go of the last work and the models in it."""
         self._packed = self._unpacked = None
+
+
+def _unreadable(error: Exception) -> MachineError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return MachineError(
+        f"A Ray worker on {platform.node()} cannot read the work that it is sent ({reason}). Install the "
+        "same versions of selfstudy and of the packages that the task and the model need on every machine of "
+        "the cluster."
+    )
