@@ -21,6 +21,7 @@ from selfstudy.learning.loops import (
     step_count,
     update,
 )
+from selfstudy.learning.precision import lower_weights, raise_weights
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import completion_logprobs, pair_tokens
 
@@ -99,7 +100,7 @@ def fine_tune(
         rate = learning_rate(step, steps, settings.learning_rate, settings.warmup)
         norm = update(optimizer, rate, settings.clip)
         run.log(part=name, step=step, loss=loss, norm=norm, rate=rate)
-    return merged(result, module)
+    return merged(result, module, model.module.dtype)
 
 
 def accumulate(module: torch.nn.Module, sequences: Sequences, micro_batch: int | None) -> float:
@@ -135,8 +136,12 @@ def fitting(model: LanguageModel, pairs: Sequence[tuple[str, str]], run: Run, na
 
 
 def trainable_module(result: LanguageModel, lora_rank: int | None, run: Run, name: str) -> Any:
-    """Return the module to train: the model's own, or wrapped by peft for LoRA (Hu et al., 2022)."""
+    """Return the module to train: the model's own, or wrapped by peft for LoRA (Hu et al., 2022).
+
+    What is trained is float32, also where the model is not: the weights themselves, or their updates.
+    """
     if lora_rank is None:
+        raise_weights(result.module)
         for weight in result.module.parameters():
             weight.requires_grad_(True)
         return result.module
@@ -155,7 +160,8 @@ def trainable_module(result: LanguageModel, lora_rank: int | None, run: Run, nam
         return get_peft_model(result.module, config)
 
 
-def merged(result: LanguageModel, module: Any) -> LanguageModel:
-    """Return the trained model in evaluation mode, low-rank updates added to the weights."""
+def merged(result: LanguageModel, module: Any, dtype: torch.dtype) -> LanguageModel:
+    """Return the trained model, weights of `dtype` with the low-rank updates added, in evaluation mode."""
     plain = module.merge_and_unload() if hasattr(module, "merge_and_unload") else module
+    lower_weights(plain, dtype)
     return LanguageModel(result.name, plain, result.tokenizer, result.engine)

@@ -114,7 +114,7 @@ def prefer(
         rate = learning_rate(step, steps, settings.learning_rate, settings.warmup)
         norm = update(optimizer, rate, settings.clip)
         run.log(part=name, step=step, loss=loss, margin=margin, norm=norm, rate=rate)
-    return merged(result, module)
+    return merged(result, module, model.module.dtype)
 
 
 def _fitting(model: LanguageModel, pairs: Sequence[Pair], run: Run, name: str) -> tuple[Sequences, Sequences]:

@@ -14,6 +14,7 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.loops import adamw, batch_indices, check_positive, learning_rate, step_count, update
 from selfstudy.learning.losses import masked_mse
+from selfstudy.learning.precision import lower_weights, raise_weights
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.scoring import batches_by_length, pad_right
 from selfstudy.models.language.value import ValueModel
@@ -99,7 +100,8 @@ def fit_values(
     held = max(1, round(settings.validation * len(rows)))
     validation, training = [rows[i] for i in order[:held]], [rows[i] for i in order[held:]]
     result = model.copy()
-    net = result.net
+    net, reader = result.net, result.reader.module
+    raise_weights(reader)
     batch = min(settings.batch, len(training))
     per_epoch = step_count(len(training), batch, 1)
     steps = settings.epochs * per_epoch
@@ -124,6 +126,7 @@ def fit_values(
     net.eval()
     if best.weights:
         net.load_state_dict(best.weights)
+    lower_weights(reader, model.reader.module.dtype)
     return ValueFit(result, best.mse if best.weights else math.nan, best.within)
 
 

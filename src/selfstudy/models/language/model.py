@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -109,20 +110,26 @@ class LanguageModel:
         with no_bars():
             self.module.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        write_json(folder / NAME_FILE, {"name": self.name})
+        dtype = str(self.module.dtype).removeprefix("torch.")
+        write_json(folder / NAME_FILE, {"name": self.name, "dtype": dtype, "engine": asdict(self.engine)})
 
     @classmethod
-    def load(cls, folder: Path) -> LanguageModel:
+    def load(cls, folder: Path, *, dtype: torch.dtype | None = None) -> LanguageModel:
         """Read what `save` wrote, or any folder in the hub's layout; never goes to the network.
+
+        Args:
+            folder: where it is.
+            dtype: of the weights; None takes that of the saved model, float32 for others.
 
         Raises:
             UsageError: the folder holds no causal language model, or none with a tokenizer.
         """
         folder = Path(folder)
-        module = pretrained(AutoModelForCausalLM, str(folder), local_files_only=True)
+        about = read_json(folder / NAME_FILE) if (folder / NAME_FILE).exists() else {}
+        dtype = dtype or getattr(torch, about.get("dtype", "float32"))
+        module = pretrained(AutoModelForCausalLM, str(folder), local_files_only=True, dtype=dtype)
         tokenizer = pretrained(AutoTokenizer, str(folder), local_files_only=True)
-        named = folder / NAME_FILE
-        return cls(read_json(named)["name"] if named.exists() else folder.name, module, tokenizer)
+        return cls(about.get("name", folder.name), module, tokenizer, Engine(**about.get("engine", {})))
 
     def copy(self) -> LanguageModel:
         """Return a model with weights of its own; the tokenizer is shared."""
