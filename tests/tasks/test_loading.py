@@ -277,10 +277,15 @@ def test_a_folder_in_the_layout_of_the_hub(tmp_path, monkeypatch):
 
 
 def test_word_problems_from_the_data_folder(tmp_path, monkeypatch):
-    """Oracle: made-up rows in the layout of the data folder, with answers by hand."""
+    """Oracle: made-up rows in the layout of the data folder, with answers by hand; odd ones take two steps."""
     rows = {
         "gsm8k/train": [
-            {"question": f"Add {n}?", "answer": f"It is {n}+1=<<{n}+1={n + 1}>>{n + 1}.\n#### {n + 1:,}"}
+            {
+                "question": f"Add {n}?",
+                "answer": f"It is {n}+1=<<{n}+1={n + 1}>>{n + 1}.\n"
+                + "Sure.\n" * (n % 2)
+                + f"#### {n + 1:,}",
+            }
             for n in range(1990, 2030)
         ],
         "gsm8k/test": [{"question": "One?", "answer": "One.\n#### 1"}],
@@ -299,7 +304,12 @@ def test_word_problems_from_the_data_folder(tmp_path, monkeypatch):
         path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in content).encode()))
     monkeypatch.setenv("SELFSTUDY_DATA", str(tmp_path))
     gsm = task("gsm8k")
-    problem = gsm.train[0]
+    problem = next(p for p in gsm.train if int(p.prompt[4:8]) % 2 == 0)
+    short = task("gsm8k?most_steps=1")
+    assert (
+        short.train == tuple(p for p in gsm.train if int(p.prompt[4:8]) % 2 == 0) and short.test == gsm.test
+    )
+    assert task("gsm8k?most_steps=2").train == gsm.train and short.name == "gsm8k?most_steps=1"
     assert [p.prompt for p in gsm.test] == ["One?"] and len(gsm.train) + len(gsm.validation) == 40
     n = int(problem.prompt.split()[1].rstrip("?"))
     assert gsm.oracle.solution(problem) == (f"It is {n}+1={n + 1}.", f"The answer is {n + 1}.")

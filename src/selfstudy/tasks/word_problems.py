@@ -23,11 +23,20 @@ _CALCULATOR = re.compile(r"<<[^>]*>>")
 _BOXED_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
-def gsm8k() -> ReasoningTask:
-    """Grade-school problems (Cobbe et al., 2021): 7,473 to train and validate, the official 1,319 to test."""
+def gsm8k(*, most_steps: int = 0) -> ReasoningTask:
+    """Grade-school problems (Cobbe et al., 2021): 7,473 to train and validate, the official 1,319 to test.
+
+    Args:
+        most_steps: only problems whose reference solution has at most so many steps before the answer, for
+            small models; 0 takes all. Numbers on a part must not be compared with published ones.
+    """
+    if most_steps < 0:
+        raise UsageError(f"most_steps={most_steps} must be zero or more.")
     test = _rows("gsm8k", "gsm8k/test.jsonl.gz", ("openai/gsm8k", "main", "test"))
     train = _rows("gsm8k", "gsm8k/train.jsonl.gz", ("openai/gsm8k", "main", "train"))
-    return _task("gsm8k", train, _read_gsm8k, text_form(preamble=WORD_PROBLEMS), test=test)
+    name = f"gsm8k?most_steps={most_steps}" if most_steps else "gsm8k"
+    form = text_form(preamble=WORD_PROBLEMS)
+    return _task(name, train, _read_gsm8k, form, test=test, most_steps=most_steps)
 
 
 def math500() -> ReasoningTask:
@@ -93,14 +102,23 @@ def _task(
     form: SolutionForm,
     *,
     test: list[Row] | None = None,
+    most_steps: int = 0,
 ) -> ReasoningTask:
     judge = verifier("math")
     held_out = gather(f"{name} (test)", test, read, judge).items if test is not None else None
     taken = [item.prompt for item in held_out or ()]
     gathered = gather(name, rows, read, judge, taken=taken)
+    splits = split_items(name, gathered.items, held_out)
+    if most_steps:  # the last line of a reference solution states the answer
+        splits = {
+            split: [item for item in items if len(item.solution or ()) <= most_steps + 1]
+            for split, items in splits.items()
+        }
+        if not (splits["train"] and splits["test"]):
+            raise UsageError(f"most_steps={most_steps} leaves nothing to train on, or nothing to test on.")
     return ReasoningTask(
         name,
-        split_items(name, gathered.items, held_out),
+        splits,
         form=form,
         verifier=judge,
         max_steps=8,
