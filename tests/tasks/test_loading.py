@@ -277,7 +277,7 @@ def test_a_folder_in_the_layout_of_the_hub(tmp_path, monkeypatch):
 
 
 def test_word_problems_from_the_data_folder(tmp_path, monkeypatch):
-    """Oracle: made-up rows in the layout of the data folder, with answers by hand; odd ones take two steps."""
+    """Oracle: made-up rows in the layout of the data folder, with answers by hand; odd ones take two."""
     rows = {
         "gsm8k/train": [
             {
