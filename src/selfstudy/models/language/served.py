@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from selfstudy.models.language.model import encode_all, in_template, pretrained
 from selfstudy.models.language.reply_store import ReplyStore
 
 EXAMPLE = "openai:http://127.0.0.1:8000/v1?model=NAME"
+TEMPLATE_TOKENS = 32  # that a server may put around a prompt
 SHOWN = 20  # models of a server that a message lists
 
 
@@ -133,9 +135,8 @@ class ServedModel:
             return text
         wrapped = in_template(self._tokenizer, text)
         # The server's tokenizer puts the BOS before what it is sent, as this one does.
-        bos = self._tokenizer.bos_token or ""
-        added = self._tokenizer("a")["input_ids"][0] == self._tokenizer.bos_token_id
-        return wrapped.removeprefix(bos) if added else wrapped
+        added = self._tokenizer("")["input_ids"][:1] == [self._tokenizer.bos_token_id]
+        return wrapped.removeprefix(self._tokenizer.bos_token) if added else wrapped
 
     def encode_all(self, texts: Sequence[str], *, begins: bool = True) -> list[list[int]]:
         """Return the tokens of many texts by the local tokenizer; see `LanguageModel.encode_all`.
@@ -158,7 +159,9 @@ class ServedModel:
 
     def most_prompt_tokens(self, prompt: str) -> int:
         """Return the tokens of `prompt`, or more than it can have: a token is at least one byte."""
-        return len(prompt.encode()) if self._tokenizer is None else len(self.encode_all([prompt])[0])
+        if self._tokenizer is None:
+            return len(prompt.encode()) + TEMPLATE_TOKENS
+        return len(self.encode_all([prompt])[0])
 
     @cached_property
     def store(self) -> ReplyStore | None:
@@ -175,11 +178,13 @@ class ServedModel:
                 f"The environment variable {variable!r} that should hold the server's key is not set. "
                 f"Set it: export {variable}=..., or leave key_variable out for a server without keys."
             )
-        return httpx2.Client(
+        client = httpx2.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=self.server.timeout,
             limits=httpx2.Limits(max_connections=self.server.concurrency),
         )
+        weakref.finalize(self, client.close)
+        return client
 
     def address(self, path: str) -> str:
         """Return the URL of one endpoint."""

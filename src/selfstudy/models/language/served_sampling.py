@@ -87,7 +87,8 @@ class _Call:
         wait(self.flying)
         for future, i in self.flying.items():
             if not future.cancelled() and future.exception() is None:
-                self._keep(i, future.result())
+                self._store(i, future.result())
+                self._note(i, future.result())
         with contextlib.suppress(BudgetSpent):
             for i in sorted(self.claims.keys() & self.replies.keys()):
                 self.meter.charge(**self.claims[i])
@@ -131,28 +132,31 @@ class _Call:
         done, _ = wait(self.flying, return_when=FIRST_COMPLETED)
         failed = [future for future in done if future.exception() is not None]
         for future in done.difference(failed):
-            self._take(self.flying.pop(future), future.result())
+            i = self.flying.pop(future)
+            self._store(i, future.result())
+            self._take(i, future.result())
         for future in failed:
             future.result()
 
     def _take(self, i: int, reply: Reply) -> None:
         """Note a reply, and charge in the order of requests, so that sums do not depend on who came first."""
-        self._keep(i, reply)
+        self._note(i, reply)
         while self.charged in self.replies:
             self.meter.charge(**self.claims[self.charged])
             del self.claims[self.charged]
             self.charged += 1
 
-    def _keep(self, i: int, reply: Reply) -> None:
+    def _note(self, i: int, reply: Reply) -> None:
         self.replies[i] = reply
         self.claims[i] = self._amounts(reply.prompt_tokens, len(reply.completion.tokens))
+
+    def _store(self, i: int, reply: Reply) -> None:
+        completion, request = reply.completion, self.requests[i]
         # One that the budget has cut short is none to go on with.
-        whole = (
-            reply.completion.finish != "length"
-            or self.claims[i]["generated_tokens"] >= self.requests[i].max_tokens
-        )
-        if self.model.store and whole:
-            self.model.store.add(self.requests[i], reply)
+        if self.model.store and (
+            completion.finish != "length" or len(completion.tokens) >= request.max_tokens
+        ):
+            self.model.store.add(request, reply)
 
     def _at_most(self, request: Request, tokens: int) -> dict[str, float]:
         return self._amounts(self.model.most_prompt_tokens(request.prompt), tokens)
