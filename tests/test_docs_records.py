@@ -35,6 +35,8 @@ SPEAKING = (
     "models/encoders/onnx_plans.py",
     "models/language/loading.py",
     "models/language/model.py",
+    "models/language/served.py",
+    "models/language/served_requests.py",
     "signals/verifiers.py",
     "tasks/image_arrays.py",
     "tasks/image_folders.py",
