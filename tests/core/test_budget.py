@@ -172,3 +172,4 @@ def test_describe():
     """Oracle: lines written by hand."""
     assert describe({}) == "nothing"
     assert describe({"flops": 1.5e12, "oracle_labels": 2}) == "1.5e+12 flops, 2 oracle labels"
+    assert describe({"prompt_tokens": 1200, "cost": 0.0512}) == "1,200 prompt tokens, 0.0512 cost"
