@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from selfstudy.models.language.inference import LITTLE, Inference
+from selfstudy.models.language import inference
+from selfstudy.models.language.inference import LITTLE, Inference, Products
+
+
+@pytest.fixture(params=[True, False], autouse=True)
+def processor(request, monkeypatch):
+    """As on a processor where oneDNN is the faster, and as on one where MKL is."""
+    monkeypatch.setattr(inference, "one_dnn", lambda: request.param)
+    return request.param
 
 
 @pytest.mark.parametrize("rows", [1, LITTLE // (96 * 40), LITTLE // (96 * 40) + 1])
@@ -24,13 +32,13 @@ def test_equals_float64(rows, bias):
         module.float()
 
 
-def test_leaves_layers_that_learn_behind():
+def test_leaves_layers_that_learn_behind(processor):
     """After the block, also one left by an error, and when entered again, layers are torch's own."""
     module = nn.Linear(64, 64)
     block = Inference(module)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), block:
-            assert type(module) is not nn.Linear
+            assert (type(module) is not nn.Linear) == processor
             raise ZeroDivisionError
         assert type(module) is nn.Linear and not torch.is_inference_mode_enabled()
     module(torch.randn(100, 64)).sum().backward()
@@ -42,3 +50,17 @@ def test_other_precisions_stay_as_they_are():
     module = nn.Linear(64, 64, dtype=torch.bfloat16)
     with Inference(module):
         assert type(module) is nn.Linear
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 500])
+def test_products_of_layers_with_one_input(packed, bias, rows):
+    """Oracle: the layers themselves in float64, their outputs side by side."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(96, width, bias=bias) for width in (40, 8)]
+    x = torch.randn(rows, 96)
+    with torch.inference_mode():
+        got = Products(*layers, packed=packed)(x)
+        expected = torch.cat([layer.double()(x.double()) for layer in layers], -1)
+    torch.testing.assert_close(got.double(), expected, atol=1e-5, rtol=1e-5)

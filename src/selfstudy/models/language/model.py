@@ -80,7 +80,7 @@ class LanguageModel:
         """Return the text of `tokens` without special tokens."""
         return decode(self.tokenizer, tokens)
 
-    def decode_all(self, rows: Sequence[Sequence[int]]) -> list[str]:
+    def decode_all(self, rows: list[list[int]]) -> list[str]:
         """Return the text of each row of tokens without special tokens."""
         return [str(text) for text in self.tokenizer.batch_decode(rows, **_PLAIN)] if rows else []
 

@@ -1,200 +1,225 @@
-"""Keys and values of prefixes that were read before, so that a search reads only what is new.
+"""Keys and values of what was read before, so that a longer text costs only what is new in it.
 
-A state of a search is its parent's text and one step more, and siblings share all but that step. The store
-keeps the keys and values of every prefix it has read, one slot a token, and a longer one starts from
-the longest of its beginnings there. It belongs to one module with fixed weights and is dropped with them.
+A state of a search is its parent's text and one step more, siblings share all but that step, and samples
+share their prompt. A radix tree over token ids says where the keys and values of each known prefix lie; the
+least recently used ones make room, and all go when the weights change. Sampling and value scoring both read
+through it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
+import torch.nn.functional as F
 
-from selfstudy.models.language.cache import Layer
+from selfstudy.core.errors import UsageError
+from selfstudy.models.language.decoder import Decoder
+from selfstudy.models.language.prefix_tree import PrefixTree
 
-STORE_BYTES = 2**30
-_READY_MASKS = {"llama", "qwen2", "qwen3"}  # their code passes a 4D mask on as it is
-_MASKS_BY_KIND = {"gemma3_text"}  # theirs takes one for each kind of layer
-
-
-def can_continue(module: PreTrainedModel) -> bool:
-    """Tell whether a `PrefixStore` can serve the module: its code must take masks of ours."""
-    return takes_ready_masks(module) or module.config.model_type in _MASKS_BY_KIND
+READ_TOKENS = 4096  # new tokens of one forward pass: larger only takes memory
+STEM = 32  # tokens; shorter beginnings that new texts share are read with each of them
 
 
-def takes_ready_masks(module: PreTrainedModel) -> bool:
-    """Tell whether the module's code passes a mask of ours on as it is."""
-    config = module.config
-    kinds = getattr(config, "layer_types", None) or ()
-    return config.model_type in _READY_MASKS and all(kind == "full_attention" for kind in kinds)
+Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(hidden state before each token [N, H], tokens [N]) to the log-probability of each [N]."""
 
 
 class Reading(NamedTuple):
-    """What `PrefixStore.read` gives for rows of L tokens, Q of them new at most."""
+    """What `PrefixCache.read` gives for texts of up to W tokens."""
 
-    cache: Cache
-    """Keys and values of the whole rows, padded on the right."""
-    last: torch.Tensor
-    """Hidden state at the last token of each row, [B, H]."""
-    hidden: torch.Tensor
-    """Hidden states at the new tokens of each row, [B, Q, H]; without meaning past its end."""
-    begins: np.ndarray
-    """Place of the first new token of each row, [B]."""
+    slots: torch.Tensor
+    """Where what was read of each token lies, int64 [B, W]; slot 0, without meaning, past a text's end."""
+    lengths: torch.Tensor
+    """Tokens of each text, [B]."""
 
 
-class PrefixStore:
-    """What a decoder without its vocabulary layer has read.
+class PrefixCache:
+    """What a decoder has read.
 
     Args:
-        module: the decoder (`base_model`), one that `can_continue`.
-        most: bytes of keys and values; when they are full everything is forgotten.
+        decoder: reads.
+        most: bytes of keys and values; the least recently used make room.
+        states: also keep the hidden state at each token.
+        score: also keep how likely each token was; needs the states.
+
+    Attributes:
+        capacity: tokens that fit.
+        dropped: how often everything was forgotten because the weights had changed.
+        states: hidden states by slot, [capacity, H].
+        logprobs: of the tokens by slot, [capacity]; 0 for a text's first.
     """
 
-    def __init__(self, module: PreTrainedModel, most: int = STORE_BYTES) -> None:
-        self.module = module
-        config = module.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._shape = (heads, width)
-        size = torch.finfo(module.dtype).bits // 8
-        self.capacity = max(1, most // (2 * config.num_hidden_layers * heads * width * size))
-        self._layers = config.num_hidden_layers
-        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._forget()
-
-    def _forget(self) -> None:
-        self._slots: dict[bytes, np.ndarray] = {}
-        self._lengths: list[int] = []
-        self._used = 0
-
-    def read(self, rows: Sequence[Sequence[int]]) -> Reading:
-        """Read distinct rows of tokens from where the store leaves off.
-
-        A row may be empty beside others; its hidden state has no meaning.
-        """
-        texts = [np.asarray(row, dtype=np.int32) for row in rows]
-        if self._used + self.missing(rows) > self.capacity:
-            self._forget()
-        known = [self._longest(text) for text in texts]
-        starts = np.array(
-            [max(0, min(len(slots), len(text) - 1)) for slots, text in zip(known, texts, strict=True)]
-        )
-        lengths = np.array([len(text) for text in texts])
-        new = lengths - starts
-        width, queries = int(lengths.max()), int(new.max())
-        device = self.module.device
-
-        row, offset = np.nonzero(np.arange(queries)[None] < new[:, None])  # every new token
-        place = starts[row] + offset
-        tokens = np.zeros((len(texts), queries), dtype=np.int64)
-        tokens[row, offset] = np.concatenate(
-            [text[start:] for text, start in zip(texts, starts, strict=True)]
-        )
-        positions = torch.from_numpy(starts[:, None] + np.arange(queries)).to(device)
-        slots = np.zeros((len(texts), width), dtype=np.int64)
-        for i, (have, start) in enumerate(zip(known, starts, strict=True)):
-            slots[i, :start] = have[:start]
-        fresh = self._take(len(row))
-        slots[row, place] = fresh
-        cache = Cache(
-            layers=[_StoreLayer(self, i, slots, (row, place, offset), fresh) for i in range(self._layers)]
-        )
-        hidden = self.module(
-            input_ids=torch.from_numpy(tokens).to(device),
-            attention_mask=self._mask(positions, width),
-            position_ids=positions.clamp(max=width - 1),
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state
-        for i, text in enumerate(texts):
-            self._slots[text.tobytes()] = slots[i, : len(text)]
-        self._lengths = sorted({*self._lengths, *map(len, texts)}, reverse=True)
-        last = torch.from_numpy(new - 1).to(device)
-        return Reading(cache, hidden[torch.arange(len(texts), device=device), last], hidden, starts)
-
-    def missing(self, rows: Sequence[Sequence[int]]) -> int:
-        """Return how many tokens `read` would have to read: at least the last one of a row that has any."""
-        texts = [np.asarray(row, dtype=np.int32) for row in rows]
-        new = sum(max(1, len(text) - len(self._longest(text))) for text in texts if len(text))
-        return new if self._used + new <= self.capacity else sum(map(len, texts))
-
-    def _mask(self, positions: torch.Tensor, width: int) -> Any:
-        """Return what each new token may look at: [B, 1, queries, L], for models with windows by kind."""
-        behind = positions[..., None] - torch.arange(width, device=positions.device)  # [B, queries, L]
-        config, dtype = self.module.config, self.module.dtype
-
-        def additive(seen: torch.Tensor) -> torch.Tensor:
-            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-            return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
-
-        full = additive(behind >= 0)
-        if config.model_type not in _MASKS_BY_KIND:
-            return full
-        sliding = additive((behind >= 0) & (behind < config.sliding_window))
-        return {"full_attention": full, "sliding_attention": sliding}
-
-    def _longest(self, text: np.ndarray) -> np.ndarray:
-        """Return the slots of the longest beginning of `text` that has been read."""
-        data = text.tobytes()
-        for length in self._lengths:
-            if length <= len(text):
-                found = self._slots.get(data[: 4 * length])
-                if found is not None:
-                    return found
-        return np.zeros(0, dtype=np.int64)
-
-    def _take(self, count: int) -> np.ndarray:
-        """Return `count` unused slots."""
-        first, self._used = self._used, self._used + count
-        if not self._kept or self._used > len(self._kept[0][0]):  # more than the capacity in one reading
-            shape = (max(self.capacity, self._used), *self._shape)
-            dtype, device = self.module.dtype, self.module.device
-            # On a processor the pages that nothing was written to take no memory.
-            self._kept = [
-                (
-                    torch.empty(shape, dtype=dtype, device=device),
-                    torch.empty(shape, dtype=dtype, device=device),
-                )
-                for _ in range(self._layers)
-            ]
-        return np.arange(first, first + count)
-
-
-class _StoreLayer(Layer):
-    """Lays the stored keys and values of each row out, [B, heads, L, D], and adds those of the new tokens."""
-
     def __init__(
-        self,
-        store: PrefixStore,
-        index: int,
-        slots: np.ndarray,
-        new: tuple[np.ndarray, np.ndarray, np.ndarray],
-        fresh: np.ndarray,
+        self, decoder: Decoder, most: int, *, states: bool = False, score: Score | None = None
     ) -> None:
-        super().__init__()
-        self._store, self._index = store, index
-        self._all = torch.from_numpy(slots).to(store.module.device)
-        self._new = [torch.from_numpy(part).to(store.module.device) for part in new]
-        self._fresh = torch.from_numpy(fresh).to(store.module.device)
+        self.decoder = decoder
+        self.dropped = 0
+        shape = (2, decoder.key_heads, decoder.width)
+        numbers = decoder.layers * math.prod(shape) + states * decoder.hidden_size
+        self.capacity = max(1, most // (numbers * (torch.finfo(decoder.dtype).bits // 8)))
 
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        self.is_initialized = True
+        def memory(*shape: int) -> torch.Tensor:
+            # Memory that is never written is never given out by the system.
+            return torch.empty((self.capacity, *shape), dtype=decoder.dtype, device=decoder.device)
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        row, _place, offset = self._new
-        laid = []
-        for kept, states in zip(self._store._kept[self._index], (key_states, value_states), strict=True):
-            kept[self._fresh] = states[row, :, offset]
-            laid.append(kept[self._all].transpose(1, 2))
-        self.keys, self.values = laid
-        return laid[0], laid[1]
+        self._kept = [memory(*shape) for _ in range(decoder.layers)]
+        for kept in self._kept:
+            kept[0] = 0  # what stands for padding enters products, and 0 * nan is nan
+        self.states = memory(decoder.hidden_size) if states else None
+        self.logprobs = torch.zeros(self.capacity, device=decoder.device)
+        self._score = score
+        self._tree = PrefixTree(self.capacity)
 
-    def get_seq_length(self) -> int:
-        return 0
+    def follow_weights(self) -> None:
+        """Forget everything if the weights have changed since the last reading."""
+        if self.decoder.refresh():
+            self.forget()
+            self.dropped += 1
+
+    def forget(self) -> None:
+        """Start anew."""
+        self._tree.clear()
+
+    def parts(self, texts: Sequence[np.ndarray]) -> Iterator[slice]:
+        """Cut texts into parts that `read` can take at once.
+
+        Raises:
+            UsageError: a text that is longer than the cache.
+        """
+        first, tokens = 0, 0
+        for i, text in enumerate(texts):
+            if len(text) > self.capacity:
+                raise UsageError(
+                    f"A text of {len(text)} tokens does not fit into the cache, which holds {self.capacity}. "
+                    "Give the model more of it: cache_mib in its specification, as in NAME?cache_mib=2048."
+                )
+            if i > first and tokens + len(text) > min(READ_TOKENS, self.capacity):
+                yield slice(first, i)
+                first, tokens = i, 0
+            tokens += len(text)
+        if len(texts) > first:
+            yield slice(first, len(texts))
+
+    def read(self, texts: Sequence[np.ndarray], charge: Callable[[int], None]) -> Reading:
+        """Read distinct texts, int32 [n >= 1] each, from where the cache leaves off.
+
+        The texts must fit into the cache together; see `parts`. Their slots hold until the next reading.
+
+        Args:
+            texts: in any order.
+            charge: called with the number of tokens before they are read.
+        """
+        stems = self._stems(texts)
+        if stems:
+            self.read(stems, charge)
+        device = self.decoder.device
+        lengths = np.array([len(text) for text in texts])
+        with self._tree.hold(texts) as known:
+            starts = np.array([len(slots) for slots in known])
+            column = np.arange(int(lengths.max()))
+            new = (column >= starts[:, None]) & (column < lengths[:, None])  # [B, W]
+            slots = np.zeros(new.shape, dtype=np.int64)
+            slots[column < starts[:, None]] = np.concatenate(known)
+            if new.any():
+                charge(int(new.sum()))
+                taken = self._tree.take(int(new.sum()))
+                assert taken is not None, "texts fit into the cache together"
+                slots[new] = taken
+                self._forward(texts, new, slots, starts)
+                for text, row in zip(texts, slots, strict=True):
+                    self._tree.insert(text, row[: len(text)])
+        return Reading(torch.from_numpy(slots).to(device), torch.from_numpy(lengths).to(device))
+
+    def keys_values(self, layer: int, slots: torch.Tensor) -> torch.Tensor:
+        """Return what lies at `slots` [...], [..., 2, key heads, D]: keys, then values."""
+        return self._kept[layer][slots]
+
+    def insert(self, texts: Sequence[np.ndarray], drawn: Sequence[int], rows: Sequence[torch.Tensor]) -> None:
+        """Take over the keys and values of tokens that were drawn after known texts.
+
+        Args:
+            texts: whole texts; those that no longer follow what is known are left out, and all where what
+                they follow fills the cache.
+            drawn: how many of the last tokens of each text were drawn.
+            rows: by layer, [M, 2, key heads, D], of the drawn tokens of text after text.
+        """
+        with self._tree.hold(texts) as found:
+            follows = [
+                len(known) == len(text) - count
+                for known, text, count in zip(found, texts, drawn, strict=True)
+            ]
+            taken = torch.tensor(follows, device=self.decoder.device)
+            counts = torch.tensor(drawn, device=self.decoder.device)
+            fresh = self._tree.take(sum(count for count, does in zip(drawn, follows, strict=True) if does))
+            if fresh is None:
+                return
+            at, chosen = torch.from_numpy(fresh).to(taken.device), taken.repeat_interleave(counts)
+            for kept, layer in zip(self._kept, rows, strict=True):
+                kept[at] = layer[chosen]
+            first = 0
+            for text, count, known, does in zip(texts, drawn, found, follows, strict=True):
+                if does:
+                    self._tree.insert(text, np.concatenate([known, fresh[first : first + count]]))
+                    first += count
+
+    def _stems(self, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return beginnings, unknown so far, that several of the texts share."""
+        order = sorted(range(len(texts)), key=lambda i: texts[i].tobytes())
+        stems: dict[bytes, np.ndarray] = {}
+        for i, j in itertools.pairwise(order):
+            one, other = texts[i], texts[j]
+            least = min(len(one), len(other)) - 1
+            differ = np.flatnonzero(one[:least] != other[:least])
+            shared = int(differ[0]) if len(differ) else least
+            stem = one[: shared // STEM * STEM]
+            if len(stem) and stem.tobytes() not in stems and len(self._tree.longest(stem)) < len(stem):
+                stems[stem.tobytes()] = stem
+        return list(stems.values())
+
+    def _forward(
+        self, texts: Sequence[np.ndarray], new: np.ndarray, slots: np.ndarray, starts: np.ndarray
+    ) -> None:
+        """Read the `new` tokens of texts, bool [B, W], whose places are `slots` [B, W]."""
+        device, decoder = self.decoder.device, self.decoder
+        row, place = np.nonzero(new)
+        tokens = np.concatenate([text[start:] for text, start in zip(texts, starts, strict=True)])
+        queries = int(new.sum(1).max())
+        positions = torch.from_numpy(starts[:, None] + np.arange(queries)).to(device)  # [B, Q]
+        behind = positions[..., None] - torch.arange(slots.shape[1], device=device)  # [B, Q, W]
+        masks = {
+            window: (behind >= 0 if window is None else (behind >= 0) & (behind < window))[:, None]
+            for window in set(decoder.windows)
+        }
+        places, fresh = torch.from_numpy(slots).to(device), torch.from_numpy(slots[new]).to(device)
+        at = torch.from_numpy(row).to(device), torch.from_numpy(place - starts[row]).to(device)
+
+        def attend(layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            kept = self._kept[layer]
+            kept[fresh, 0] = key
+            kept[fresh, 1] = value
+            whole = kept[places].permute(2, 0, 3, 1, 4)  # [2, B, key heads, W, D]
+            padded = query.new_zeros((len(texts), queries, *query.shape[1:]))
+            padded[at] = query
+            taken = F.scaled_dot_product_attention(
+                padded.transpose(1, 2),
+                whole[0],
+                whole[1],
+                attn_mask=masks[decoder.windows[layer]],
+                scale=decoder.scaling,
+                enable_gqa=decoder.heads != decoder.key_heads,
+            )
+            return taken.transpose(1, 2)[at].flatten(1)
+
+        ids = torch.from_numpy(tokens.astype(np.int64)).to(device)
+        hidden = decoder.hidden(ids, torch.from_numpy(place).to(device), attend)
+        if self.states is not None:
+            self.states[fresh] = hidden
+            if self._score is not None:
+                before = self.states[places[at[0], torch.from_numpy(np.maximum(place - 1, 0)).to(device)]]
+                scores = self._score(before, ids)
+                self.logprobs[fresh] = scores.masked_fill(torch.from_numpy(place == 0).to(device), 0.0)

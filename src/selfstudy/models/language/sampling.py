@@ -1,37 +1,31 @@
-"""Sampling from language models in batches, fast and independent of the batch.
+"""Sampling from a causal language model, many sequences at once, each as if it were alone.
 
-The forward pass is the transformers module's own. Around it: each distinct prompt is read once, keys and
-values live in buffers that are allocated once, finished sequences leave the batch at the step that ends
-them, and every request draws from its own counter-based stream, so that it gets the same tokens alone and
-among hundreds.
+What a request draws depends on its key, its prompt and the weights, not on what else is in the batch: every
+draw inverts the distribution function at a random number that belongs to the request and the place of the
+token. (Batches of different shapes round differently; that changes a token in about one of a million.)
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Protocol
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache
 
 from selfstudy.core.budget import Meter
-from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.errors import DataError, MachineError, UsageError
 from selfstudy.core.random import uniforms
-from selfstudy.models.language.cache import RowCache, Store, reading_cache
+from selfstudy.models.language.choosing import choose
+from selfstudy.models.language.decoder import Decoder, can_decode
+from selfstudy.models.language.flight import Flight, Memory
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.models.language.prefixes import PrefixStore, can_continue, takes_ready_masks
-from selfstudy.models.language.scoring import pad_right
-from selfstudy.models.language.shared_cache import SharedCache, attend_shared
+from selfstudy.models.language.module_flight import ModuleFlight
+from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.stopping import END, GO_ON, LOOK, STOP, Stopping
-
-READ_TOKENS = 4096  # tokens of prompts in one forward pass, padding included: larger only takes memory
-CACHE_TOKENS = 32768  # more gains nothing on a processor, and leaves its cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,84 +69,108 @@ class Sampler(Protocol):
 class TorchSampler:
     """Samples from a LanguageModel on its device.
 
+    Half of the memory that the model's engine allows is for sequences on their way, half for prefixes.
+
     Args:
-        model: any causal LM with attention layers; sliding windows are handled by the model's own masks.
+        model: any causal LM with attention layers.
         meter: charged before each step, generated tokens and FLOPs; None counts nothing.
-        cache_tokens: tokens the key/value cache may hold; more requests are done in several batches.
-        remember: keep what prompts were read, so that longer ones with the same beginning go on from there;
-            for searches. The weights must not change while the sampler is in use.
+        remember: keep prompts and what was drawn between calls, so that longer ones with the same beginning
+            go on from there; for searches.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        meter: Meter | None = None,
-        *,
-        cache_tokens: int = CACHE_TOKENS,
-        remember: bool = False,
-    ) -> None:
-        if cache_tokens < 1:
-            raise UsageError(f"cache_tokens must be at least 1, not {cache_tokens}.")
+    def __init__(self, model: LanguageModel, meter: Meter | None = None, *, remember: bool = False) -> None:
         self.model = model
         self.meter = meter or Meter()
-        self.cache_tokens = cache_tokens
+        self._remember = remember
         self._stopping = Stopping(model)
-        self._store = Store()
         self._inference = Inference(model.module)
-        self._prefixes = (
-            PrefixStore(model.module.base_model) if remember and can_continue(model.module) else None
-        )
-        # Models whose code passes a ready mask on also take an attention function of ours.
-        self._shares = takes_ready_masks(model.module) and model.device.type == "cpu"
+        self._memory = Memory()
+        self._cache: PrefixCache | None = None
+        if can_decode(model.module):
+            self._cache = PrefixCache(Decoder(model.module), model.engine.cache_mib * 2**19)
 
     def sample(self, requests: Sequence[Request]) -> list[Completion]:
         """Return one completion for each request, in their order.
 
         Raises:
-            UsageError: a negative temperature or number of tokens, or an empty stop string.
+            UsageError: a negative temperature or number of tokens, an empty stop string, or a request that
+                does not fit into the memory.
             DataError: a prompt without a token, or with characters the tokenizer does not know.
+            MachineError: the model gives logits that are not finite.
             BudgetSpent: the meter does not cover the next step; what was drawn in this call is lost.
         """
         for request in requests:
-            _validate(request)
+            validate(request)
         distinct = list(dict.fromkeys(request.prompt for request in requests))
         prompts = dict(zip(distinct, self.model.encode_all(distinct), strict=True))
         for text, tokens in prompts.items():
             if not tokens:
                 raise DataError(f"The prompt {text!r} has no tokens; a model needs one to go on from.")
-        done: list[Completion | None] = [None] * len(requests)
-        rows = []
+        done: dict[int, _Drawn] = {}
+        groups: dict[str, _Group] = {}
         for i, request in enumerate(requests):
             tokens = prompts[request.prompt]
             limit = min(request.max_tokens, self.model.context - len(tokens))
+            row = _Row(i, request, tokens, limit)
             if limit > 0:
-                rows.append(_Row(i, request, tokens, limit))
+                group = groups.setdefault(request.prompt, _Group(np.array(tokens, dtype=np.int32), deque()))
+                group.waiting.append(row)
             else:
-                done[i] = Completion("", (), (), "length" if request.max_tokens == 0 else "context")
-        rows.sort(key=lambda row: (len(row.prompt), row.request.prompt))
-        with self._inference:
-            for batch in self._batches(rows):
-                for row, completion in zip(batch, _Batch(self, batch).finish(), strict=True):
-                    done[row.place] = completion
-        return [completion for completion in done if completion is not None]
+                done[i] = _Drawn(row, [], [], "length" if request.max_tokens == 0 else "context")
+        if groups:
+            with self._inference:
+                self._draw(list(groups.values()), done)
+        return self._completions([done[i] for i in range(len(requests))])
 
-    def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
-        """Cut rows sorted by length into batches that fit into the cache, about equally large."""
-        needs = np.array([len(row.prompt) + row.limit for row in rows])
-        parts = max(1, math.ceil(needs.sum() / self.cache_tokens))
-        share = math.ceil(len(rows) / parts)
-        batch: list[_Row] = []
-        most = 0
-        for row in rows:
-            longer = max(most, row.limit)
-            full = (len(batch) + 1) * (len(row.prompt) + longer) > self.cache_tokens
-            if batch and (full or len(batch) == share):
-                yield batch
-                batch, longer = [], row.limit
-            batch.append(row)
-            most = longer
-        if batch:
-            yield batch
+    def _completions(self, drawn: Sequence[_Drawn]) -> list[Completion]:
+        out = []
+        texts = self.model.decode_all([one.tokens for one in drawn])
+        for one, text in zip(drawn, texts, strict=True):
+            if one.finish == "stop":
+                text = self._stopping.cut(text, one.row.request.stop)
+            out.append(Completion(text, tuple(one.tokens), tuple(one.logprobs), one.finish))
+        return out
+
+    def _draw(self, groups: list[_Group], done: dict[int, _Drawn]) -> None:
+        if self._cache is not None:
+            self._cache.follow_weights()
+            if not self._remember:
+                self._cache.forget()
+        groups.sort(key=lambda group: (len(group.prompt), group.prompt.tobytes()))
+        _Drawing(self, groups, done).run()
+
+    def _flight(self, groups: Sequence[_Group]) -> Flight | ModuleFlight:
+        """Return seats for these groups: as many as there are rows, the engine allows, and memory holds."""
+        rows = sum(len(group.waiting) for group in groups)
+        columns = max(len(group.prompt) for group in groups)
+        steps = max(row.limit for group in groups for row in group.waiting)
+        beside = 1 if self._cache is None else -(-rows // len(groups))
+        tokens = self._flight_tokens()
+        beside = min(beside, self.model.engine.rows, max(1, (tokens - columns) // (steps + 1)))
+        places = min(
+            -(-rows // beside),
+            max(1, self.model.engine.rows // beside),
+            tokens // (columns + beside * (steps + 1)),
+        )
+        if places < 1:
+            raise UsageError(
+                f"A prompt of {columns} tokens and {steps} new ones do not fit into the memory for "
+                f"sequences, {tokens} tokens. Give the model more of it: cache_mib in its specification, "
+                "as in NAME?cache_mib=2048."
+            )
+        if self._cache is None:
+            return ModuleFlight(self.model, places=places, steps=steps)
+        return Flight(self._cache, self._memory, places=places, beside=beside, columns=columns, steps=steps)
+
+    def _flight_tokens(self) -> int:
+        """Return how many tokens' keys and values the sequences on their way may hold."""
+        if self._cache is not None:
+            return self._cache.capacity
+        config = self.model.module.config.get_text_config()
+        size = torch.finfo(self.model.module.dtype).bits // 8
+        # At most: heads may share keys, and layers may have none.
+        token = 2 * config.num_hidden_layers * config.hidden_size * size
+        return self.model.engine.cache_mib * 2**20 // token
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,167 +181,209 @@ class _Row:
     limit: int
 
 
-class _Batch:
-    """One batch from its prompts to its completions. Row i of every tensor is sequence `self.slot[i]`."""
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Requests with the same prompt, int32 [n], that are not seated yet."""
 
-    def __init__(self, sampler: TorchSampler, rows: list[_Row]) -> None:
-        self.sampler, self.model, self.rows = sampler, sampler.model, rows
+    prompt: np.ndarray
+    waiting: deque[_Row]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What a request has got."""
+
+    row: _Row
+    tokens: list[int]
+    logprobs: list[float]
+    finish: str
+
+
+class _Seats:
+    """What is being drawn at each of S seats; the first index of every tensor."""
+
+    def __init__(self, count: int, steps: int, device: torch.device) -> None:
+        def zeros(*shape: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
+            return torch.zeros((count, *shape), dtype=dtype, device=device)
+
+        self.taken = zeros(dtype=torch.bool)
+        self.last, self.drawn, self.limit, self.stops = zeros(), zeros(), zeros(), zeros()
+        self.temperature = zeros(dtype=torch.float64)
+        self.uniform, self.logprobs = (zeros(steps, dtype=torch.float64) for _ in range(2))
+        self.tokens = zeros(steps)
+
+    def select(self, seats: torch.Tensor) -> None:
+        """Keep these seats, in this order."""
+        for name, state in vars(self).items():
+            setattr(self, name, state[seats])
+
+
+class _Drawing:
+    """One call: groups that wait, sequences on their way, and what is done."""
+
+    def __init__(self, sampler: TorchSampler, groups: list[_Group], done: dict[int, _Drawn]) -> None:
+        self.sampler, self.model, self.done = sampler, sampler.model, done
         self.device = self.model.device
-        count, steps = len(rows), max(row.limit for row in rows)
-        # The last token of a prompt is fed by the first step, together with all rows that share the prompt.
-        shared = [(tokens, len(list(same))) for tokens, same in groupby(row.prompt[:-1] for row in rows)]
-        self.prompts = [tokens for tokens, _ in shared]
-        self.cache = (SharedCache if sampler._shares else RowCache)(
-            sampler._store,
-            torch.tensor([repeats for _, repeats in shared], device=self.device),
-            torch.tensor([len(tokens) for tokens in self.prompts], device=self.device),
-            steps,
+        self.queue = deque(groups)
+        self.flight = sampler._flight(groups)
+        rows = [row for group in groups for row in group.waiting]
+        self.seats = _Seats(
+            self.flight.places * self.flight.beside, max(row.limit for row in rows), self.device
         )
-        self.position = torch.tensor([len(row.prompt) - 1 for row in rows], device=self.device)
-        self.last = torch.tensor([row.prompt[-1] for row in rows], device=self.device)
-        self.limit = torch.tensor([row.limit for row in rows], device=self.device)
-        self.slot = torch.arange(count, device=self.device)
-        self.tokens = torch.zeros((count, steps), dtype=torch.long, device=self.device)
-        self.logprobs = torch.zeros((count, steps), dtype=torch.float64, device=self.device)
-        self.counts = [0] * count
-        self.endings = [""] * count
-        self._draws(steps)
-        self._tables()
-
-    def _draws(self, steps: int) -> None:
-        keys = np.array([row.request.key & (2**64 - 1) for row in self.rows], dtype=np.uint64)
-        temperature = np.array([row.request.temperature for row in self.rows])
-        self.greedy = torch.tensor(temperature == 0, device=self.device)
-        self.all_greedy, self.any_greedy = bool((temperature == 0).all()), bool((temperature == 0).any())
-        self.temperature = torch.tensor(np.where(temperature == 0, 1, temperature), device=self.device)
-        self.plain = bool((temperature == 1).all())
-        if not self.all_greedy:
-            drawn = uniforms(keys[:, None], np.arange(steps, dtype=np.uint64)[None])
-            self.uniform = torch.from_numpy(drawn).to(self.device)  # [B, steps] by sequence, not by row
-
-    def _tables(self) -> None:
-        sets = {stops: i for i, stops in enumerate(dict.fromkeys(row.request.stop for row in self.rows))}
-        tables = np.stack([self.sampler._stopping.table(stops) for stops in sets])
+        self.rows: list[_Row | None] = [None] * len(self.seats.taken)
+        self.groups: list[_Group | None] = [None] * self.flight.places  # whose prompt is at each place
+        self.taken = 0
+        sets = {stops: i for i, stops in enumerate(dict.fromkeys(row.request.stop for row in rows))}
+        self.stop_sets = sets
+        tables = np.stack([sampler._stopping.table(stops) for stops in sets])
         self.codes = torch.from_numpy(tables).to(self.device)  # [sets of stop strings, V]
-        self.stops = torch.tensor([sets[row.request.stop] for row in self.rows], device=self.device)
 
-    def finish(self) -> list[Completion]:
+    def run(self) -> None:
         """Draw until every sequence has ended."""
-        self._read()
-        step = 0
-        with attend_shared(self.model.module) if self.sampler._shares else contextlib.nullcontext():
-            while self.cache.rows:
-                self._step(step)
-                step += 1
-        return [self._completion(i) for i in range(len(self.rows))]
+        while self._admit():
+            self.sampler.meter.charge(generated_tokens=self.taken, flops=self.model.flops(self.taken))
+            self._advance(self.flight.step(self.seats.last))
 
-    def _read(self) -> None:
-        """Read each distinct prompt but its last token, shorter ones first, into the cache."""
-        prompts, first = self.prompts, 0
-        while first < len(prompts):
-            last = first + 1
-            # A prompt of one token has nothing to read, but its row must be filled: it joins the next ones.
-            while last < len(prompts) and (
-                not prompts[last - 1] or (last + 1 - first) * len(prompts[last]) <= READ_TOKENS
-            ):
-                last += 1
-            if prompts[last - 1]:
-                self.cache.place(first, self._read_part(prompts[first:last]))
-            first = last
+    def _admit(self) -> bool:
+        """Give places where nothing is left to groups that wait; return whether anything is on its way."""
+        while self.queue and not self.queue[0].waiting:
+            self.queue.popleft()
+        if not self.queue:
+            self._draw_together()
+            return self.taken > 0
+        grid = self.seats.taken.view(self.flight.places, self.flight.beside)
+        free = (~grid.any(1)).nonzero()[:, 0].tolist()
+        # Prompts are read together; without refills, together with all others.
+        few = 4 * len(free) < self.flight.places if self.flight.refills else self.taken > 0
+        if self.taken and few:
+            return True
+        placed, seated = [], []
+        for place in free:
+            while self.queue and not self.queue[0].waiting:
+                self.queue.popleft()
+            if not self.queue:
+                break
+            group = self.groups[place] = self.queue.popleft()
+            placed.append(place)
+            for seat in range(place * self.flight.beside, (place + 1) * self.flight.beside):
+                if group.waiting:
+                    seated.append((seat, group.waiting.popleft()))
+            if group.waiting:
+                self.queue.append(group)  # its prompt may take another place, after all others had one
+        prompts = [self.groups[place].prompt[:-1] for place in placed]
+        self.flight.place(placed, prompts, self._charge_read)
+        self._seat(seated)
+        return True
 
-    def _read_part(self, prompts: list[list[int]]) -> Cache:
-        store = self.sampler._prefixes
-        if store is not None:
-            self.sampler.meter.charge(flops=self.model.flops(store.missing(prompts)))
-            return store.read(prompts).cache
-        self.sampler.meter.charge(flops=self.model.flops(sum(map(len, prompts))))
-        read = reading_cache()
-        # Padded on the right, a causal model needs no mask: no real token looks at the padding.
-        self.model.module.base_model(
-            input_ids=pad_right(prompts, self.device), past_key_values=read, use_cache=True
-        )
-        return read
+    def _charge_read(self, tokens: int) -> None:
+        self.sampler.meter.charge(flops=self.model.flops(tokens))
 
-    def _step(self, step: int) -> None:
-        rows = self.cache.rows
-        self.sampler.meter.charge(generated_tokens=rows, flops=self.model.flops(rows))
-        logits = self.model.module(
-            input_ids=self.last[:rows, None],
-            attention_mask=self.cache.mask(),
-            position_ids=self.position[:rows, None],
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits[:, -1]  # [rows, V]
-        self.cache.step()
-        token = self._choose(logits, step)
-        slot = self.slot[:rows]
-        self.tokens[slot, step] = token
-        self.logprobs[slot, step] = _logprob(logits, token)
-        code = self.codes[self.stops[:rows], token]
-        self._look_back(code, step)
-        over = (code != GO_ON) | (self.limit[:rows] <= step + 1)
-        self.last[:rows] = token
-        self.position[:rows] += 1
+    def _seat(self, seated: Sequence[tuple[int, _Row]]) -> None:
+        """Let requests begin at seats: the last token of its prompt is what each feeds first."""
+        seats, device = self.seats, self.device
+        for seat, row in seated:
+            self.rows[seat] = row
+        self.taken += len(seated)
+        at = torch.tensor([seat for seat, _ in seated], device=device)
+        rows = [row for _, row in seated]
+        seats.taken[at] = True
+        seats.drawn[at] = 0
+        seats.last[at] = torch.tensor([row.prompt[-1] for row in rows], device=device)
+        seats.limit[at] = torch.tensor([row.limit for row in rows], device=device)
+        seats.stops[at] = torch.tensor([self.stop_sets[row.request.stop] for row in rows], device=device)
+        temperature = [row.request.temperature for row in rows]
+        seats.temperature[at] = torch.tensor(temperature, dtype=torch.float64, device=device)
+        if any(temperature):
+            keys = np.array([row.request.key & (2**64 - 1) for row in rows], dtype=np.uint64)
+            drawn = uniforms(keys[:, None], np.arange(seats.uniform.shape[1], dtype=np.uint64))
+            seats.uniform[at] = torch.from_numpy(drawn).to(device)
+        self.flight.begin(at)
+
+    def _advance(self, logits: torch.Tensor) -> None:
+        """Choose a token at every seat, note it, and let go of the sequences that it ends."""
+        seats = self.seats
+        place = seats.drawn[:, None]
+        token, logprob = choose(logits, seats.temperature, seats.uniform.gather(1, place)[:, 0])
+        if not bool(torch.isfinite(logprob[seats.taken]).all()):
+            self._refuse(logprob)
+        seats.tokens.scatter_(1, place, token[:, None])
+        seats.logprobs.scatter_(1, place, logprob[:, None])
+        code = self.codes[seats.stops, token]
+        self._look_back(code)
+        seats.drawn += 1
+        over = seats.taken & ((code != GO_ON) | (seats.drawn >= seats.limit))
+        seats.last = token
         if bool(over.any()):
-            self._leave(over, code, step)
+            self._leave(over, code)
+        seats.drawn.clamp_(max=seats.tokens.shape[1] - 1)  # free seats go on without meaning
 
-    def _choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """Return one token a row: the inverse of the distribution function in float64 at the row's number."""
-        if self.all_greedy:
-            return logits.argmax(-1)
-        rows = logits.shape[0]
-        scaled = logits.double()
-        if not self.plain:
-            scaled = scaled / self.temperature[:rows, None]
-        cumulative = scaled.softmax(-1).cumsum(-1)
-        target = self.uniform[self.slot[:rows], step] * cumulative[:, -1]
-        token = torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
-        token.clamp_(max=logits.shape[1] - 1)
-        return torch.where(self.greedy[:rows], logits.argmax(-1), token) if self.any_greedy else token
+    def _look_back(self, code: torch.Tensor) -> None:
+        """Decide the sequences whose token may complete a stop string that earlier tokens began."""
+        for seat in ((code == LOOK) & self.seats.taken).nonzero()[:, 0].tolist():
+            row = self.rows[seat]
+            assert row is not None
+            drawn = self.seats.tokens[seat, : int(self.seats.drawn[seat]) + 1].tolist()
+            code[seat] = STOP if self.sampler._stopping.in_tail(drawn, row.request.stop) else GO_ON
 
-    def _look_back(self, code: torch.Tensor, step: int) -> None:
-        """Decide the rows whose token may complete a stop string that earlier tokens began."""
-        for row in (code == LOOK).nonzero()[:, 0].tolist():
-            slot = int(self.slot[row])
-            stops = self.rows[slot].request.stop
-            found = self.sampler._stopping.in_tail(self.tokens[slot, : step + 1].tolist(), stops)
-            code[row] = STOP if found else GO_ON
-
-    def _leave(self, over: torch.Tensor, code: torch.Tensor, step: int) -> None:
-        """Note the endings, and fill the places of ended rows with the last active ones."""
-        rows = len(over)
-        ended = over.nonzero()[:, 0]
-        slots = self.slot[ended].tolist()
-        for slot, value in zip(slots, code[ended].tolist(), strict=True):
-            self.counts[slot] = step + 1
-            row = self.rows[slot]
+    def _leave(self, over: torch.Tensor, code: torch.Tensor) -> None:
+        """Note what ended, and seat the next requests of the same prompts there."""
+        seats, at = self.seats, over.nonzero()[:, 0]
+        ended = at.tolist()
+        texts = []
+        for seat, tokens, logprobs, count, value in zip(
+            ended,
+            seats.tokens[at].tolist(),
+            seats.logprobs[at].tolist(),
+            seats.drawn[at].tolist(),
+            code[at].tolist(),
+            strict=True,
+        ):
+            row = self.rows[seat]
+            assert row is not None
             no_room = "length" if row.limit == row.request.max_tokens else "context"
-            self.endings[slot] = {STOP: "stop", END: "end"}.get(value, no_room)
-        left = rows - len(ended)
-        target = ended[ended < left]
-        source = (~over[left:]).nonzero()[:, 0] + left
-        if len(source):
-            states = [self.last, self.position, self.limit, self.slot, self.stops]
-            states += [self.temperature, self.greedy]
-            for state in states:
-                state[target] = state[source]
-        self.cache.keep(source, target, left)
+            finish = {STOP: "stop", END: "end"}.get(value, no_room)
+            self.done[row.place] = _Drawn(row, tokens[:count], logprobs[:count], finish)
+            texts.append(np.array([*row.prompt, *tokens[: count - 1]], dtype=np.int32))
+        if self.sampler._remember:
+            self.flight.keep(at, texts)
+        seats.taken[at] = False
+        self.taken -= len(ended)
+        again = []
+        for seat in ended:
+            self.rows[seat] = None
+            group = self.groups[seat // self.flight.beside]
+            if self.flight.refills and group is not None and group.waiting:
+                again.append((seat, group.waiting.popleft()))
+        if again:
+            self._seat(again)
 
-    def _completion(self, slot: int) -> Completion:
-        count, finish = self.counts[slot], self.endings[slot]
-        tokens = self.tokens[slot, :count].tolist()
-        text = self.model.decode(tokens)
-        if finish == "stop":
-            text = self.sampler._stopping.cut(text, self.rows[slot].request.stop)
-        return Completion(text, tuple(tokens), tuple(self.logprobs[slot, :count].tolist()), finish)
+    def _draw_together(self) -> None:
+        """Leave out free seats where they have become many, for nothing waits to take them."""
+        if not self.taken or self.taken == len(self.rows):
+            return
+        places = torch.arange(self.flight.places).repeat_interleave(self.flight.beside)
+        kept = self.flight.shrink(self.seats.taken)
+        if kept is not None:
+            self.seats.select(kept)
+            self.rows = [self.rows[seat] for seat in kept.tolist()]
+            of_place = places[kept.cpu()][:: self.flight.beside].tolist()
+            self.groups = [self.groups[place] for place in of_place]
+
+    def _refuse(self, logprob: torch.Tensor) -> None:
+        """Raise `MachineError` for logits that are not finite."""
+        seat = int((~torch.isfinite(logprob) & self.seats.taken).nonzero()[0, 0])
+        row = self.rows[seat]
+        assert row is not None
+        raise MachineError(
+            f"The model {self.model.name!r} gives logits that are not finite at token "
+            f"{int(self.seats.drawn[seat]) + 1} of request {row.place} (prompt {row.request.prompt[:60]!r}). "
+            "Its weights are damaged, or its training diverged: look at the loss, lower the learning rate, "
+            "or use dtype=float32."
+        )
 
 
-def _logprob(logits: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
-    chosen = logits.gather(-1, token[:, None])[:, 0]
-    return (chosen - logits.float().logsumexp(-1)).double()
-
-
-def _validate(request: Request) -> None:
+def validate(request: Request) -> None:
+    """Raise a `UsageError` for a request that cannot be."""
     if not request.temperature >= 0:
         raise UsageError(f"The temperature {request.temperature} must be 0 (greedy) or above.")
     if request.max_tokens < 0:

@@ -9,8 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import BudgetSpent
 from selfstudy.models.language.reply_store import Reply
-from selfstudy.models.language.sampling import Completion, Request
-from selfstudy.models.language.sampling import _validate as validate
+from selfstudy.models.language.sampling import Completion, Request, validate
 from selfstudy.models.language.served import ServedModel
 from selfstudy.models.language.served_requests import Caller
 

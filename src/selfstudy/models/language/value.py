@@ -8,7 +8,7 @@ reads how likely the model itself finds the steps so far: one unlikely token say
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from transformers import PreTrainedModel
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError
 from selfstudy.core.files import read_json, write_json
+from selfstudy.models.language.decoder import Decoder, can_decode
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.models.language.prefixes import PrefixStore, can_continue
+from selfstudy.models.language.prefixes import PrefixCache, Reading
 from selfstudy.models.language.scoring import batches_by_length, pad_right
 
 Prefix = tuple[str, Sequence[str]]
@@ -64,11 +65,11 @@ class ValueModel:
     def remembering(self) -> ValueModel:
         """Return this model with a memory for the prefixes it reads, so that their extensions are cheap.
 
-        It shares the weights, which must not change while it is in use.
+        It shares the weights; where they change, the memory begins anew.
         """
         model = copy.copy(self)
-        if can_continue(self.net.decoder):
-            model._memory = _Memory(self.net)
+        if can_decode(self.net.module):
+            model._memory = _Memory(self.net, self.reader.engine.cache_mib * 2**20)
         return model
 
     @classmethod
@@ -137,6 +138,10 @@ class ValueModel:
         A prefix longer than the context cannot be read and gets `low`: no search should go on from it.
         """
         meter = meter or Meter()
+
+        def charge(tokens: int) -> None:
+            meter.charge(scored_tokens=tokens, flops=self.flops(tokens))
+
         rows = self.tokens(prefixes)
         out = np.full(len(rows), self.low, dtype=np.float64)
         fitting = [i for i, (row, _, _) in enumerate(rows) if len(row) <= self.context]
@@ -144,11 +149,10 @@ class ValueModel:
             for batch in batches_by_length([len(rows[i][0]) for i in fitting]):
                 part = [fitting[i] for i in batch]
                 texts, starts = [rows[i][0] for i in part], [rows[i][1] for i in part]
-                read = self._memory.missing(texts) if self._memory else sum(map(len, texts))
-                meter.charge(scored_tokens=read, flops=self.flops(read))
                 if self._memory:
-                    values = self._memory.values(texts, starts)
+                    values = self._memory.values(texts, starts, charge)
                 else:
+                    charge(sum(map(len, texts)))
                     last = torch.tensor([[len(text) - 1] for text in texts], device=self.device)
                     begin = torch.tensor(starts, device=self.device)
                     values = self.net(pad_right(texts, self.device), begin, last)[:, 0]
@@ -240,50 +244,42 @@ class ValueNet(nn.Module):
 class _Memory:
     """What a value model has read, so that a longer text costs only what is new in it."""
 
-    def __init__(self, net: ValueNet) -> None:
+    def __init__(self, net: ValueNet, most: int) -> None:
         self._net = net
-        self._store = PrefixStore(net.decoder)
-        self._seen: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
-        """By text: the hidden state at its last token and the least log-probability of its steps."""
+        score = net.logprobs if net.reads_likelihood else None
+        self._cache = PrefixCache(Decoder(net.module), most, states=True, score=score)
         self.prompts: dict[str, list[int]] = {}
         self.steps: dict[str, list[int]] = {}
 
-    def missing(self, texts: Sequence[list[int]]) -> int:
-        """Return how many tokens `values` would have to read."""
-        return self._store.missing([text for text in texts if tuple(text) not in self._seen])
-
-    def values(self, texts: Sequence[list[int]], starts: Sequence[int]) -> torch.Tensor:
-        """Return the unclamped value at the end of each text, whose steps begin at `starts`, [B]."""
-        new = {tuple(text): start for text, start in zip(texts, starts, strict=True)}
-        new = {text: start for text, start in new.items() if text not in self._seen}
-        if new:
-            self._read(list(new), torch.tensor(list(new.values()), device=self._net.head.weight.device))
-        hidden, least = zip(*(self._seen[tuple(text)] for text in texts), strict=True)
-        if not self._net.reads_likelihood:
-            return self._net.judge(torch.stack(hidden))
-        return self._net.judge(torch.stack(hidden), torch.stack(least))
-
-    def _read(self, texts: Sequence[tuple[int, ...]], starts: torch.Tensor) -> None:
-        reading = self._store.read(texts)
-        least = starts.new_zeros(len(texts), dtype=torch.float32)
-        if self._net.reads_likelihood:
-            least = self._least(texts, starts, reading.hidden, reading.begins)
-        self._seen.update(zip(texts, zip(reading.last, least, strict=True), strict=True))
-
-    def _least(
-        self, texts: Sequence[tuple[int, ...]], starts: torch.Tensor, hidden: torch.Tensor, begins: np.ndarray
+    def values(
+        self, texts: Sequence[Sequence[int]], starts: Sequence[int], charge: Callable[[int], None]
     ) -> torch.Tensor:
-        """Go on from the least of what was read before, over the new tokens from `begins` [B] on."""
-        nothing = (torch.zeros_like(hidden[0, 0]), starts.new_zeros((), dtype=torch.float32))
-        known = [
-            self._seen[text[:begin]] if begin else nothing for text, begin in zip(texts, begins, strict=True)
+        """Return the unclamped value at the end of each text, whose steps begin at `starts`, [B].
+
+        Args:
+            texts: tokens.
+            starts: one a text.
+            charge: called with the number of tokens before they are read.
+        """
+        self._cache.follow_weights()
+        number = {text: i for i, text in enumerate(dict.fromkeys(map(tuple, texts)))}
+        distinct = [np.array(text, dtype=np.int32) for text in number]
+        first = dict(zip(map(tuple, texts), starts, strict=True))
+        begins = torch.tensor([first[text] for text in number], device=self._net.head.weight.device)
+        parts = [
+            self._judge(self._cache.read(distinct[part], charge), begins[part])
+            for part in self._cache.parts(distinct)
         ]
-        before = torch.cat([torch.stack([state for state, _ in known])[:, None], hidden[:, :-1]], 1)
-        tokens = pad_right([text[begin:] for text, begin in zip(texts, begins, strict=True)], starts.device)
-        logprobs = self._net.logprobs(before, tokens)
-        offset = torch.arange(tokens.shape[1], device=starts.device)
-        first = torch.from_numpy(begins).to(starts.device)[:, None]
-        lengths = torch.tensor([len(text) for text in texts], device=starts.device)[:, None]
-        counted = (first + offset >= starts[:, None]) & (first + offset < lengths)
-        least = logprobs.masked_fill(~counted, 0.0).amin(1)
-        return torch.minimum(least, torch.stack([least for _, least in known]))
+        return torch.cat(parts)[[number[tuple(text)] for text in texts]]
+
+    def _judge(self, reading: Reading, begins: torch.Tensor) -> torch.Tensor:
+        """Return the values of texts that were read, [B]."""
+        assert self._cache.states is not None
+        last = reading.slots.gather(1, reading.lengths[:, None] - 1)[:, 0]
+        hidden = self._cache.states[last]
+        if not self._net.reads_likelihood:
+            return self._net.judge(hidden)
+        column = torch.arange(reading.slots.shape[1], device=last.device)
+        counted = (column >= begins[:, None]) & (column < reading.lengths[:, None])
+        least = self._cache.logprobs[reading.slots].masked_fill(~counted, 0.0).amin(1)
+        return self._net.judge(hidden, least)

@@ -1,0 +1,194 @@
+"""The forward pass of Llama-like decoders where nothing is learned, in as few operations as it takes.
+
+transformers' modules serve training and every other architecture. A step of sampling has so little arithmetic
+that their many small operations cost more than it; here the products of a layer that share an input are one,
+tokens lie in one row after the other without padding, and what belongs to positions is looked up. The
+decoder reads a module's own weights, and knows when they have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+
+from selfstudy.models.language.inference import Products
+
+KINDS = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
+PACKED_BYTES = 2**27  # a step of larger models waits for the weights, which a second copy would only double
+_ROTARY = ("default", "linear", "llama3", "yarn")  # tables that do not depend on a text's length
+
+Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(layer, query [N, heads, D], key and value [N, key heads, D]) to what the queries take, [N, heads * D]."""
+
+
+class Decoder:
+    """A causal language model's forward pass over packed tokens.
+
+    Args:
+        module: one that `can_decode`.
+
+    Attributes:
+        layers, heads, key_heads, width: of the attention; width is that of a head.
+        hidden_size: width of a hidden state.
+        windows: tokens that each layer looks back, the own one included; None is all.
+        scaling: of the products of queries and keys.
+    """
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        self._module: Any = module
+        config = module.config
+        self.heads = config.num_attention_heads
+        self.key_heads = config.num_key_value_heads
+        self.width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.hidden_size = config.hidden_size
+        self.eps = config.rms_norm_eps
+        blocks: Any = module.base_model.layers
+        self.layers = len(blocks)
+        self.windows = [getattr(block.self_attn, "sliding_window", None) for block in blocks]
+        self.scaling = float(blocks[0].self_attn.scaling)
+        self._places = torch.empty(0)
+        self.refresh()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._module.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of keys and values."""
+        return self._module.dtype
+
+    def refresh(self) -> bool:
+        """Read the weights again if they have changed; return whether they had."""
+        state = _state(self._module)
+        if getattr(self, "_read", None) == state:
+            return False
+        self._read = state
+        self._norm_shift = 1.0 if self._module.config.model_type == "gemma3_text" else 0.0
+        with torch.inference_mode():
+            size = sum(weight.numel() * weight.element_size() for weight in self._module.parameters())
+            packed = size <= PACKED_BYTES
+            self._blocks = [_Block(block, self._norm, packed) for block in self._module.base_model.layers]
+            self._last_norm = self._norm(self._module.base_model.norm)
+        return True
+
+    def _norm(self, norm: nn.Module) -> torch.Tensor:
+        weight = norm.weight
+        assert isinstance(weight, torch.Tensor)
+        return weight + self._norm_shift if self._norm_shift else weight
+
+    def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """Return the last hidden states [N, H] of tokens [N] at positions [N]."""
+        state = self._module.base_model.embed_tokens(tokens)  # [N, H]
+        tables = self._rotation(positions)
+        for index, block in enumerate(self._blocks):
+            query, key, value = self._attended(block, state, tables[block.rotary])
+            taken = block.out(attend(index, query, key, value))
+            if block.after_attention is not None:
+                taken = self._normed(taken, block.after_attention)
+            state = state + taken
+            inner = self._normed(state, block.before_mlp)
+            gate, up = block.gate_up(inner).split(block.inner, -1)
+            inner = block.down(block.activation(gate).mul_(up))
+            if block.after_mlp is not None:
+                inner = self._normed(inner, block.after_mlp)
+            state = state + inner
+        return self._normed(state, self._last_norm)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits [..., V] after hidden states [..., H]."""
+        head: torch.Tensor = self._module.get_output_embeddings()(hidden)
+        return head
+
+    def _normed(self, state: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(state, weight.shape, weight, self.eps)
+
+    def _attended(
+        self, block: _Block, state: torch.Tensor, table: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return query, key and value of a layer, the first two turned by their positions."""
+        mixed = block.query_key_value(self._normed(state, block.before_attention))
+        mixed = mixed.view(len(state), -1, self.width)  # [N, heads + 2 key heads, D]
+        turned = mixed[:, : self.heads + self.key_heads]
+        if block.query_norm is not None and block.key_norm is not None:
+            query, key = turned.split((self.heads, self.key_heads), 1)
+            turned = torch.cat([self._normed(query, block.query_norm), self._normed(key, block.key_norm)], 1)
+        cosine, sine = table
+        turned = torch.addcmul(turned * cosine, turned.roll(self.width // 2, -1), sine)
+        return turned[:, : self.heads], turned[:, self.heads :], mixed[:, self.heads + self.key_heads :]
+
+    def _rotation(self, positions: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Return cosine and signed sine [N, 1, D] of the positions, by kind of layer."""
+        if len(self._places) <= (most := int(positions.max())):
+            self._make_tables(max(most + 1, 2 * len(self._places)))
+        return {kind: (cos[positions], sin[positions]) for kind, (cos, sin) in self._tables.items()}
+
+    def _make_tables(self, count: int) -> None:
+        rotary = self._module.base_model.rotary_emb
+        self._places = torch.arange(count, device=self.device)
+        like = torch.empty((), dtype=self.dtype, device=self.device)
+        # Rolled by half a head, the halves are swapped, and the first must turn negative.
+        sign = torch.ones(self.width, device=self.device, dtype=self.dtype)
+        sign[: self.width // 2] = -1
+        self._tables = {}
+        for kind in {block.rotary for block in self._blocks}:
+            cos, sin = rotary(like, self._places[None], *([kind] if kind else []))
+            self._tables[kind] = (cos[0][:, None], (sin[0] * sign)[:, None])
+
+
+class _Block:
+    """The weights of one layer, as the forward pass wants them."""
+
+    def __init__(self, block: Any, norm: Callable[[nn.Module], torch.Tensor], packed: bool) -> None:
+        attention, mlp = block.self_attn, block.mlp
+        self.query_key_value = Products(attention.q_proj, attention.k_proj, attention.v_proj, packed=packed)
+        self.out = Products(attention.o_proj, packed=packed)
+        self.gate_up = Products(mlp.gate_proj, mlp.up_proj, packed=packed)
+        self.down = Products(mlp.down_proj, packed=packed)
+        self.inner = mlp.gate_proj.out_features
+        self.activation = mlp.act_fn
+        self.query_norm = norm(attention.q_norm) if hasattr(attention, "q_norm") else None
+        self.key_norm = norm(attention.k_norm) if hasattr(attention, "k_norm") else None
+        self.before_attention = norm(block.input_layernorm)
+        sandwich = hasattr(block, "pre_feedforward_layernorm")
+        self.after_attention = norm(block.post_attention_layernorm) if sandwich else None
+        before_mlp = block.pre_feedforward_layernorm if sandwich else block.post_attention_layernorm
+        self.before_mlp = norm(before_mlp)
+        self.after_mlp = norm(block.post_feedforward_layernorm) if sandwich else None
+        by_kind = sandwich and getattr(attention, "layer_type", None)
+        self.rotary: str = by_kind or ""
+
+
+def can_decode(module: PreTrainedModel) -> bool:
+    """Tell whether `Decoder` computes what the module computes: its kind, and every layer a plain one."""
+    config = module.config
+    if config.model_type not in KINDS or module.get_output_embeddings() is None:
+        return False
+    layers = list(module.modules())
+    if any(layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer) for layer in layers):
+        return False
+    linear = [layer for layer in layers if hasattr(layer, "in_features")]
+    soft = [getattr(config, name, None) for name in ("attn_logit_softcapping", "final_logit_softcapping")]
+    return (
+        all(type(layer) is nn.Linear for layer in linear)
+        and not any(soft)
+        and not getattr(config, "use_bidirectional_attention", False)
+        and all(kind in _ROTARY for kind in _rotary_kinds(module))
+    )
+
+
+def _rotary_kinds(module: PreTrainedModel) -> list[str]:
+    rotary: Any = module.base_model.rotary_emb
+    kinds = rotary.rope_type
+    return list(kinds.values()) if isinstance(kinds, dict) else [kinds]
+
+
+def _state(module: PreTrainedModel) -> tuple[tuple[int, int], ...]:
+    """Return what differs when a weight was replaced or written in place."""
+    return tuple((weight.data_ptr(), weight._version) for weight in module.parameters())

@@ -1,0 +1,167 @@
+"""Which texts are known, and at which slots: a radix tree over token ids with room for so many tokens.
+
+Every edge holds the tokens that its texts share, one slot a token. What was used longest ago makes room.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+
+import numpy as np
+
+SPARE = 16  # at least this part of the capacity is freed at a time, for looking for leaves walks the tree
+
+
+class PrefixTree:
+    """Token sequences and their slots.
+
+    Args:
+        capacity: tokens that fit.
+
+    Attributes:
+        used: tokens that are known.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._root = _Node(b"", np.zeros(0, dtype=np.int64), None)
+        self._free = np.arange(self.capacity)[::-1].copy()  # a stack, its top at `_left - 1`
+        self._left = self.capacity
+        self._clock = 0
+        self._held_since: int | None = None
+
+    @property
+    def used(self) -> int:
+        """How many tokens are known or taken."""
+        return self.capacity - self._left
+
+    def longest(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the slots, int64 [m], of the longest known beginning of `tokens`, int32 [n]; now used."""
+        return self._walk(tokens.tobytes(), split=False)[0]
+
+    @contextmanager
+    def hold(self, texts: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """Give the slots of the longest known beginning of each text, and keep them from being given away.
+
+        Holds cannot be nested.
+        """
+        self._held_since = self._clock + 1
+        try:
+            yield [self._walk(text.tobytes(), split=True)[0] for text in texts]
+        finally:
+            self._held_since = None
+
+    def take(self, count: int) -> np.ndarray | None:
+        """Return `count` slots for new tokens, int64; None where what is held leaves no room."""
+        if self._left < count:
+            self._make_room(max(count, self.capacity // SPARE))
+        if self._left < count:
+            return None
+        self._left -= count
+        return self._free[self._left : self._left + count][::-1].copy()
+
+    def insert(self, tokens: np.ndarray, slots: np.ndarray) -> None:
+        """Make a text known.
+
+        Args:
+            tokens: int32 [n].
+            slots: int64 [n], where each token lies. Known tokens keep the slots that they have; others that
+                were taken for them are free again.
+        """
+        data = tokens.tobytes()
+        known, node = self._walk(data, split=True)
+        self._give_back(slots[: len(known)][slots[: len(known)] != known])
+        if len(known) < len(tokens):
+            rest = data[4 * len(known) :]
+            node.children[rest[:4]] = leaf = _Node(rest, slots[len(known) :].copy(), node)
+            leaf.used = self._clock
+
+    def _walk(self, data: bytes, *, split: bool) -> tuple[np.ndarray, _Node]:
+        """Go along `data`; return the slots on the way and the last node.
+
+        Args:
+            data: tokens, 4 bytes each.
+            split: cut an edge that is gone in part, so that the way ends at a node.
+        """
+        self._clock += 1
+        node, place = self._root, 0
+        parts: list[np.ndarray] = []
+        while (child := node.children.get(data[place : place + 4])) is not None:
+            gone = _shared(child.data, data, place)
+            if split and 4 * gone < len(child.data):
+                child = child.split(gone)
+            child.used = self._clock
+            node = child
+            parts.append(node.slots[:gone])
+            place += 4 * gone
+            if gone < len(node.slots):
+                break
+        return np.concatenate(parts) if parts else self._root.slots, node
+
+    def _give_back(self, slots: np.ndarray) -> None:
+        self._free[self._left : self._left + len(slots)] = slots
+        self._left += len(slots)
+
+    def _make_room(self, room: int) -> None:
+        """Forget the leaves used longest ago until `room` slots are free, or all others are held."""
+        order = count()
+        leaves = [(node.used, next(order), node) for node in self._leaves() if not self._is_held(node)]
+        heapq.heapify(leaves)
+        while leaves and self._left < room:
+            _, _, node = heapq.heappop(leaves)
+            self._give_back(node.slots)
+            parent = node.parent
+            assert parent is not None
+            del parent.children[node.data[:4]]
+            if parent is not self._root and not parent.children and not self._is_held(parent):
+                heapq.heappush(leaves, (parent.used, next(order), parent))
+
+    def _is_held(self, node: _Node) -> bool:
+        return self._held_since is not None and node.used >= self._held_since
+
+    def _leaves(self) -> Iterator[_Node]:
+        waiting = list(self._root.children.values())
+        while waiting:
+            node = waiting.pop()
+            if node.children:
+                waiting.extend(node.children.values())
+            else:
+                yield node
+
+
+class _Node:
+    """An edge and where it leads: its tokens (4 bytes each), their slots, and what follows by first token."""
+
+    __slots__ = ("children", "data", "parent", "slots", "used")
+
+    def __init__(self, data: bytes, slots: np.ndarray, parent: _Node | None) -> None:
+        self.data, self.slots, self.parent = data, slots, parent
+        self.children: dict[bytes, _Node] = {}
+        self.used = 0
+
+    def split(self, at: int) -> _Node:
+        """Cut the edge after `at` tokens; return the new node there, above this one."""
+        assert self.parent is not None
+        upper = _Node(self.data[: 4 * at], self.slots[:at], self.parent)
+        upper.used = self.used
+        self.parent.children[upper.data[:4]] = upper
+        self.data, self.slots, self.parent = self.data[4 * at :], self.slots[at:], upper
+        upper.children[self.data[:4]] = self
+        return upper
+
+
+def _shared(edge: bytes, data: bytes, place: int) -> int:
+    """Return how many tokens of `edge` follow in `data` from byte `place` on."""
+    if data.startswith(edge, place):
+        return len(edge) // 4
+    length = min(len(edge), len(data) - place)
+    one, other = np.frombuffer(edge, np.int32, length // 4), np.frombuffer(data, np.int32, length // 4, place)
+    differ = np.flatnonzero(one != other)
+    return int(differ[0]) if len(differ) else length // 4
