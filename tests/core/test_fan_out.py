@@ -99,7 +99,7 @@ def test_rest_em_with_a_killed_worker_equals_one_process(tmp_path, workers):
 @pytest.mark.parametrize("limit", [None, 0.4, 6.0, 17.0])
 @pytest.mark.parametrize("careful", [False, True])
 def test_the_budget_ends_where_it_would_in_one_process(tmp_path, workers, limit, careful):
-    """Oracle: the map in this process, of items that charge in fractions and notice the budget's end or not."""
+    """Oracle: the map in this process, of items that charge fractions and notice the budget's end or not."""
 
     def map_in(folder, fanned):
         with Run(folder, {}, seed=1, budget=Budget(flops=limit), fan_out=fanned) as run:
@@ -291,7 +291,7 @@ def test_without_ray(monkeypatch):
 
 
 def test_a_process_has_one_cluster(tmp_path, workers):
-    """Oracle: another one is refused; auto takes the one there is, and the fixture's workers hold its cores."""
+    """Oracle: another one is refused; auto takes the one there is, whose cores are taken."""
     with pytest.raises(UsageError, match="connected to a Ray cluster already"), connected("local"):
         pass
     with Run(tmp_path, {}, fan_out=workers) as run:
