@@ -27,6 +27,7 @@ class PrefixTree:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self._takings = np.zeros(capacity, dtype=np.int64)  # how often each slot was taken
         self.clear()
 
     def clear(self) -> None:
@@ -65,7 +66,13 @@ class PrefixTree:
         if self._left < count:
             return None
         self._left -= count
-        return self._free[self._left : self._left + count][::-1].copy()
+        slots = self._free[self._left : self._left + count][::-1].copy()
+        self._takings[slots] += 1
+        return slots
+
+    def ids(self, slots: np.ndarray) -> np.ndarray:
+        """Return numbers for what lies at `slots` that nothing else ever has, int64 in the same shape."""
+        return slots + self.capacity * self._takings[slots]
 
     def insert(self, tokens: np.ndarray, slots: np.ndarray) -> None:
         """Make a text known.
