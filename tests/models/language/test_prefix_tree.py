@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from selfstudy.models.language.prefix_tree import PrefixTree
@@ -137,7 +137,8 @@ def test_it_keeps_what_a_dictionary_of_prefixes_keeps(steps) -> None:
         assert known(plain.tree) == plain.slots
 
 
-@given(st.lists(BITS, max_size=12), BITS)
+@example([(0, 0, 1), (0, 0, 0)], (0, 1))
+@given(st.lists(BITS, min_size=1, max_size=4), BITS)
 def test_a_look_up_may_end_anywhere(texts: list[Text], asked: Text) -> None:
     """Oracle: the longest beginning of the asked text that is one of any inserted text's, by comparison."""
     tree = PrefixTree(200)
