@@ -72,6 +72,7 @@ def test_a_request_in_the_words_of_the_interface(serve: Open) -> None:
         "prompt": "ab",
         "max_tokens": 5,
         "temperature": 0.5,
+        "top_p": 1.0,
         "seed": 7,
         "stop": ["\n", "END"],
     }
