@@ -33,6 +33,7 @@ class Decoder:
         module: one that `can_decode`.
 
     Attributes:
+        module: the same.
         layers, heads, key_heads, width: of the attention; width is that of a head.
         hidden_size: width of a hidden state.
         windows: tokens that each layer looks back, the own one included; None is all.
@@ -40,7 +41,7 @@ class Decoder:
     """
 
     def __init__(self, module: PreTrainedModel) -> None:
-        self._module: Any = module
+        self.module: Any = module
         config = module.config
         self.heads = config.num_attention_heads
         self.key_heads = config.num_key_value_heads
@@ -57,25 +58,25 @@ class Decoder:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._module.device
+        return self.module.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights, and of keys and values."""
-        return self._module.dtype
+        return self.module.dtype
 
     def refresh(self) -> bool:
         """Read the weights again if they have changed; return whether they had."""
-        state = _state(self._module)
+        state = _state(self.module)
         if getattr(self, "_read", None) == state:
             return False
         self._read = state
-        self._norm_shift = 1.0 if self._module.config.model_type == "gemma3_text" else 0.0
+        self._norm_shift = 1.0 if self.module.config.model_type == "gemma3_text" else 0.0
         with torch.inference_mode():
-            size = sum(weight.numel() * weight.element_size() for weight in self._module.parameters())
+            size = sum(weight.numel() * weight.element_size() for weight in self.module.parameters())
             packed = size <= PACKED_BYTES
-            self._blocks = [_Block(block, self._norm, packed) for block in self._module.base_model.layers]
-            self._last_norm = self._norm(self._module.base_model.norm)
+            self._blocks = [_Block(block, self._norm, packed) for block in self.module.base_model.layers]
+            self._last_norm = self._norm(self.module.base_model.norm)
         return True
 
     def _norm(self, norm: nn.Module) -> torch.Tensor:
@@ -85,7 +86,7 @@ class Decoder:
 
     def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Return the last hidden states [N, H] of tokens [N] at positions [N]."""
-        state = self._module.base_model.embed_tokens(tokens)  # [N, H]
+        state = self.module.base_model.embed_tokens(tokens)  # [N, H]
         tables = self._rotation(positions)
         for index, block in enumerate(self._blocks):
             query, key, value = self._attended(block, state, tables[block.rotary])
@@ -103,7 +104,7 @@ class Decoder:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits [..., V] after hidden states [..., H]."""
-        head: torch.Tensor = self._module.get_output_embeddings()(hidden)
+        head: torch.Tensor = self.module.get_output_embeddings()(hidden)
         return head
 
     def _normed(self, state: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -130,7 +131,7 @@ class Decoder:
         return {kind: (cos[positions], sin[positions]) for kind, (cos, sin) in self._tables.items()}
 
     def _make_tables(self, count: int) -> None:
-        rotary = self._module.base_model.rotary_emb
+        rotary = self.module.base_model.rotary_emb
         self._places = torch.arange(count, device=self.device)
         like = torch.empty((), dtype=self.dtype, device=self.device)
         # Rolled by half a head, the halves are swapped, and the first must turn negative.

@@ -8,42 +8,20 @@ sequence without touching the others.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from selfstudy.models.language.decoder import Decoder
+from selfstudy.models.language.memory import Memory
 from selfstudy.models.language.prefixes import PrefixCache
+from selfstudy.models.language.prompts import Charge, Prompts
 
 SPARSE = 0.75  # share of taken seats below which the grid is drawn together
 LINE = 16  # numbers in a line of memory: products read prompts in whole lines
 # torch multiplies by a plain loop what has fewer multiplications than this (for each matrix of a batch).
 PLAIN_LOOP = 400
-
-Charge = Callable[[int], None]
-
-
-class Memory:
-    """Buffers that flights of one sampler use one after the other.
-
-    Fresh memory costs a page fault for every 4 KB.
-    """
-
-    def __init__(self) -> None:
-        self._flat: dict[tuple[str, int], torch.Tensor] = {}
-
-    def take(self, name: str, layer: int, shape: Sequence[int], decoder: Decoder) -> torch.Tensor:
-        """Return memory of this shape with finite numbers in it; what was taken by this name is given up."""
-        size = math.prod(shape)
-        flat = self._flat.get((name, layer))
-        if flat is None or flat.numel() < size:
-            # Zeros, because a hidden column still enters products, and 0 * nan is nan.
-            flat = torch.zeros(size, dtype=decoder.dtype, device=decoder.device)
-            self._flat[name, layer] = flat
-        return flat[:size].view(*shape)
 
 
 class Flight:
@@ -52,7 +30,8 @@ class Flight:
     Seat `place * beside + i` is the i-th beside its place.
 
     Args:
-        cache: reads the prompts.
+        cache: takes over what was drawn.
+        prompts: where they lie.
         memory: where buffers come from.
         places: prompts at the same time.
         beside: sequences that continue one.
@@ -63,57 +42,43 @@ class Flight:
     refills = True
 
     def __init__(
-        self, cache: PrefixCache, memory: Memory, *, places: int, beside: int, columns: int, steps: int
+        self,
+        cache: PrefixCache,
+        prompts: Prompts,
+        memory: Memory,
+        *,
+        places: int,
+        beside: int,
+        columns: int,
+        steps: int,
     ) -> None:
         self.places, self.beside = places, beside
-        self._cache, self._decoder, self._steps = cache, cache.decoder, steps
+        self._cache, self._prompts, self._decoder, self._steps = cache, prompts, cache.decoder, steps
         decoder, device = cache.decoder, cache.decoder.device
         heads, width = decoder.key_heads, decoder.width
         self._group = decoder.heads // heads
-        columns = -(-columns // LINE) * LINE
-        # One column more than any sequence fills: free seats write there without meaning.
         self._least = -(-PLAIN_LOOP // (self._group * width))
-        own = max(steps + 1, self._least)
-
-        def take(name: str, *shape: int) -> list[torch.Tensor]:
-            return [memory.take(name, layer, shape, decoder) for layer in range(decoder.layers)]
-
-        # By channel, so that a product reads keys in one sweep.
-        self._prompt_keys = take("prompt keys", places, heads, width, columns)
-        self._prompt_values = take("prompt values", places, heads, columns, width)
-        self._keys = take("keys", places, heads, beside, own, width)
-        self._values = take("values", places, heads, beside, own, width)
+        # One column more than any sequence fills: free seats write there without meaning.
+        own = (places, heads, beside, max(steps + 1, self._least), width)
+        like = torch.empty(0, dtype=decoder.dtype, device=device)
+        self._keys, self._values = (
+            [memory.lend(self, own, like) for _ in range(decoder.layers)] for _ in range(2)
+        )
+        prompts.require(places, -(-columns // LINE) * LINE)
+        self._prompt_keys = [keys[:places] for keys in prompts.keys]
+        self._prompt_values = [values[:places] for values in prompts.values]
         self._lengths = torch.zeros(places, dtype=torch.long, device=device)
         self._counts = torch.zeros(places * beside, dtype=torch.long, device=device)
         self._longest = 0  # columns of prompts that are read, whole lines
 
-    def place(self, places: Sequence[int], prompts: Sequence[np.ndarray], charge: Charge) -> None:
-        """Put prompts, int32 [n] each, in these places; what was there is given up.
+    def choose(self, prompts: Sequence[np.ndarray], free: Sequence[int]) -> list[int]:
+        """Return one of the free places for each prompt."""
+        return self._prompts.choose(prompts, free)
 
-        Args:
-            places: one for each prompt.
-            prompts: may be empty, and the same one may stand several times.
-            charge: called with the number of tokens before they are read.
-        """
-        device = self._decoder.device
-        self._lengths[places] = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        by_text: dict[bytes, list[int]] = {}
-        texts: dict[bytes, np.ndarray] = {}
-        for place, prompt in zip(places, prompts, strict=True):
-            if len(prompt):
-                by_text.setdefault(prompt.tobytes(), []).append(place)
-                texts[prompt.tobytes()] = prompt
-        distinct = list(texts)
-        for part in self._cache.parts([texts[text] for text in distinct]):
-            reading = self._cache.read([texts[text] for text in distinct[part]], charge)
-            copies = torch.tensor([len(by_text[text]) for text in distinct[part]], device=device)
-            slots = reading.slots.repeat_interleave(copies, 0)
-            at = torch.tensor([place for text in distinct[part] for place in by_text[text]], device=device)
-            width = slots.shape[1]
-            for layer in range(self._decoder.layers):
-                read = self._cache.keys_values(layer, slots)  # [B, W, 2, heads, D]
-                self._prompt_keys[layer][at, :, :, :width] = read[:, :, 0].permute(0, 2, 3, 1)
-                self._prompt_values[layer][at, :, :width] = read[:, :, 1].transpose(1, 2)
+    def place(self, places: Sequence[int], prompts: Sequence[np.ndarray], charge: Charge) -> None:
+        """Put prompts in these places; see `Prompts.put`."""
+        self._lengths[places] = torch.tensor([len(prompt) for prompt in prompts], device=self._lengths.device)
+        self._prompts.put(places, prompts, charge)
         self._look_at_prompts()
 
     def _look_at_prompts(self) -> None:
@@ -217,12 +182,13 @@ class Flight:
         seat = seats.repeat_interleave(counts)
         column = torch.arange(len(seat), device=seat.device)
         column -= (counts.cumsum(0) - counts).repeat_interleave(counts)
-        at = seat // self.beside, seat % self.beside, column
-        rows = [
-            torch.stack([keys[at[0], :, at[1], at[2]], values[at[0], :, at[1], at[2]]], 1)
-            for keys, values in zip(self._keys, self._values, strict=True)
-        ]
-        self._cache.insert(texts, counts.tolist(), rows)
+
+        def states(layer: int, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            place, beside = seat[chosen] // self.beside, seat[chosen] % self.beside
+            at = place, slice(None), beside, column[chosen]
+            return self._keys[layer][at], self._values[layer][at]
+
+        self._cache.insert(texts, counts.cpu().numpy(), states)
 
     def shrink(self, taken: torch.Tensor) -> torch.Tensor | None:
         """Draw the grid together around the `taken` seats, bool [S], where few are.

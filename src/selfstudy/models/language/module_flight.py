@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from selfstudy.models.language.cache import RowCache, reading_cache
-from selfstudy.models.language.flight import SPARSE, Charge
+from selfstudy.models.language.flight import SPARSE
 from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.prompts import Charge
 from selfstudy.models.language.scoring import batches_by_length, pad_right
 
 READ_TOKENS = 4096  # tokens of prompts in one forward pass, padding included: larger only takes memory
@@ -33,6 +34,10 @@ class ModuleFlight:
 
     def __init__(self, model: LanguageModel, *, places: int, steps: int) -> None:
         self._model, self.places, self._steps = model, places, steps
+
+    def choose(self, prompts: Sequence[np.ndarray], free: Sequence[int]) -> list[int]:
+        """See `Flight.choose`: the first ones."""
+        return list(free[: len(prompts)])
 
     def place(self, places: Sequence[int], prompts: Sequence[np.ndarray], charge: Charge) -> None:
         """See `Flight.place`; the prompts replace all that were there."""

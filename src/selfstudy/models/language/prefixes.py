@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from selfstudy.core.errors import UsageError
 from selfstudy.models.language.decoder import Decoder
+from selfstudy.models.language.memory import memory_of
 from selfstudy.models.language.prefix_tree import PrefixTree
 
 READ_TOKENS = 4096  # new tokens of one forward pass: larger only takes memory
@@ -32,9 +33,9 @@ Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class Reading(NamedTuple):
     """What `PrefixCache.read` gives for texts of up to W tokens."""
 
-    slots: torch.Tensor
+    slots: np.ndarray
     """Where what was read of each token lies, int64 [B, W]; slot 0, without meaning, past a text's end."""
-    lengths: torch.Tensor
+    lengths: np.ndarray
     """Tokens of each text, [B]."""
 
 
@@ -63,13 +64,12 @@ class PrefixCache:
         numbers = decoder.layers * math.prod(shape) + states * decoder.hidden_size
         self.capacity = max(1, most // (numbers * (torch.finfo(decoder.dtype).bits // 8)))
 
+        like = torch.empty(0, dtype=decoder.dtype, device=decoder.device)
+
         def memory(*shape: int) -> torch.Tensor:
-            # Memory that is never written is never given out by the system.
-            return torch.empty((self.capacity, *shape), dtype=decoder.dtype, device=decoder.device)
+            return memory_of(decoder.module).lend(self, (self.capacity, *shape), like)
 
         self._kept = [memory(*shape) for _ in range(decoder.layers)]
-        for kept in self._kept:
-            kept[0] = 0  # what stands for padding enters products, and 0 * nan is nan
         self.states = memory(decoder.hidden_size) if states else None
         self.logprobs = torch.zeros(self.capacity, device=decoder.device)
         self._score = score
@@ -117,7 +117,6 @@ class PrefixCache:
         stems = self._stems(texts)
         if stems:
             self.read(stems, charge)
-        device = self.decoder.device
         lengths = np.array([len(text) for text in texts])
         with self._tree.hold(texts) as known:
             starts = np.array([len(slots) for slots in known])
@@ -133,39 +132,49 @@ class PrefixCache:
                 self._forward(texts, new, slots, starts)
                 for text, row in zip(texts, slots, strict=True):
                     self._tree.insert(text, row[: len(text)])
-        return Reading(torch.from_numpy(slots).to(device), torch.from_numpy(lengths).to(device))
+        return Reading(slots, lengths)
+
+    def known(self, text: np.ndarray) -> np.ndarray:
+        """Return numbers for the longest known beginning of a text, int64 [m]; see `ids`."""
+        return self._tree.ids(self._tree.longest(text))
+
+    def ids(self, slots: np.ndarray) -> np.ndarray:
+        """Return a number for what lies at each slot that nothing else ever has."""
+        return self._tree.ids(slots)
 
     def keys_values(self, layer: int, slots: torch.Tensor) -> torch.Tensor:
         """Return what lies at `slots` [...], [..., 2, key heads, D]: keys, then values."""
         return self._kept[layer][slots]
 
-    def insert(self, texts: Sequence[np.ndarray], drawn: Sequence[int], rows: Sequence[torch.Tensor]) -> None:
+    def insert(
+        self,
+        texts: Sequence[np.ndarray],
+        drawn: np.ndarray,
+        states: Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    ) -> None:
         """Take over the keys and values of tokens that were drawn after known texts.
 
         Args:
             texts: whole texts; those that no longer follow what is known are left out, and all where what
                 they follow fills the cache.
-            drawn: how many of the last tokens of each text were drawn.
-            rows: by layer, [M, 2, key heads, D], of the drawn tokens of text after text.
+            drawn: [B] how many of the last tokens of each text were drawn.
+            states: gives for a layer and places among all drawn tokens, text after text, keys and values
+                [M, key heads, D].
         """
-        with self._tree.hold(texts) as found:
-            follows = [
-                len(known) == len(text) - count
-                for known, text, count in zip(found, texts, drawn, strict=True)
-            ]
-            taken = torch.tensor(follows, device=self.decoder.device)
-            counts = torch.tensor(drawn, device=self.decoder.device)
-            fresh = self._tree.take(sum(count for count, does in zip(drawn, follows, strict=True) if does))
+        before = np.array([len(text) for text in texts]) - drawn
+        with self._tree.hold(texts) as known:
+            follows = np.array([len(slots) for slots in known]) == before
+            fresh = self._tree.take(int(drawn[follows].sum()))
             if fresh is None:
                 return
-            at, chosen = torch.from_numpy(fresh).to(taken.device), taken.repeat_interleave(counts)
-            for kept, layer in zip(self._kept, rows, strict=True):
-                kept[at] = layer[chosen]
+            at = torch.from_numpy(fresh).to(self.decoder.device)
+            chosen = torch.from_numpy(np.flatnonzero(np.repeat(follows, drawn))).to(at.device)
+            for layer, kept in enumerate(self._kept):
+                kept[at, 0], kept[at, 1] = states(layer, chosen)
             first = 0
-            for text, count, known, does in zip(texts, drawn, found, follows, strict=True):
-                if does:
-                    self._tree.insert(text, np.concatenate([known, fresh[first : first + count]]))
-                    first += count
+            for i in np.flatnonzero(follows):
+                self._tree.insert(texts[i], np.concatenate([known[i], fresh[first : first + drawn[i]]]))
+                first += drawn[i]
 
     def _stems(self, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return beginnings, unknown so far, that several of the texts share."""

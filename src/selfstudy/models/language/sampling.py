@@ -20,11 +20,13 @@ from selfstudy.core.errors import DataError, MachineError, UsageError
 from selfstudy.core.random import uniforms
 from selfstudy.models.language.choosing import choose
 from selfstudy.models.language.decoder import Decoder, can_decode
-from selfstudy.models.language.flight import Flight, Memory
+from selfstudy.models.language.flight import Flight
 from selfstudy.models.language.inference import Inference
+from selfstudy.models.language.memory import memory_of
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.module_flight import ModuleFlight
 from selfstudy.models.language.prefixes import PrefixCache
+from selfstudy.models.language.prompts import Prompts
 from selfstudy.models.language.stopping import END, GO_ON, LOOK, STOP, Stopping
 
 
@@ -84,10 +86,10 @@ class TorchSampler:
         self._remember = remember
         self._stopping = Stopping(model)
         self._inference = Inference(model.module)
-        self._memory = Memory()
         self._cache: PrefixCache | None = None
         if can_decode(model.module):
             self._cache = PrefixCache(Decoder(model.module), model.engine.cache_mib * 2**19)
+            self._prompts = Prompts(self._cache, memory_of(model.module))
 
     def sample(self, requests: Sequence[Request]) -> list[Completion]:
         """Return one completion for each request, in their order.
@@ -160,7 +162,8 @@ class TorchSampler:
             )
         if self._cache is None:
             return ModuleFlight(self.model, places=places, steps=steps)
-        return Flight(self._cache, self._memory, places=places, beside=beside, columns=columns, steps=steps)
+        shape = {"places": places, "beside": beside, "columns": columns, "steps": steps}
+        return Flight(self._cache, self._prompts, memory_of(self.model.module), **shape)
 
     def _flight_tokens(self) -> int:
         """Return how many tokens' keys and values the sequences on their way may hold."""
@@ -257,23 +260,30 @@ class _Drawing:
         few = 4 * len(free) < self.flight.places if self.flight.refills else self.taken > 0
         if self.taken and few:
             return True
-        placed, seated = [], []
-        for place in free:
-            while self.queue and not self.queue[0].waiting:
-                self.queue.popleft()
-            if not self.queue:
-                break
-            group = self.groups[place] = self.queue.popleft()
-            placed.append(place)
+        groups = self._next_groups(len(free))
+        prompts = [group.prompt[:-1] for group in groups]
+        places = self.flight.choose(prompts, free)
+        self.flight.place(places, prompts, self._charge_read)
+        seated = []
+        for place, group in zip(places, groups, strict=True):
+            self.groups[place] = group
             for seat in range(place * self.flight.beside, (place + 1) * self.flight.beside):
                 if group.waiting:
                     seated.append((seat, group.waiting.popleft()))
-            if group.waiting:
-                self.queue.append(group)  # its prompt may take another place, after all others had one
-        prompts = [self.groups[place].prompt[:-1] for place in placed]
-        self.flight.place(placed, prompts, self._charge_read)
         self._seat(seated)
         return True
+
+    def _next_groups(self, most: int) -> list[_Group]:
+        """Take groups from the queue; one with more requests than seats beside a place comes again later."""
+        groups = []
+        while self.queue and len(groups) < most:
+            group = self.queue.popleft()
+            ahead = self.flight.beside * sum(other is group for other in groups)
+            if len(group.waiting) > ahead:
+                groups.append(group)
+            if len(group.waiting) > ahead + self.flight.beside:
+                self.queue.append(group)
+        return groups
 
     def _charge_read(self, tokens: int) -> None:
         self.sampler.meter.charge(flops=self.model.flops(tokens))

@@ -275,11 +275,12 @@ class _Memory:
     def _judge(self, reading: Reading, begins: torch.Tensor) -> torch.Tensor:
         """Return the values of texts that were read, [B]."""
         assert self._cache.states is not None
-        last = reading.slots.gather(1, reading.lengths[:, None] - 1)[:, 0]
-        hidden = self._cache.states[last]
+        slots = torch.from_numpy(reading.slots).to(begins.device)
+        lengths = torch.from_numpy(reading.lengths).to(begins.device)
+        hidden = self._cache.states[slots.gather(1, lengths[:, None] - 1)[:, 0]]
         if not self._net.reads_likelihood:
             return self._net.judge(hidden)
-        column = torch.arange(reading.slots.shape[1], device=last.device)
-        counted = (column >= begins[:, None]) & (column < reading.lengths[:, None])
-        least = self._cache.logprobs[reading.slots].masked_fill(~counted, 0.0).amin(1)
+        column = torch.arange(slots.shape[1], device=slots.device)
+        counted = (column >= begins[:, None]) & (column < lengths[:, None])
+        least = self._cache.logprobs[slots].masked_fill(~counted, 0.0).amin(1)
         return self._net.judge(hidden, least)
