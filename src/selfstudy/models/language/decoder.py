@@ -50,7 +50,8 @@ class Decoder:
         self.eps = config.rms_norm_eps
         blocks: Any = module.base_model.layers
         self.layers = len(blocks)
-        self.windows = [getattr(block.self_attn, "sliding_window", None) for block in blocks]
+        everywhere = config.sliding_window if config.model_type == "mistral" else None
+        self.windows = [getattr(block.self_attn, "sliding_window", everywhere) for block in blocks]
         self.scaling = float(blocks[0].self_attn.scaling)
         self._places = torch.empty(0)
         self.refresh()
@@ -174,6 +175,8 @@ def can_decode(module: PreTrainedModel) -> bool:
     layers = list(module.modules())
     if any(layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer) for layer in layers):
         return False
+    if not all(type(layer).__module__.startswith(("torch.nn.", "transformers.")) for layer in layers):
+        return False
     linear = [layer for layer in layers if hasattr(layer, "in_features")]
     soft = [getattr(config, name, None) for name in ("attn_logit_softcapping", "final_logit_softcapping")]
     return (
@@ -190,6 +193,11 @@ def _rotary_kinds(module: PreTrainedModel) -> list[str]:
     return list(kinds.values()) if isinstance(kinds, dict) else [kinds]
 
 
-def _state(module: PreTrainedModel) -> tuple[tuple[int, int], ...]:
-    """Return what differs when a weight was replaced or written in place."""
-    return tuple((weight.data_ptr(), weight._version) for weight in module.parameters())
+def _state(module: PreTrainedModel) -> tuple[object, ...]:
+    """Return what differs when a weight was replaced or written in place.
+
+    Fused optimisers write without counting versions, so a number of each weight is looked at too.
+    """
+    weights = list(module.parameters())
+    numbers = torch.stack([weight.detach().view(-1)[weight.numel() // 2].float() for weight in weights])
+    return (*((weight.data_ptr(), weight._version) for weight in weights), *numbers.tolist())

@@ -17,6 +17,10 @@ class Memory:
     def __init__(self) -> None:
         self._spare: list[torch.Tensor] = []
 
+    def discard(self) -> None:
+        """Keep nothing of what was lent so far: there may be numbers in it that are not finite."""
+        self._spare = []
+
     def lend(self, borrower: object, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
         """Return memory with finite numbers in it until `borrower` is no more.
 
@@ -31,10 +35,7 @@ class Memory:
             for i, flat in enumerate(self._spare)
             if size <= flat.numel() <= 2 * size and (flat.dtype, flat.device) == (like.dtype, like.device)
         ]
-        if fitting:
-            flat = self._spare.pop(fitting[0])
-        else:
-            flat = _zeros(size, like)
+        flat = self._spare.pop(fitting[0]) if fitting else _zeros(size, like)
         weakref.finalize(borrower, self._spare.append, flat)
         return flat[:size].view(*shape)
 

@@ -157,7 +157,6 @@ class _Node:
         """Cut the edge after `at` tokens; return the new node there, above this one."""
         assert self.parent is not None
         upper = _Node(self.data[: 4 * at], self.slots[:at], self.parent)
-        upper.used = self.used
         self.parent.children[upper.data[:4]] = upper
         self.data, self.slots, self.parent = self.data[4 * at :], self.slots[at:], upper
         upper.children[self.data[:4]] = self

@@ -129,7 +129,11 @@ class PrefixCache:
                 taken = self._tree.take(int(new.sum()))
                 assert taken is not None, "texts fit into the cache together"
                 slots[new] = taken
-                self._forward(texts, new, slots, starts)
+                try:
+                    self._forward(texts, new, slots, starts)
+                except BaseException:
+                    self.forget()  # else what was taken would never come back
+                    raise
                 for text, row in zip(texts, slots, strict=True):
                     self._tree.insert(text, row[: len(text)])
         return Reading(slots, lengths)
@@ -172,7 +176,7 @@ class PrefixCache:
             for layer, kept in enumerate(self._kept):
                 kept[at, 0], kept[at, 1] = states(layer, chosen)
             first = 0
-            for i in np.flatnonzero(follows):
+            for i in np.flatnonzero(follows).tolist():
                 self._tree.insert(texts[i], np.concatenate([known[i], fresh[first : first + drawn[i]]]))
                 first += drawn[i]
 

@@ -86,10 +86,18 @@ class TorchSampler:
         self._remember = remember
         self._stopping = Stopping(model)
         self._inference = Inference(model.module)
+        self._allocate()
+
+    def _allocate(self) -> None:
         self._cache: PrefixCache | None = None
-        if can_decode(model.module):
-            self._cache = PrefixCache(Decoder(model.module), model.engine.cache_mib * 2**19)
-            self._prompts = Prompts(self._cache, memory_of(model.module))
+        if can_decode(self.model.module):
+            self._cache = PrefixCache(Decoder(self.model.module), self.model.engine.cache_mib * 2**19)
+            self._prompts = Prompts(self._cache, memory_of(self.model.module))
+
+    def _begin_anew(self) -> None:
+        """Let go of all memory: there may be numbers in it that are not finite."""
+        memory_of(self.model.module).discard()
+        self._allocate()
 
     def sample(self, requests: Sequence[Request]) -> list[Completion]:
         """Return one completion for each request, in their order.
@@ -275,7 +283,7 @@ class _Drawing:
 
     def _next_groups(self, most: int) -> list[_Group]:
         """Take groups from the queue; one with more requests than seats beside a place comes again later."""
-        groups = []
+        groups: list[_Group] = []
         while self.queue and len(groups) < most:
             group = self.queue.popleft()
             ahead = self.flight.beside * sum(other is group for other in groups)
@@ -381,6 +389,7 @@ class _Drawing:
 
     def _refuse(self, logprob: torch.Tensor) -> None:
         """Raise `MachineError` for logits that are not finite."""
+        self.sampler._begin_anew()
         seat = int((~torch.isfinite(logprob) & self.seats.taken).nonzero()[0, 0])
         row = self.rows[seat]
         assert row is not None
