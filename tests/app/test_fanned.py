@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from selfstudy.app import cli
+from selfstudy.core.cluster import SETTINGS
 
 FIT = [
     *("fit", "rest-em", "--task", "chain100?steps=2&train=12&validation=0&test=12", "--rounds", "1"),
@@ -44,7 +45,7 @@ def cluster(tmp_path):
             "HOME": str(tmp_path),
             "OMP_NUM_THREADS": "1",
             "RAY_AUTH_TOKEN": "5" * 64,
-            "RAY_USAGE_STATS_ENABLED": "0",
+            **SETTINGS,
         }
         head = subprocess.Popen(
             [

@@ -18,9 +18,10 @@ from selfstudy.core.machine import cores
 
 ANSWER = 5.0  # seconds in which a cluster's head must answer
 SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-QUIET = {
+SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",  # we say it, with what is done about it
+    "RAY_worker_niceness": "0",  # workers do the run's work: they are as urgent as the run itself
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # workers without a GPU of their own: Ray's coming default
 }
 
@@ -51,7 +52,7 @@ def connected(where: str, least: int = 1) -> Iterator[dict[str, float]]:
         MachineError: no cluster answers.
     """
     check_place(where)
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
