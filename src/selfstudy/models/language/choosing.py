@@ -20,32 +20,32 @@ def choose(
     """
     logits = logits.float()
     top, likeliest = logits.max(-1)
-    shifted = logits - top[:, None]
-    probability = shifted.exp()
-    log_total = probability.sum(-1, dtype=torch.float64).log()
+    weight = (logits - top[:, None]).exp_()  # in place: fresh memory of this size is slow
+    log_total = weight.sum(-1, dtype=torch.float64).log()
     greedy = temperature == 0
     token = likeliest
     if not bool(greedy.all()):
         if bool(((temperature != 1) & ~greedy).any()):
-            probability = (shifted / temperature.masked_fill(greedy, 1.0).float()[:, None]).exp()
-        token = torch.where(greedy, likeliest, _invert(probability, uniform))
-    chosen = shifted.gather(-1, token[:, None])[:, 0].double()
+            divisor = temperature.masked_fill(greedy, 1.0).float()[:, None]
+            weight = torch.sub(logits, top[:, None], out=weight).div_(divisor).exp_()
+        token = torch.where(greedy, likeliest, _invert(weight, uniform))
+    chosen = (logits.gather(-1, token[:, None])[:, 0] - top).double()
     return token, chosen - log_total
 
 
-def _invert(probability: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+def _invert(weight: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Return for each row of weights [B, V] the first token at which their running sum passes uniform [B]."""
-    count = probability.shape[1]
+    count = weight.shape[1]
     blocks = -(-count // BLOCK)
     if blocks > 1:
-        probability = F.pad(probability, (0, blocks * BLOCK - count))
-    probability = probability.view(len(probability), blocks, -1)
-    sums = probability.sum(-1, dtype=torch.float64)  # [B, blocks]
+        weight = F.pad(weight, (0, blocks * BLOCK - count))
+    weight = weight.view(len(weight), blocks, -1)
+    sums = weight.sum(-1, dtype=torch.float64)  # [B, blocks]
     ends = sums.cumsum(-1)
     target = uniform[:, None] * ends[:, -1:]
     block = torch.searchsorted(ends, target, right=True).clamp_(max=blocks - 1)  # [B, 1]
-    row = torch.arange(len(probability), device=probability.device)
-    inside = probability[row, block[:, 0]].double().cumsum(-1)  # [B, BLOCK]
+    row = torch.arange(len(weight), device=weight.device)
+    inside = weight[row, block[:, 0]].double().cumsum(-1)  # [B, BLOCK]
     rest = target - (ends - sums).gather(-1, block)
     token = torch.searchsorted(inside, rest, right=True)
     # Rounding may carry the target past the last token that has any weight.
