@@ -36,20 +36,24 @@ class Stateful(Protocol):
         """Take over what `state_dict` returned."""
 
 
-def save_state(path: Path, state: dict[str, Stateful], extra: dict[str, Any]) -> None:
-    """Write the states and the JSON data `extra` as the folder `path`."""
+def save_state(path: Path, state: dict[str, Stateful], extra: dict[str, Any], *, write: bool = True) -> None:
+    """Write the states and the JSON data `extra` as the folder `path`.
+
+    Where several processes hold a state together, all of them call this, and one does `write`.
+    """
     import safetensors.torch
 
     tensors: dict[str, torch.Tensor] = {}
     structure = {name: _encode(part.state_dict(), name, tensors) for name, part in state.items()}
 
-    def write(folder: Path) -> None:
+    def fill(folder: Path) -> None:
         folder.mkdir(parents=True)
         safetensors.torch.save_file(tensors, folder / TENSORS)
         write_json(folder / STRUCTURE, {"state": structure, "extra": extra})
         write_sums(folder)
 
-    write_whole(path, write)
+    if write:
+        write_whole(path, fill)
 
 
 def load_state(path: Path, state: dict[str, Stateful]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class FanOut:
                     run.check()
                     sharing.collect()
                     sharing.hand_out(place)
-                yield _repeated(run, work, item, sharing.done.pop(place))
+                yield repeated(run, work, item, sharing.done.pop(place))
         finally:
             sharing.end()
 
@@ -158,8 +158,8 @@ def _packed(run: Run, name: str, work: Callable[[Any], Any]) -> Any:
         ) from error
 
 
-def _repeated(run: Run, work: Callable[[Any], Any], item: Any, outcome: Outcome) -> Any:
-    """Charge and log on `run` what the worker did; return its value or raise its error."""
+def repeated(run: Run, work: Callable[[Any], Any], item: Any, outcome: Outcome) -> Any:
+    """Charge and log on `run` what another process did for it; return its value or raise its error."""
     units = {unit for amounts in outcome.charges for unit in amounts}
     total = {unit: sum(amounts.get(unit, 0) for amounts in outcome.charges) for unit in units}
     if outcome.refused or (total and not run.meter.affords(**total)):

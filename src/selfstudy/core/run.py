@@ -10,17 +10,22 @@ The directory:
 
 A resumed run goes through its program again from the top: what is finished is read back, what was saved is
 loaded, and the counts and the log follow.
+
+Several processes may go through one run together. Then the first of them writes all of this and decides what
+depends on the clock, and the others read it; see `selfstudy.core.group`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -30,8 +35,9 @@ from selfstudy.core.directory import open_directory
 from selfstudy.core.errors import BudgetSpent, Stopped, UsageError
 from selfstudy.core.fan_out import FanOut
 from selfstudy.core.files import Journal, Log, as_read, read_json, write_json, write_whole
+from selfstudy.core.group import Group
 from selfstudy.core.progress import Progress
-from selfstudy.core.workers import RemoteRun
+from selfstudy.core.workers import Outcome, RemoteRun, attempt
 
 Result = TypeVar("Result")
 STAGE = "stage.json"
@@ -49,9 +55,11 @@ class Run:
         checkpoint_steps: also save after so many steps; None leaves it to the clock.
         progress: draws bars; the default draws none.
         fan_out: the workers that `map` hands its items to; None does them in this process.
+        group: the processes that go through this run together; None is this one alone.
 
     Raises:
         UsageError: the directory holds a run with another configuration, or is in use.
+        MachineError: the processes of the group do not share the directory.
     """
 
     def __init__(
@@ -65,18 +73,26 @@ class Run:
         checkpoint_steps: int | None = None,
         progress: Progress | None = None,
         fan_out: FanOut | None = None,
+        group: Group | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.config = {**(config or {}), "seed": seed}
         self.seed = seed
-        self.meter = Meter(budget)
+        self.group = group or Group()
+        budget = budget or Budget()
+        self._timed = budget.seconds is not None
+        # The leader's clock counts for all.
+        self.meter = Meter(budget if self.group.leads else dataclasses.replace(budget, seconds=None))
         self.progress = progress or Progress(visible=False)
         self._fan_out = fan_out
         self._checkpoint_seconds = checkpoint_seconds
         self._checkpoint_steps = checkpoint_steps
         self._scope: list[str] = []
         self._signal: int | None = None
-        self._open()
+        self._aside: list[dict[str, Any]] | None = None
+        self._lock: IO[str] | None = None
+        self.group.lead(self._open)
+        self.group.require_shared(self.directory)
 
     def _open(self) -> None:
         self._lock = open_directory(self.directory, self.config)
@@ -109,7 +125,8 @@ class Run:
 
     def close(self) -> None:
         """Let go of the directory."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __reduce__(self) -> tuple[type[RemoteRun], tuple[int, Meter]]:
         # Work that is sent to another process finds this in the place of its run.
@@ -127,6 +144,15 @@ class Run:
                 f"Stopped by {signal.Signals(self._signal).name}. Nothing is lost: "
                 f"selfstudy resume {self.directory}"
             )
+
+    def check_together(self) -> None:
+        """Raise `Stopped` in all processes when a signal has reached one; all must call it."""
+        self._stop_if(*self.group.any(self._signal is not None))
+
+    def _stop_if(self, asked: bool) -> None:
+        if asked:
+            self._signal = self._signal or signal.SIGTERM  # that another process got
+            self.check()
 
     # Random streams.
 
@@ -146,10 +172,10 @@ class Run:
         The result is JSON data, or an object with `save(folder)` and a class method `load(folder)`. JSON data
         comes back as it will be read back: tuples as lists, keys as text.
         """
-        self.check()
+        self.check_together()
         path = self.directory / "stages" / "/".join([*self._scope, name])
-        if (path / STAGE).exists():
-            shutil.rmtree(self._partial(name), ignore_errors=True)  # where a kill left it
+        if self.group.agree((path / STAGE).exists()):
+            self._drop_partial(name)  # where a kill left it
             return self._read_stage(path, go_there=True)
         self._scope.append(name)
         try:
@@ -157,22 +183,30 @@ class Run:
             result = work()
         finally:
             self._scope.pop()
+        if not hasattr(result, "save"):
+            result = self.group.agree(as_read(result))
+        self.group.lead(lambda: self._write_stage(path, result))
+        self._drop_partial(name)
+        return result
+
+    def _write_stage(self, path: Path, result: Any) -> None:
         saves = hasattr(result, "save")
         kind = checkpoint.name_class(type(result)) if saves else ""
-        result = result if saves else as_read(result)
         place = self._here()
 
         def write(folder: Path) -> None:
             folder.mkdir(parents=True)
             if saves:
-                result.save(folder)  # type: ignore[union-attr]
+                result.save(folder)
             write_json(folder / STAGE, {**({"kind": kind} if saves else {"value": result}), **place})
             checkpoint.write_sums(folder)
 
         write_whole(path, write)
         write_json(self._place, place)
-        shutil.rmtree(self._partial(name), ignore_errors=True)
-        return result
+
+    def _drop_partial(self, name: str) -> None:
+        if self.group.leads:
+            shutil.rmtree(self._partial(name), ignore_errors=True)
 
     def result(self, name: str) -> Any:
         """Return the result of a finished stage.
@@ -215,27 +249,37 @@ class Run:
         saved = time.monotonic()
         with self.progress.bar(desc, n, first) as advance:
             for step in range(first, n):
-                if self._signal is not None:
+                late = self.group.leads and time.monotonic() - saved > self._checkpoint_seconds
+                enough = bool(self._checkpoint_steps and step % self._checkpoint_steps == 0)
+                asked, late = self.group.any(self._signal is not None, late)
+                if asked or (step > first and (enough or late)):
                     self._save(folder, step, state)
-                    self.check()
-                try:
-                    self.meter.charge(**(cost or {}))
-                except BudgetSpent:
+                    saved = time.monotonic()
+                self._stop_if(asked)
+                if not self._paid(cost or {}):
                     return
                 yield step
                 advance(1)
-                enough = self._checkpoint_steps and (step + 1) % self._checkpoint_steps == 0
-                if step + 1 < n and (enough or time.monotonic() - saved > self._checkpoint_seconds):
-                    self._save(folder, step + 1, state)
-                    saved = time.monotonic()
+
+    def _paid(self, cost: dict[str, float]) -> bool:
+        """Charge `cost`; tell whether the budget covers it."""
+        try:
+            self.meter.charge(**cost)
+            covered = True
+        except BudgetSpent:
+            covered = False
+        return self.group.agree(covered) if self._timed else covered
 
     def _save(self, folder: Path, step: int, state: dict[str, checkpoint.Stateful]) -> None:
-        checkpoint.save_state(folder / f"{step:09d}", state, self._here())
-        checkpoint.drop_old(folder)
+        leads = self.group.leads
+        checkpoint.save_state(folder / f"{step:09d}", state, self._here() if leads else {}, write=leads)
+        if leads:
+            checkpoint.drop_old(folder)
 
     def _restore(self, folder: Path, state: dict[str, checkpoint.Stateful]) -> int:
-        checkpoint.drop_old(folder)  # a kill may have left one, perhaps half removed
-        found = checkpoint.saved(folder)
+        if self.group.leads:
+            checkpoint.drop_old(folder)  # a kill may have left one, perhaps half removed
+        found = self.group.agree(checkpoint.saved(folder))
         if not found:
             return 0
         *earlier, newest = found
@@ -257,7 +301,8 @@ class Run:
 
         Results are JSON data, and come back as they will be read back. When the budget is spent the results
         so far are returned; work cut off by that is lost but counted. With a fan-out, workers do the items at
-        the same time; records, log and counts are those of this process doing them one after the other.
+        the same time, and a group's processes share them; records, log and counts are those of this process
+        doing them one after the other.
 
         Args:
             name: names the records, uniquely within the stage.
@@ -268,14 +313,16 @@ class Run:
         """
         items = list(items)
         log = Log(self._partial(name) / "records.jsonl")
-        records = log.read()[: len(items)]
+        records = self.group.lead(log.read)[: len(items)]
         if records:
             self._at(records[-1])
         results = [record["value"] for record in records]
         total, done = sum(map(weight, items)), sum(map(weight, items[: len(records)]))
         left = items[len(records) :]
         outcomes = self._one_by_one(left, work)
-        if self._fan_out:
+        if self.group.count > 1:
+            outcomes = self.group.share(self, left, work)
+        elif self._fan_out:
             outcomes = self._fan_out.map(self, name, left, work, first=len(records) + 1)
         with self.progress.bar(name, total, done) as advance, contextlib.closing(outcomes):
             for item in left:
@@ -285,7 +332,7 @@ class Run:
                     value = as_read(next(outcomes))
                 except BudgetSpent:
                     break
-                log.append({"value": value, **self._here()})
+                self.group.lead(partial(self._record, log, value))
                 results.append(value)
                 advance(weight(item))
         return results
@@ -295,13 +342,33 @@ class Run:
             self.check()
             yield work(item)
 
+    def _record(self, log: Log, value: Any) -> None:
+        log.append({"value": value, **self._here()})
+
+    def attempt(self, work: Callable[[Any], Any], item: Any) -> Outcome:
+        """Return what `work(item)` comes to, without counting or logging it."""
+        before, refused, lines = self.meter.snapshot(), self.meter.refused, []
+        self._aside = lines
+        try:
+            return attempt(work, item, self.meter, lines)
+        finally:
+            self._aside = None
+            self.meter.restore(before)
+            self.meter.refused = refused
+
     def log(self, **values: Any) -> None:
         """Add one line to metrics.jsonl, with the stage and the time."""
+        if self._aside is not None:
+            self._aside.append(values)
+        elif self.group.leads:
+            self._add(values)
+
+    def _add(self, values: dict[str, Any]) -> None:
         self._log.add({"stage": "/".join(self._scope), **values, "seconds": self.meter.snapshot()["seconds"]})
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return what has been logged so far."""
-        return self._log.passed()
+        """Return what has been logged so far; in a group all must ask."""
+        return self.group.lead(lambda: self._log.passed())
 
     def _partial(self, name: str) -> Path:
         return self.directory / "partial" / "/".join([*self._scope, name])
@@ -312,4 +379,5 @@ class Run:
     def _at(self, place: dict[str, Any]) -> None:
         """Go to the counts and the line of the log as they were at a saved place."""
         self.meter.restore(place["spent"])
-        self._log.go_to(place["log"])
+        if self.group.leads:
+            self._log.go_to(place["log"])

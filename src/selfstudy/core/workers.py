@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -77,6 +79,58 @@ class _Said(logging.Handler):
         self.messages.append((record.name, record.levelno, record.getMessage()))
 
 
+def attempt(
+    work: Callable[[Any], Any],
+    item: Any,
+    meter: Meter,
+    lines: list[dict[str, Any]],
+    *,
+    where: str = "another process",
+) -> Outcome:
+    """Return what `work(item)` comes to, so that the run can repeat it.
+
+    Args:
+        work: does the item.
+        item: what it takes.
+        meter: the one that the work charges; its counts are at what the run had spent before.
+        lines: gets what the work gives to `Run.log`.
+        where: for the traceback of an unexpected error.
+    """
+    meter.refused, meter.record = None, []
+    lines.clear()
+    value, failure = None, None
+    with _heard() as said:
+        try:
+            value = work(item)
+        except BudgetSpent:
+            pass  # `refused` says so
+        except Exception as error:
+            if not isinstance(error, SelfstudyError):
+                error.add_note(f"In {where}:\n{traceback.format_exc()}")
+            failure = error
+    charges, meter.record = tuple(meter.record), None
+    return Outcome(
+        value=value,
+        error=failure,
+        charges=charges,
+        refused=meter.refused is not None,
+        lines=tuple(lines),
+        said=tuple(said),
+    )
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[tuple[str, int, str]]]:
+    """Keep what our loggers say in the block to themselves: it is said again where people look."""
+    logger, listener = logging.getLogger("selfstudy"), _Said()
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [listener], False
+    try:
+        yield listener.messages
+    finally:
+        logger.handlers, logger.propagate = before
+
+
 class Worker:
     """One process that does items of one map at a time; a Ray actor."""
 
@@ -84,8 +138,6 @@ class Worker:
         set_threads()
         self._packed: Any = None
         self._unpacked: Any = None
-        self._said = _Said()
-        logging.getLogger("selfstudy").addHandler(self._said)
 
     def do(self, packed: list[Any], item: Any, spent: dict[str, float]) -> Outcome:
         """Return what `item` comes to.
@@ -100,26 +152,7 @@ class Worker:
         except Exception as error:  # of whatever is imported and made
             return Outcome(error=_unreadable(error))
         meter.restore(spent)
-        meter.refused, meter.record = None, []
-        run.lines.clear()
-        self._said.messages.clear()
-        value, failure = None, None
-        try:
-            value = work(item)
-        except BudgetSpent:
-            pass  # `refused` says so
-        except Exception as error:
-            if not isinstance(error, SelfstudyError):
-                error.add_note(f"In a Ray worker:\n{traceback.format_exc()}")
-            failure = error
-        return Outcome(
-            value=value,
-            error=failure,
-            charges=tuple(meter.record),
-            refused=meter.refused is not None,
-            lines=tuple(run.lines),
-            said=tuple(self._said.messages),
-        )
+        return attempt(work, item, meter, run.lines, where="a Ray worker")
 
     def _read(self, packed: Any) -> tuple[Any, RemoteRun, Meter]:
         import ray
