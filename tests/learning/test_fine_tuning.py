@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from selfstudy.core.budget import Budget
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.learning.fine_tuning import Example, FineTuning, accumulate, fine_tune
+from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import batch_indices, learning_rate
 from selfstudy.learning.preferences import Pair, Preference, dpo_loss, prefer
 from selfstudy.models.language.model import LanguageModel
@@ -35,12 +36,16 @@ def gradient(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([weight.grad.flatten() for weight in module.parameters()])
 
 
+def alone(module: torch.nn.Module) -> Joint:
+    return Joint(module, torch.optim.SGD(module.parameters()))
+
+
 @pytest.mark.parametrize("micro_batch", [None, 1, 3])
 def test_gradient_equals_a_plain_second_computation(micro_batch):
     """Oracle: token by token, unpadded: mean negative log-likelihood over all completion tokens."""
     model = random_tiny_model(1, 32)
     sequences = pair_tokens(model, [(e.prompt, e.completion) for e in EXAMPLES], end=True)
-    loss = accumulate(model.module, sequences, micro_batch)
+    loss = accumulate(alone(model.module), sequences, micro_batch)
     ours = gradient(model.module)
     model.module.zero_grad()
     terms = []

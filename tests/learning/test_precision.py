@@ -15,6 +15,7 @@ from selfstudy.learning.fine_tuning import (
     merged,
     trainable_module,
 )
+from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import batch_indices, learning_rate
 from selfstudy.learning.precision import lower_weights, raise_weights
 from selfstudy.learning.preferences import Pair, Preference, prefer
@@ -111,8 +112,9 @@ def test_low_rank_updates_are_float32_over_bfloat16_weights(open_run, kind):
     assert {weight.dtype for weight in learning.values()} == {torch.float32}
     assert len(learning) == 2 * sum("_proj" in name for name in before)
     optimizer = torch.optim.AdamW(learning.values(), lr=1e-2)
+    joint = Joint(module, optimizer)
     for _ in range(3):
-        accumulate(module, pair_tokens(model, [(e.prompt, e.completion) for e in EXAMPLES], end=True), None)
+        accumulate(joint, pair_tokens(model, [(e.prompt, e.completion) for e in EXAMPLES], end=True), None)
         optimizer.step()
     parts = {name: weight.detach().clone() for name, weight in learning.items()}
     after = weights(merged(result, module, torch.bfloat16))

@@ -61,6 +61,20 @@ def column_moments(rows: torch.Tensor) -> Moments:
     return Moments(mean, total((rows - mean).square().sum(0)) / count)
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that is sharded over processes in one piece, in all of them; another one as it is."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def sharded_like(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return this process's shard of `tensor` where `weight`, of its shape, is sharded; else as it is."""
+    if not hasattr(weight, "full_tensor") or tensor.shape != weight.shape:
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.detach().to(weight.device), weight.device_mesh, weight.placements)
+
+
 def _together() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 

@@ -12,6 +12,7 @@ import torch
 
 from selfstudy.core.errors import DataError
 from selfstudy.core.run import Run
+from selfstudy.learning.joint import Joint, parts_of
 from selfstudy.learning.loops import (
     Trainable,
     adamw,
@@ -89,30 +90,27 @@ def fine_tune(
     module = trainable_module(result, settings.lora_rank, run, name)
     batch = min(settings.batch, len(sequences))
     steps = settings.steps or step_count(len(sequences), batch, settings.epochs)
-    weights = Trainable(module)
-    optimizer = adamw(weights.parameters(), settings.weight_decay)
+    joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay))
     mean_length = float(np.mean([len(tokens) for tokens, _ in sequences]))
     cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
     module.train()
-    for step in run.steps(steps, state={"weights": weights, "optimizer": optimizer}, desc=name, cost=cost):
+    for step in run.steps(steps, state=joint.state, desc=name, cost=cost):
         chosen = [sequences[i] for i in batch_indices(run, name, step, len(sequences), batch)]
-        loss = accumulate(module, chosen, settings.micro_batch)
+        loss = accumulate(joint, chosen, settings.micro_batch)
         rate = learning_rate(step, steps, settings.learning_rate, settings.warmup)
-        norm = update(optimizer, rate, settings.clip)
+        norm = update(joint.optimizer, rate, settings.clip)
         run.log(part=name, step=step, loss=loss, norm=norm, rate=rate)
-    return merged(result, module, model.module.dtype)
+    return merged(result, joint.finished(), model.module.dtype)
 
 
-def accumulate(module: torch.nn.Module, sequences: Sequences, micro_batch: int | None) -> float:
+def accumulate(joint: Joint, sequences: Sequences, micro_batch: int | None) -> float:
     """Add the gradient of the mean negative log-likelihood of all completion tokens; return its value."""
     total = sum(len(tokens) - start for tokens, start in sequences)
-    size = micro_batch or len(sequences)
-    loss = 0.0
-    for first in range(0, len(sequences), size):
-        part = -completion_logprobs(module, sequences[first : first + size]).sum() / total
-        part.backward()
-        loss += float(part.detach())
-    return loss
+
+    def loss(module: Any, rows: Sequences) -> torch.Tensor:
+        return -completion_logprobs(module, rows).sum()[None] / total
+
+    return float(joint.backward(parts_of(sequences, micro_batch), loss)[0])
 
 
 def fitting(model: LanguageModel, pairs: Sequence[tuple[str, str]], run: Run, name: str) -> Sequences:

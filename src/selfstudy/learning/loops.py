@@ -11,6 +11,7 @@ import torch
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.run import Run
+from selfstudy.learning.distributed import sharded_like, whole
 
 
 def step_count(samples: int, batch: int, epochs: float) -> int:
@@ -61,7 +62,8 @@ def adamw(parameters: Iterable[torch.nn.Parameter], weight_decay: float) -> torc
 def update(optimizer: torch.optim.Optimizer, rate: float, clip: float) -> float:
     """Clip the gradient's norm, take one step, clear the gradient; return the norm before clipping."""
     parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
+    norm = whole(torch.nn.utils.get_total_norm([w.grad for w in parameters if w.grad is not None]))
+    torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
@@ -97,11 +99,14 @@ class Trainable:
         return [weight for weight in self._module.parameters() if weight.requires_grad]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the weights by name."""
-        return {name: weight for name, weight in self._module.named_parameters() if weight.requires_grad}
+        """Return the weights by name, whole."""
+        return {name: whole(weight) for name, weight in self._trained()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Copy the weights in."""
         with torch.no_grad():
-            for name, weight in self.state_dict().items():
-                weight.copy_(state_dict[name])
+            for name, weight in self._trained():
+                weight.copy_(sharded_like(state_dict[name], weight))
+
+    def _trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        return ((name, weight) for name, weight in self._module.named_parameters() if weight.requires_grad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch
 from selfstudy.core.errors import DataError
 from selfstudy.core.run import Run
 from selfstudy.learning.fine_tuning import Sequences, merged, trainable_module
+from selfstudy.learning.joint import Joint, parts_of
 from selfstudy.learning.loops import (
     Trainable,
     adamw,
@@ -93,28 +95,26 @@ def prefer(
     module = trainable_module(result, settings.lora_rank, run, name)
     batch = min(settings.batch, len(chosen))
     steps = settings.steps or step_count(len(chosen), batch, settings.epochs)
-    weights = Trainable(module)
-    optimizer = adamw(weights.parameters(), settings.weight_decay)
+    joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay))
     mean_length = float(np.mean([len(a) + len(b) for (a, _), (b, _) in zip(chosen, rejected, strict=True)]))
     cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
+
+    def figures(module: Any, part: list[int]) -> torch.Tensor:
+        """Return the share of the pairs in loss and margin, [2]."""
+        better = completion_logprobs(module, [chosen[i] for i in part])
+        worse = completion_logprobs(module, [rejected[i] for i in part])
+        known = torch.tensor(reference[:, part], dtype=better.dtype, device=better.device)
+        losses = dpo_loss(better, worse, known[0], known[1], settings.beta)
+        return torch.stack((losses.sum(), (better - known[0] - worse + known[1]).sum())) / batch
+
     module.train()
-    for step in run.steps(steps, state={"weights": weights, "optimizer": optimizer}, desc=name, cost=cost):
+    for step in run.steps(steps, state=joint.state, desc=name, cost=cost):
         indices = batch_indices(run, name, step, len(chosen), batch)
-        loss = margin = 0.0
-        for part in np.split(
-            indices, range(settings.micro_batch or batch, batch, settings.micro_batch or batch)
-        ):
-            better = completion_logprobs(module, [chosen[i] for i in part])
-            worse = completion_logprobs(module, [rejected[i] for i in part])
-            known = torch.tensor(reference[:, part], dtype=better.dtype, device=better.device)
-            mean = dpo_loss(better, worse, known[0], known[1], settings.beta).sum() / batch
-            mean.backward()
-            loss += float(mean.detach())
-            margin += float((better - known[0] - worse + known[1]).detach().sum()) / batch
+        loss, margin = joint.backward(parts_of(indices.tolist(), settings.micro_batch), figures).tolist()
         rate = learning_rate(step, steps, settings.learning_rate, settings.warmup)
-        norm = update(optimizer, rate, settings.clip)
+        norm = update(joint.optimizer, rate, settings.clip)
         run.log(part=name, step=step, loss=loss, margin=margin, norm=norm, rate=rate)
-    return merged(result, module, model.module.dtype)
+    return merged(result, joint.finished(), model.module.dtype)
 
 
 def _fitting(model: LanguageModel, pairs: Sequence[Pair], run: Run, name: str) -> tuple[Sequences, Sequences]:

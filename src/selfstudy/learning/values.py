@@ -12,10 +12,13 @@ import torch
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
+from selfstudy.learning.distributed import whole
+from selfstudy.learning.joint import Joint, parts_of
 from selfstudy.learning.loops import adamw, batch_indices, check_positive, learning_rate, step_count, update
 from selfstudy.learning.losses import masked_mse
 from selfstudy.learning.precision import lower_weights, raise_weights
 from selfstudy.models.language.inference import Inference
+from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import batches_by_length, pad_right
 from selfstudy.models.language.value import ValueModel
 
@@ -99,35 +102,39 @@ def fit_values(
     order = run.rng(name, "validation").permutation(len(rows))
     held = max(1, round(settings.validation * len(rows)))
     validation, training = [rows[i] for i in order[:held]], [rows[i] for i in order[held:]]
-    result = model.copy()
-    net, reader = result.net, result.reader.module
-    raise_weights(reader)
+    net = model.copy().net
+    raise_weights(net.module)
     batch = min(settings.batch, len(training))
     per_epoch = step_count(len(training), batch, 1)
     steps = settings.epochs * per_epoch
-    optimizer = adamw(net.parameters(), settings.weight_decay)
+    # The vocabulary layer may have no part in the values.
+    apart = net.module.get_output_embeddings().weight is not net.module.get_input_embeddings().weight
+    joint = Joint(
+        net, adamw(net.parameters(), settings.weight_decay), unused=apart and not net.reads_likelihood
+    )
     best = _Best()
     cost = {
         "samples": batch,
         "flops": 3 * model.flops(batch * float(np.mean([len(r.tokens) for r in training]))),
     }
-    state: dict[str, Any] = {"net": net, "optimizer": optimizer, "best": best}
-    for step in run.steps(steps, state=state, desc=name, cost=cost):
+    for step in run.steps(steps, state={**joint.state, "best": best}, desc=name, cost=cost):
         net.train()
         chosen = [training[i] for i in batch_indices(run, name, step, len(training), batch)]
-        loss = _accumulate(result, chosen, settings.micro_batch)
+        loss = _accumulate(joint, chosen, settings.micro_batch)
         rate = learning_rate(step, steps, settings.learning_rate)
-        norm = update(optimizer, rate, settings.clip)
+        norm = update(joint.optimizer, rate, settings.clip)
         run.log(part=name, step=step, loss=loss, norm=norm, rate=rate)
         if (step + 1) % per_epoch == 0:
-            mse, within = _assess(result, validation)
+            mse, within = _assess(joint, net, validation)
             run.log(part=name, epoch=(step + 1) // per_epoch, mse=mse, within=within)
             best.offer(net, mse, within)
-    net.eval()
+    trained: Any = joint.finished()
     if best.weights:
-        net.load_state_dict(best.weights)
-    lower_weights(reader, model.reader.module.dtype)
-    return ValueFit(result, best.mse if best.weights else math.nan, best.within)
+        trained.load_state_dict(best.weights)
+    lower_weights(trained.module, model.reader.module.dtype)
+    reader = LanguageModel(model.reader.name, trained.module, model.reader.tokenizer, model.reader.engine)
+    fitted = ValueModel(reader, trained.head, name=model.name, low=model.low, high=model.high)
+    return ValueFit(fitted, best.mse if best.weights else math.nan, best.within)
 
 
 class _Best:
@@ -141,7 +148,7 @@ class _Best:
         """Take these weights if their error is lower."""
         if mse < self.mse:
             self.mse, self.within = mse, within
-            self.weights = {name: weight.detach().clone() for name, weight in net.state_dict().items()}
+            self.weights = {name: whole(weight).detach().clone() for name, weight in net.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"mse": self.mse, "within": self.within, "weights": self.weights}
@@ -175,34 +182,39 @@ def _rows(model: ValueModel, samples: Sequence[ValueSample], run: Run, name: str
     return rows
 
 
-def _accumulate(model: ValueModel, rows: Sequence[_Row], micro_batch: int | None) -> float:
+def _accumulate(joint: Joint, rows: Sequence[_Row], micro_batch: int | None) -> float:
     """Add the gradient of the mean squared error over all targets of `rows`; return its value."""
     total = sum(not math.isnan(target) for row in rows for target in row.targets)
-    size = micro_batch or len(rows)
-    loss = 0.0
-    for first in range(0, len(rows), size):
-        part = masked_mse(*_values(model, rows[first : first + size])) / total
-        part.backward()
-        loss += float(part.detach())
-    return loss
+
+    def loss(net: Any, part: Sequence[_Row]) -> torch.Tensor:
+        return masked_mse(*_values(net, part))[None] / total
+
+    return float(joint.backward(parts_of(rows, micro_batch), loss)[0])
 
 
-def _values(model: ValueModel, rows: Sequence[_Row]) -> tuple[torch.Tensor, torch.Tensor]:
+def _values(net: Any, rows: Sequence[_Row]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the unclamped values and the targets at all step ends, [B, steps]; nan targets fill up."""
     width = max(len(row.places) for row in rows)
-    places = pad_right([row.places for row in rows], model.device)
+    device = net.head.weight.device
+    places = pad_right([row.places for row in rows], device)
     targets = [[*row.targets, *[math.nan] * (width - len(row.targets))] for row in rows]
-    starts = torch.tensor([row.start for row in rows], device=model.device)
-    values = model.net(pad_right([row.tokens for row in rows], model.device), starts, places)
-    return values, torch.tensor(targets, device=model.device)
+    starts = torch.tensor([row.start for row in rows], device=device)
+    values = net(pad_right([row.tokens for row in rows], device), starts, places)
+    return values, torch.tensor(targets, device=device)
 
 
-def _assess(model: ValueModel, rows: Sequence[_Row]) -> tuple[float, float]:
+def _assess(joint: Joint, net: torch.nn.Module, rows: Sequence[_Row]) -> tuple[float, float]:
     """Return the mean squared error and the share within 0.1 over all targets of `rows`."""
-    errors = []
-    with Inference(model.net):
-        for batch in batches_by_length([len(row.tokens) for row in rows]):
-            values, targets = _values(model, [rows[i] for i in batch])
-            errors.append((values - targets)[~targets.isnan()].double())
-    error = torch.cat(errors)
+
+    def errors(net: Any, part: Sequence[_Row]) -> torch.Tensor:
+        values, targets = _values(net, part)
+        return (values - targets)[~targets.isnan()].double()
+
+    with Inference(net):
+        error = torch.cat(
+            [
+                joint.read(errors, [rows[i] for i in batch])
+                for batch in batches_by_length([len(row.tokens) for row in rows])
+            ]
+        )
     return float(error.square().mean()), float((error.abs() <= 0.1).double().mean())
