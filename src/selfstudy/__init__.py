@@ -38,7 +38,7 @@ def task(spec: str) -> Any:
 def model(spec: str) -> Any:
     """Return the model named by `spec`.
 
-    It is "tiny-lm", a hub id, a local folder, a GGUF file, a small model, or `openai:` and a server's address.
+    It is "tiny-lm", a hub id, a folder, a GGUF file, a small model, or `openai:` and a server's address.
 
     Raises:
         UsageError: there is no such model.
