@@ -33,6 +33,7 @@ PAGES = [
     *sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "generated"),
 ]
 USERS_TASK = '"jsonl:mine.jsonl?prompt=q&answer=a&verifier=math"'
+SERVED = '"openai:http://127.0.0.1:8000/v1?model=NAME"'
 NOT_RUN = {
     "make demo": "takes minutes; the demo has tests of its own",
     "make test": "runs this test",
@@ -41,6 +42,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "belongs to a shell",
     "python -m selfstudy.tasks.build_tiny": "takes minutes on all cores",
     f"selfstudy fit rest-mcts --task {USERS_TASK} --model path/to/model": "its dry run is executed",
+    f"selfstudy evaluate --task gsm8k --model {SERVED} --solver majority": "needs a server",
     "selfstudy label runs/reviews": "serves until it is stopped; the page has tests of its own",
 }
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -124,7 +124,8 @@ class Caller:
     def _refusal(self, response: httpx2.Response) -> SelfstudyError:
         if response.status_code in (401, 403):
             return self.model.wrong_key()
-        hint = self.model.unknown()
+        about_model = response.status_code == 404 or "model" in response.text.lower()
+        hint = self.model.unknown() if about_model else ""
         if not hint and response.status_code == 404:
             other = "chat=false" if self.model.server.chat else "chat=true"
             hint = f"If it has no /{self._path}, try {other}."
