@@ -249,7 +249,7 @@ def test_context_overflow_ends_with_context():
 
 
 def test_charged_tokens_equal_a_recount():
-    """Oracle: the completions' own tokens; FLOPs of these and of prompts, shared beginnings once or more."""
+    """Oracle: the completions' own tokens; FLOPs of all that was fed, what is shared once."""
     model, meter = sharp_model(), Meter()
     requests = mixed_requests(40)
     done = TorchSampler(model, meter).sample(requests)
@@ -257,8 +257,13 @@ def test_charged_tokens_equal_a_recount():
     prompts = {request.prompt for request in requests}
     read = sum(len(prompt) - 1 for prompt in prompts)
     once = len({prompt[:end] for prompt in prompts for end in range(1, len(prompt))})
+    fed = {
+        (request.prompt, request.temperature, c.tokens[:end])
+        for request, c in zip(requests, done, strict=True)
+        for end in range(len(c.tokens))
+    }
     assert meter.snapshot()["generated_tokens"] == drawn
-    assert model.flops(drawn + once) <= meter.snapshot()["flops"] <= model.flops(drawn + read)
+    assert model.flops(len(fed) + once) <= meter.snapshot()["flops"] <= model.flops(len(fed) + read)
 
 
 def test_budget_is_never_passed():
@@ -270,10 +275,10 @@ def test_budget_is_never_passed():
 
 
 def test_identical_prompts_are_read_once():
-    """Oracle: FLOPs of the first step of 8 siblings: one prompt read, 8 tokens fed."""
+    """Oracle: FLOPs of the first step of 8 siblings: one prompt read, one token fed for all."""
     meter, model = Meter(), sharp_model()
     TorchSampler(model, meter).sample([Request(prompt="12+34:", key=i, max_tokens=1) for i in range(8)])
-    assert meter.snapshot()["flops"] == model.flops(5) + model.flops(8)
+    assert meter.snapshot()["flops"] == model.flops(5) + model.flops(1)
 
 
 def test_refuses_bad_requests():

@@ -1,9 +1,8 @@
-"""Sequences on their way, each continued by one token a step, over memory that is allocated once.
+"""Rows on their way, each continued by one token a step, over memory that is allocated once.
 
-Seats are a grid: places for prompts, and beside each place the sequences that continue its prompt. A prompt's
-keys and values are read once in a step for all beside it, and each sequence's own columns apart. On a
-processor a step waits for memory, so that is most of its time. A seat that falls free is given to the next
-sequence without touching the others.
+Rows stand beside places for prompts: a prompt's keys and values are read once in a step for all rows beside
+it, and each row's own columns apart. On a processor a step waits for memory, so that is most of its time.
+A row may fork when the sequences that share it part, and leaves when the last of them has ended.
 """
 
 from __future__ import annotations
@@ -18,28 +17,30 @@ from selfstudy.models.language.memory import Memory
 from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.prompts import Charge, Prompts
 
-SPARSE = 0.75  # share of taken seats below which the grid is drawn together
+SPARSE = 0.75  # share of places with rows below which the others are left out
 LINE = 16  # numbers in a line of memory: products read prompts in whole lines
 # torch multiplies by a plain loop what has fewer multiplications than this (for each matrix of a batch).
 PLAIN_LOOP = 400
 
 
 class Flight:
-    """A grid of seats over a decoder.
-
-    Seat `place * beside + i` is the i-th beside its place.
+    """Rows beside places, over a decoder.
 
     Args:
         cache: takes over what was drawn.
         prompts: where they lie.
         memory: where buffers come from.
         places: prompts at the same time.
-        beside: sequences that continue one.
+        most: rows at the same time.
         columns: tokens of the longest prompt.
-        steps: most tokens that a sequence adds.
+        steps: most tokens that a row adds.
+
+    Attributes:
+        rows: how many there are.
     """
 
-    refills = True
+    refills = True  # new prompts are put while rows are on their way
+    shares = True  # requests may be one row as long as they draw the same
 
     def __init__(
         self,
@@ -48,18 +49,17 @@ class Flight:
         memory: Memory,
         *,
         places: int,
-        beside: int,
+        most: int,
         columns: int,
         steps: int,
     ) -> None:
-        self.places, self.beside = places, beside
-        self._cache, self._prompts, self._decoder, self._steps = cache, prompts, cache.decoder, steps
+        self.places, self.rows = places, 0
+        self._cache, self._prompts, self._decoder = cache, prompts, cache.decoder
         decoder, device = cache.decoder, cache.decoder.device
         heads, width = decoder.key_heads, decoder.width
         self._group = decoder.heads // heads
         self._least = -(-PLAIN_LOOP // (self._group * width))
-        # One column more than any sequence fills: free seats write there without meaning.
-        own = (places, heads, beside, max(steps + 1, self._least), width)
+        own = (most, heads, max(steps, self._least), width)
         like = torch.empty(0, dtype=decoder.dtype, device=device)
         self._keys, self._values = (
             [memory.lend(self, own, like) for _ in range(decoder.layers)] for _ in range(2)
@@ -68,14 +68,14 @@ class Flight:
         self._prompt_keys = [keys[:places] for keys in prompts.keys]
         self._prompt_values = [values[:places] for values in prompts.values]
         self._lengths = torch.zeros(places, dtype=torch.long, device=device)
-        self._counts = torch.zeros(places * beside, dtype=torch.long, device=device)
+        self._place, self._count = (torch.zeros(0, dtype=torch.long, device=device) for _ in range(2))
         self._longest = 0  # columns of prompts that are read, whole lines
 
     def choose(self, prompts: Sequence[np.ndarray], free: Sequence[int]) -> list[int]:
         """Return one of the free places for each prompt."""
         return self._prompts.choose(prompts, free)
 
-    def place(self, places: Sequence[int], prompts: Sequence[np.ndarray], charge: Charge) -> None:
+    def put(self, places: Sequence[int], prompts: Sequence[np.ndarray], charge: Charge) -> None:
         """Put prompts in these places; see `Prompts.put`."""
         self._lengths[places] = torch.tensor([len(prompt) for prompt in prompts], device=self._lengths.device)
         self._prompts.put(places, prompts, charge)
@@ -85,132 +85,177 @@ class Flight:
         """Note how far prompts reach, and which of their columns are past the end."""
         self._longest = -(-int(self._lengths.max()) // LINE) * LINE
         past = torch.arange(self._longest, device=self._lengths.device) >= self._lengths[:, None]
-        self._past = past[:, None, None, None] if bool(past.any()) else None  # [P, 1, 1, 1, L]
+        self._past = past if bool(past.any()) else None  # [P, L]
 
-    def begin(self, seats: torch.Tensor) -> None:
-        """Let a new sequence start in each of these seats, [n], behind the prompt of its place."""
-        self._counts[seats] = 0
+    def begin(self, places: Sequence[int]) -> None:
+        """Add a row beside each of these places."""
+        place = torch.tensor(places, device=self._place.device)
+        self._set_rows(torch.cat([self._place, place]), torch.cat([self._count, torch.zeros_like(place)]))
+
+    def fork(self, sources: torch.Tensor) -> None:
+        """Add a copy of each of these rows, [n]."""
+        self._move(sources, torch.arange(self.rows, self.rows + len(sources), device=sources.device))
+        self._set_rows(
+            torch.cat([self._place, self._place[sources]]), torch.cat([self._count, self._count[sources]])
+        )
+
+    def leave(self, alive: torch.Tensor) -> torch.Tensor:
+        """Let go of all rows but the `alive` ones, bool [R]; return where each is now, int64 [R]."""
+        left = int(alive.sum())
+        target = (~alive[:left]).nonzero()[:, 0]
+        source = alive[left:].nonzero()[:, 0] + left
+        now = torch.arange(self.rows, device=alive.device)
+        now[source] = target
+        self._move(source, target)
+        order = now.new_empty(left)
+        order[now[alive]] = alive.nonzero()[:, 0]
+        self._set_rows(self._place[order], self._count[order])
+        return now
+
+    def _move(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        if len(source):
+            columns = int(self._count[source].max())
+            for buffers in (*self._keys, *self._values):
+                buffers[target, :, :columns] = buffers[source, :, :columns]
+
+    def _set_rows(self, place: torch.Tensor, count: torch.Tensor) -> None:
+        """Take over which rows there are, and number those beside each place."""
+        self._place, self._count, self.rows = place, count, len(place)
+        order = place.argsort(stable=True)
+        beside = torch.bincount(place, minlength=self.places)
+        first = beside.cumsum(0) - beside
+        self._beside = torch.empty_like(place)
+        self._beside[order] = torch.arange(self.rows, device=place.device) - first[place[order]]
+        self._widest = int(beside.max()) if self.rows else 0
+        number = place * self._widest + self._beside
+        self._whole = self.rows == self.places * self._widest and bool((number[1:] > number[:-1]).all())
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Feed one token a seat, [S]; return the logits after it, [S, V]."""
-        positions = self._lengths.repeat_interleave(self.beside) + self._counts
-        columns = int(self._counts.max()) + 1
-        level = bool((self._counts == columns - 1).all())
+        """Feed one token a row, [R]; return the logits after it, [R, V]."""
+        positions = self._lengths[self._place] + self._count
+        columns = int(self._count.max()) + 1
+        level = bool((self._count == columns - 1).all())
         hidden_columns = self._hidden(positions, columns, level)
-        seat = torch.arange(len(tokens), device=tokens.device)
-        at = (seat // self.beside, slice(None), seat % self.beside, self._counts)
-        grid = (self.places, self.beside, self._decoder.key_heads)
+        at = torch.arange(self.rows, device=tokens.device), slice(None), self._count
 
         def attend(layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            keys, values = self._keys[layer], self._values[layer]  # [P, heads, G, own columns, D]
+            keys, values = self._keys[layer], self._values[layer]  # [most, heads, own columns, D]
             if level:
-                keys[..., columns - 1, :] = key.view(*grid, -1).transpose(1, 2)
-                values[..., columns - 1, :] = value.view(*grid, -1).transpose(1, 2)
+                keys[: self.rows, :, columns - 1], values[: self.rows, :, columns - 1] = key, value
             else:
                 keys[at], values[at] = key, value
-            query = query.reshape(*grid, self._group, -1).transpose(1, 2) * self._decoder.scaling
-            taken = self._attend(layer, query, columns, hidden_columns[self._decoder.windows[layer]])
-            return taken.transpose(1, 2).reshape(len(tokens), -1)
+            query = query.unflatten(1, (self._decoder.key_heads, self._group)) * self._decoder.scaling
+            return self._attend(layer, query, columns, hidden_columns[self._decoder.windows[layer]])
 
         hidden = self._decoder.hidden(tokens, positions, attend)
-        self._counts.add_(1).clamp_(max=self._steps)
+        self._count += 1
         return self._decoder.logits(hidden)
 
     def _attend(
         self, layer: int, query: torch.Tensor, columns: int, hide: torch.Tensor | None
     ) -> torch.Tensor:
-        """Return what scaled queries [P, heads, G, group, D] take from prompts and own columns, shaped alike.
+        """Return what scaled queries [R, heads, group, D] take from prompts and own columns, [R, heads * D].
 
         Args:
             layer: whose keys and values.
-            query: one a seat and head.
+            query: one a row and head.
             columns: own columns that are read.
-            hide: true where a seat must not look, broadcast to [P, heads, G, group, L + columns].
+            hide: true where a row must not look, [R, 1, 1, L + columns].
         """
-        places, heads, beside, group, width = query.shape
-        own_keys, own_values = self._keys[layer].flatten(0, 2), self._values[layer].flatten(0, 2)
-        own = torch.bmm(query.reshape(-1, group, width), own_keys[:, :columns].transpose(1, 2))
+        own_keys, own_values = (
+            buffers[layer][: self.rows].flatten(0, 1) for buffers in (self._keys, self._values)
+        )
+        own = torch.bmm(query.flatten(0, 1), own_keys[:, :columns].transpose(1, 2)).view(
+            *query.shape[:3], columns
+        )
         prompt_keys = self._prompt_keys[layer].flatten(0, 1)[..., : self._longest]
-        before = torch.bmm(query.reshape(places * heads, -1, width), prompt_keys)
-        scores = torch.cat([before.view(*own.shape[:2], -1), own], -1)  # [P heads G, group, L + columns]
+        before = self._beside_rows(torch.bmm(self._beside_places(query), prompt_keys))
+        scores = torch.cat([before, own], -1)  # [R, heads, group, L + columns]
         if hide is not None:
             # The lowest finite number rather than -inf, so that no row can become nan.
-            least = torch.finfo(scores.dtype).min
-            scores.view(places, heads, beside, group, -1).masked_fill_(hide, least)
+            scores.masked_fill_(hide, torch.finfo(scores.dtype).min)
         weights = scores.softmax(-1)
         seen = weights[..., self._longest :]
         if columns < self._least:
             seen = F.pad(seen, (0, self._least - columns))
-        taken = torch.bmm(seen, own_values[:, : seen.shape[-1]])
+        taken = torch.bmm(seen.flatten(0, 1), own_values[:, : seen.shape[-1]]).view_as(query)
         prompt_values = self._prompt_values[layer].flatten(0, 1)[:, : self._longest]
-        taken += torch.bmm(weights[..., : self._longest].reshape_as(before), prompt_values).view_as(taken)
-        return taken.view_as(query)
+        shared = torch.bmm(self._beside_places(weights[..., : self._longest]), prompt_values)
+        return (taken + self._beside_rows(shared)).flatten(1)
+
+    def _beside_places(self, rows: torch.Tensor) -> torch.Tensor:
+        """Lay rows [R, heads, group, X] out by place and head, [P * heads, widest * group, X]."""
+        _, heads, group, width = rows.shape
+        if self._whole:
+            grid = rows.view(self.places, self._widest, heads, group, width).transpose(1, 2)
+        else:
+            grid = rows.new_zeros(self.places, heads, self._widest, group, width)
+            grid[self._place, :, self._beside] = rows
+        return grid.reshape(self.places * heads, self._widest * group, width)
+
+    def _beside_rows(self, grid: torch.Tensor) -> torch.Tensor:
+        """Undo `_beside_places`."""
+        heads, width = self._decoder.key_heads, grid.shape[-1]
+        by_place = grid.view(self.places, heads, self._widest, self._group, width)
+        if self._whole:
+            return by_place.transpose(1, 2).reshape(self.rows, heads, self._group, width)
+        return by_place[self._place, :, self._beside]
 
     def _hidden(
         self, positions: torch.Tensor, columns: int, level: bool
     ) -> dict[int | None, torch.Tensor | None]:
-        """Return by window which columns a seat must not see, broadcast over [P, heads, G, group, L + n]."""
-        windows = {
-            window if window is not None and window <= self._longest + columns else None: window
-            for window in set(self._decoder.windows)
-        }
-        if level and set(windows) == {None}:
-            hide = None if self._past is None else F.pad(self._past, (0, columns))
-            return dict.fromkeys(self._decoder.windows, hide)
-        device = positions.device
-        prompt = torch.arange(self._longest, device=device)
-        lengths = self._lengths.repeat_interleave(self.beside)[:, None]
-        own = lengths + torch.arange(columns, device=device)
-        # The position of each column, [S, L + columns]; a padded one's is past every end.
+        """Return by window which columns each row must not see, [R, 1, 1, L + columns]."""
+        windows = set(self._decoder.windows)
+        reach = self._longest + columns
+        if level and all(window is None or window >= reach for window in windows):
+            hide = None if self._past is None else F.pad(self._past[self._place], (0, columns))[:, None, None]
+            return dict.fromkeys(windows, hide)
+        prompt = torch.arange(self._longest, device=positions.device)
+        lengths = self._lengths[self._place][:, None]
+        own = lengths + torch.arange(columns, device=positions.device)
+        # The position of each column, [R, L + columns]; a padded one's is past every end.
         place = torch.cat([torch.where(prompt < lengths, prompt, 2**31), own], 1)
         out: dict[int | None, torch.Tensor | None] = {}
-        for window in set(self._decoder.windows):
+        for window in windows:
             hide = place > positions[:, None]
             if window is not None:
                 hide |= positions[:, None] - place >= window
-            out[window] = hide.view(self.places, 1, self.beside, 1, -1)
+            out[window] = hide[:, None, None]
         return out
 
-    def keep(self, seats: torch.Tensor, texts: Sequence[np.ndarray]) -> None:
-        """Let the cache take over what these seats have drawn, so that longer texts go on from there.
+    def keep(self, rows: torch.Tensor, texts: Sequence[np.ndarray]) -> None:
+        """Let the cache take over what these rows have drawn, so that longer texts go on from there.
 
         Args:
-            seats: [n], that have ended.
+            rows: [n].
             texts: the whole text of each up to the last token that was fed.
         """
-        counts = self._counts[seats]
-        seat = seats.repeat_interleave(counts)
-        column = torch.arange(len(seat), device=seat.device)
+        counts = self._count[rows]
+        row = rows.repeat_interleave(counts)
+        column = torch.arange(len(row), device=row.device)
         column -= (counts.cumsum(0) - counts).repeat_interleave(counts)
 
         def states(layer: int, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            place, beside = seat[chosen] // self.beside, seat[chosen] % self.beside
-            at = place, slice(None), beside, column[chosen]
+            at = row[chosen], slice(None), column[chosen]
             return self._keys[layer][at], self._values[layer][at]
 
         self._cache.insert(texts, counts.cpu().numpy(), states)
 
-    def shrink(self, taken: torch.Tensor) -> torch.Tensor | None:
-        """Draw the grid together around the `taken` seats, bool [S], where few are.
+    def shrink(self) -> torch.Tensor | None:
+        """Leave out places without rows, where they have become many; return where each of the others is now.
 
         Returns:
-            which old seat each new one is, [S']; None where nothing was moved. Free seats may be among them.
+            int64 [P], without meaning for those left out; None where nothing was moved.
         """
-        grid = taken.view(self.places, self.beside)
-        rows = grid.any(1).nonzero()[:, 0]
-        beside = int(grid.sum(1).max())
-        if len(rows) * beside > SPARSE * len(taken):
+        taken = torch.bincount(self._place, minlength=self.places) > 0
+        left = int(taken.sum())
+        if left > SPARSE * self.places:
             return None
-        # Taken seats first, in their order.
-        columns = (~grid[rows]).to(torch.int8).argsort(dim=1, stable=True)[:, :beside]  # [P', G']
-        kept = (rows[:, None] * self.beside + columns).flatten()
-        for layer in range(self._decoder.layers):
-            for buffers in (self._prompt_keys, self._prompt_values):
-                buffers[layer] = buffers[layer][rows]
-            for buffers in (self._keys, self._values):
-                moved = buffers[layer][rows[:, None], :, columns]  # [P', G', heads, own columns, D]
-                buffers[layer] = moved.transpose(1, 2).contiguous()
-        self._lengths, self._counts = self._lengths[rows], self._counts[kept]
-        self.places, self.beside = len(rows), beside
+        for buffers in (self._prompt_keys, self._prompt_values):
+            for layer, buffer in enumerate(buffers):
+                buffers[layer] = buffer[taken]
+        now = taken.cumsum(0) - 1
+        self._lengths, self.places = self._lengths[taken], left
+        self._set_rows(now[self._place], self._count)
         self._look_at_prompts()
-        return kept
+        return now

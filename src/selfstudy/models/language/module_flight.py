@@ -1,7 +1,7 @@
 """What `Flight` does, through the forward pass of any causal language model of transformers.
 
-Every row has its prompt beside its own columns, and a free row waits until all have ended: slower, but right
-for architectures that are not known here.
+Every row has its prompt beside its own columns, and new prompts wait until all rows have ended: slower, but
+right for architectures that are not known here.
 """
 
 from __future__ import annotations
@@ -21,51 +21,62 @@ READ_TOKENS = 4096  # tokens of prompts in one forward pass, padding included: l
 
 
 class ModuleFlight:
-    """Rows over a transformers module: a `Flight` with one sequence beside each place.
+    """Rows over a transformers module; the interface of `Flight`.
 
     Args:
         model: any with attention layers; sliding windows are handled by its own masks.
-        places: rows.
-        steps: most tokens that a sequence adds.
+        places: prompts at the same time.
+        steps: most tokens that a row adds.
     """
 
-    refills = False
-    beside = 1
+    refills = shares = False
 
     def __init__(self, model: LanguageModel, *, places: int, steps: int) -> None:
-        self._model, self.places, self._steps = model, places, steps
+        self._model, self.places, self._steps, self.rows = model, places, steps, 0
 
     def choose(self, prompts: Sequence[np.ndarray], free: Sequence[int]) -> list[int]:
         """See `Flight.choose`: the first ones."""
         return list(free[: len(prompts)])
 
-    def place(self, places: Sequence[int], prompts: Sequence[np.ndarray], charge: Charge) -> None:
-        """See `Flight.place`; the prompts replace all that were there."""
+    def put(self, places: Sequence[int], prompts: Sequence[np.ndarray], charge: Charge) -> None:
+        """See `Flight.put`; the prompts replace all that were there, and are read when rows begin."""
+        self._texts = dict(zip(places, prompts, strict=True))
+        self._charge = charge
+
+    def begin(self, places: Sequence[int]) -> None:
+        """See `Flight.begin`; there must be no rows."""
         device = self._model.device
-        lengths = torch.zeros(self.places, dtype=torch.long, device=device)
-        rows_of: dict[bytes, list[int]] = {}
-        for place, prompt in zip(places, prompts, strict=True):
-            lengths[place] = len(prompt)
-            if len(prompt):
-                rows_of.setdefault(prompt.tobytes(), []).append(place)
-        self._cache, self._positions = RowCache(lengths, self._steps), lengths.clone()
-        distinct = {text: np.frombuffer(text, dtype=np.int32).tolist() for text in rows_of}
-        for batch in batches_by_length([len(row) for row in distinct.values()], READ_TOKENS):
-            texts = [list(distinct)[i] for i in batch]
-            charge(sum(len(distinct[text]) for text in texts))
+        texts = [self._texts[place] for place in places]
+        self._positions = torch.tensor([len(text) for text in texts], device=device)
+        self._cache, self.rows = RowCache(self._positions, self._steps), len(places)
+        distinct = {text.tobytes(): text.tolist() for text in texts if len(text)}
+        names = list(distinct)
+        for batch in batches_by_length([len(text) for text in distinct.values()], READ_TOKENS):
+            part = {names[i]: number for number, i in enumerate(batch)}
+            self._charge(sum(len(distinct[name]) for name in part))
             read = reading_cache()
             # Padded on the right, a causal model needs no mask: no real token looks at the padding.
             self._model.module.base_model(
-                input_ids=pad_right([distinct[text] for text in texts], device),
+                input_ids=pad_right([distinct[name] for name in part], device),
                 past_key_values=read,
                 use_cache=True,
             )
-            rows = [row for text in texts for row in rows_of[text]]
-            which = np.repeat(np.arange(len(texts)), [len(rows_of[text]) for text in texts])
-            self._cache.place(torch.tensor(rows, device=device), torch.from_numpy(which).to(device), read)
+            rows = [row for row, text in enumerate(texts) if text.tobytes() in part]
+            which = [part[texts[row].tobytes()] for row in rows]
+            self._cache.place(torch.tensor(rows, device=device), torch.tensor(which, device=device), read)
 
-    def begin(self, seats: torch.Tensor) -> None:
-        """See `Flight.begin`: placing has prepared everything."""
+    def fork(self, sources: torch.Tensor) -> None:
+        """See `Flight.fork`: never asked for, since rows are not shared."""
+        raise NotImplementedError
+
+    def leave(self, alive: torch.Tensor) -> torch.Tensor:
+        """See `Flight.leave`; few that have ended stay, since letting go of them copies all others."""
+        if int(alive.sum()) > SPARSE * self.rows:
+            return torch.arange(self.rows, device=alive.device)
+        left = alive.nonzero()[:, 0]
+        self._cache.select(left)
+        self._positions, self.rows = self._positions[left], len(left)
+        return alive.cumsum(0) - 1
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """See `Flight.step`."""
@@ -80,14 +91,9 @@ class ModuleFlight:
         self._positions = self._positions + 1
         return logits
 
-    def keep(self, seats: torch.Tensor, texts: Sequence[np.ndarray]) -> None:
+    def keep(self, rows: torch.Tensor, texts: Sequence[np.ndarray]) -> None:
         """See `Flight.keep`: nothing is kept here."""
 
-    def shrink(self, taken: torch.Tensor) -> torch.Tensor | None:
-        """See `Flight.shrink`."""
-        rows = taken.nonzero()[:, 0]
-        if len(rows) > SPARSE * len(taken):
-            return None
-        self._cache.select(rows)
-        self._positions, self.places = self._positions[rows], len(rows)
-        return rows
+    def shrink(self) -> torch.Tensor | None:
+        """See `Flight.shrink`: nothing is read for places without rows."""
+        return None
