@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from selfstudy import __version__
 from selfstudy.core.errors import SelfstudyError, UsageError, nearest
+from selfstudy.core.group import require_alone, silent
 
 EXAMPLES = """\
 examples:
@@ -53,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             trace.print_exc()
         elif isinstance(error, KeyboardInterrupt):
             sys.stderr.write("selfstudy: interrupted\n")
-        elif isinstance(error, SelfstudyError):
+        elif isinstance(error, SelfstudyError) and not silent(error):
             sys.stderr.write(f"selfstudy: {' '.join(str(error).split())}\n")
-        else:
+        elif not isinstance(error, SelfstudyError):
             said = " ".join(f"{type(error).__name__}: {error}".split())
             sys.stderr.write(
                 f"selfstudy: something unexpected went wrong ({said}). Run with --traceback to see where.\n"
@@ -89,6 +90,8 @@ def _command(arguments: list[str]) -> int:
     takes_fields = known.command in ("fit", "compare")
     if rest and not takes_fields:
         raise UsageError(f"Unknown argument {rest[0]!r}. See: selfstudy {known.command} --help")
+    if known.command not in ("fit", "resume"):
+        require_alone(f"`selfstudy {known.command}`")
     work: Callable[[argparse.Namespace, Rest], int | None] = known.work
     return work(known, rest) or 0
 

@@ -15,6 +15,7 @@ from selfstudy.core.config import difference, from_dict, to_dict
 from selfstudy.core.errors import UsageError
 from selfstudy.core.fan_out import FanOut, fan_out
 from selfstudy.core.files import read_json, write_json
+from selfstudy.core.group import joined, require_alone
 from selfstudy.core.index import find
 from selfstudy.core.machine import set_threads
 from selfstudy.core.method import Fit, Method
@@ -127,28 +128,42 @@ def fit_plan(
     plan.method.validate()
     if isinstance(ray, str):
         check_place(ray)
-    directory = Path(out) if out else free_directory(f"{plan.slug}-{plan.task}")
-    done = _finished(directory, plan)
-    if done:
-        if console:
-            from selfstudy.app.tables import print_summary
+    _require_shareable(plan, ray)
+    with joined() as group:
+        directory = group.agree(Path(out) if out else free_directory(f"{plan.slug}-{plan.task}"))
+        console = console if group.leads else None
+        done = _finished(directory, plan)
+        if done:
+            if console:
+                from selfstudy.app.tables import print_summary
 
-            console.print(f"The run in {directory} is finished.", highlight=False)
-            print_summary(done, console)
-        return read_fit(directory, done)
-    # Sums depend on the number of threads in their last digits: also those that the model is prepared by.
-    set_threads()
-    loaded = _load(plan, loaded)
-    _require_kinds(plan, loaded)
-    loaded = prepared(loaded)
-    if console or dry_run:
-        _announce(plan, loaded, directory, budget, console)
-    if dry_run:
-        return Fit(model=None)
-    with fan_out(ray) as workers:
-        if console and workers:
-            console.print(f"workers   {workers.count}, at {ray}", highlight=False)
-        fitted, summary = _work(plan, loaded, directory, budget, before, workers, visible=console is not None)
+                console.print(f"The run in {directory} is finished.", highlight=False)
+                print_summary(done, console)
+            return read_fit(directory, done)
+        # Sums depend on the number of threads in their last digits: also those that the model is prepared by.
+        set_threads()
+        loaded = _load(plan, loaded)
+        _require_kinds(plan, loaded)
+        loaded = prepared(loaded)
+        if console or dry_run:
+            _announce(plan, loaded, directory, budget, console)
+        if dry_run:
+            return Fit(model=None)
+        with fan_out(ray) as workers:
+            if console and group.count > 1:
+                console.print(f"processes {group.count}", highlight=False)
+            if console and workers:
+                console.print(f"workers   {workers.count}, at {ray}", highlight=False)
+            with Run(
+                directory,
+                plan.config(),
+                seed=plan.seed,
+                budget=budget,
+                progress=Progress(visible=console is not None),
+                fan_out=workers,
+                group=group,
+            ) as run:
+                fitted, summary = _work(plan, loaded, run, before)
     if console:
         from selfstudy.app.tables import print_summary
 
@@ -157,54 +172,60 @@ def fit_plan(
     return fitted
 
 
-def _work(
-    plan: Plan,
-    loaded: Loaded,
-    directory: Path,
-    budget: Budget,
-    before: dict[str, Any] | None,
-    workers: FanOut | None,
-    visible: bool,
-) -> tuple[Fit, dict[str, Any]]:
+def _require_shareable(plan: Plan, ray: str | FanOut | None) -> None:
+    """Refuse several processes where the method, or the way of sharing its work, has no use for them."""
+    if not plan.method.across_processes:
+        require_alone(f"The method {plan.slug!r}")
+    if ray is not None:
+        require_alone("A fit whose problems go to Ray workers")
+
+
+def _work(plan: Plan, loaded: Loaded, run: Run, before: dict[str, Any] | None) -> tuple[Fit, dict[str, Any]]:
     """Fit, evaluate, save: each part once, whatever interrupts."""
+    limit, directory = plan.test_limit, run.directory
+    if run.group.leads:
+        write_json(directory / BUDGET, limits(run.meter.budget))
+    before = run.stage("before", lambda: before or evaluation(loaded.model, loaded.task, limit))
+    fitted = plan.method.fit(loaded.task.metered(run.meter), loaded.model, run)
+    if run.group.leads:
+        for name, part in {"model": fitted.model, **fitted.parts}.items():
+            save(part, directory / name)
+    after = run.stage("after", lambda: evaluation(fitted.model, loaded.task, limit))
+    look = run.stage("look", lambda: _look(loaded, fitted))
+    fitted = replace(
+        fitted,
+        metrics={**fitted.metrics, **look["metrics"]},
+        pictures=[*fitted.pictures, *look["pictures"]],
+    )
+    return fitted, run.group.lead(lambda: _written(plan, loaded, run, fitted, before, after))
+
+
+def _written(
+    plan: Plan, loaded: Loaded, run: Run, fitted: Fit, before: dict[str, Any], after: dict[str, Any]
+) -> dict[str, Any]:
+    """Write what the report shows and the report; return the summary."""
     from selfstudy.app.report import SAMPLES, write_report
     from selfstudy.app.trees import write_trees
 
-    limit = plan.test_limit
-    progress = Progress(visible)
-    with Run(
-        directory, plan.config(), seed=plan.seed, budget=budget, progress=progress, fan_out=workers
-    ) as run:
-        write_json(directory / BUDGET, limits(budget))
-        before = run.stage("before", lambda: before or evaluation(loaded.model, loaded.task, limit))
-        fitted = plan.method.fit(loaded.task.metered(run.meter), loaded.model, run)
-        for name, part in {"model": fitted.model, **fitted.parts}.items():
-            save(part, directory / name)
-        after = run.stage("after", lambda: evaluation(fitted.model, loaded.task, limit))
-        write_json(directory / SAMPLES, paired_samples(before, after))
-        look = run.stage("look", lambda: _look(loaded, fitted))
-        fitted = replace(
-            fitted,
-            metrics={**fitted.metrics, **look["metrics"]},
-            pictures=[*fitted.pictures, *look["pictures"]],
-        )
-        write_json(directory / PICTURES, fitted.pictures)
-        write_trees(directory, loaded.task)
-        results = {
-            "method": plan.slug,
-            "task": plan.task,
-            "model": plan.model,
-            "metric": loaded.task.metric.to_json(),
-            "base": before["entry"],
-            "trained": after["entry"],
-            "gain": loaded.task.metric.gain(after["values"], before["values"]).to_json(),
-            "metrics": fitted.metrics,
-            "held_to": fitted.held_to,
-            "saved": ["model", *fitted.parts],
-        }
-        summary = write_summary(run, results)
-        write_report(directory)
-    return fitted, summary
+    directory = run.directory
+    write_json(directory / SAMPLES, paired_samples(before, after))
+    write_json(directory / PICTURES, fitted.pictures)
+    write_trees(directory, loaded.task)
+    results = {
+        "method": plan.slug,
+        "task": plan.task,
+        "model": plan.model,
+        "metric": loaded.task.metric.to_json(),
+        "base": before["entry"],
+        "trained": after["entry"],
+        "gain": loaded.task.metric.gain(after["values"], before["values"]).to_json(),
+        "metrics": fitted.metrics,
+        "held_to": fitted.held_to,
+        "saved": ["model", *fitted.parts],
+    }
+    summary = write_summary(run, results)
+    write_report(directory)
+    return summary
 
 
 def _announce(plan: Plan, loaded: Loaded, directory: Path, budget: Budget, console: Console | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.files import read_json
+from selfstudy.core.group import require_alone
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +28,7 @@ def resume(directory: Path, budget: str | None, ray: str | None, console: Consol
     from selfstudy.app import comparing, fitting
 
     if (directory / comparing.ASKED).exists():
+        require_alone("A comparison")
         asked = read_json(directory / comparing.ASKED)
         if budget:
             raise UsageError(
@@ -38,6 +40,7 @@ def resume(directory: Path, budget: str | None, ray: str | None, console: Consol
     if config.get("command") == "demo":
         from selfstudy.app.demo import demo
 
+        require_alone("The demo")
         if ray:
             raise UsageError(f"The demo in {directory} works in one process. Resume it without --ray.")
         demo(directory, seed=config["seed"])

@@ -110,7 +110,7 @@ class Group:
             run.check_together()
             part = items[first : first + self.count]
             outcome = run.attempt(work, part[self.rank]) if self.rank < len(part) else None
-            for item, done in zip(part, self.gather(outcome), strict=False):
+            for item, done in zip(part, filter(None, self.gather(outcome)), strict=True):
                 yield self._paid(run, partial(repeated, run, work, item, done))
 
     def _paid(self, run: Run, work: Callable[[], Any]) -> Any:
@@ -128,6 +128,11 @@ def launched() -> int:
     """Return how many processes `torchrun` or `accelerate launch` has started for this run; 1 without."""
     number = os.environ.get("WORLD_SIZE", "")
     return int(number) if number.isdigit() and "RANK" in os.environ else 1
+
+
+def silent(error: SelfstudyError) -> bool:
+    """Tell whether another process on this machine says the same: what was asked for is the same in all."""
+    return os.environ.get("LOCAL_RANK", "0") != "0" and not isinstance(error, MachineError)
 
 
 def require_alone(what: str) -> None:

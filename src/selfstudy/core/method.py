@@ -35,9 +35,11 @@ class Method:
 
     Attributes:
         works_on: classes of the tasks and of the models that it can take; others are refused before any work.
+        across_processes: whether it may be started as several processes, which then share its work.
     """
 
     works_on: ClassVar[tuple[Kind, Kind]] = (object, object)
+    across_processes: ClassVar[bool] = False
 
     def fit(self, task: Any, model: Any, run: Run) -> Fit:
         """Train `model` on `task`; every random draw, record and checkpoint goes through `run`."""

@@ -347,8 +347,8 @@ class Run:
 
     def attempt(self, work: Callable[[Any], Any], item: Any) -> Outcome:
         """Return what `work(item)` comes to, without counting or logging it."""
-        before, refused, lines = self.meter.snapshot(), self.meter.refused, []
-        self._aside = lines
+        before, refused = self.meter.snapshot(), self.meter.refused
+        lines = self._aside = []
         try:
             return attempt(work, item, self.meter, lines)
         finally:

@@ -66,7 +66,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def sharded_like(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def sharded_like(tensor: torch.Tensor, weight: Any) -> torch.Tensor:
     """Return this process's shard of `tensor` where `weight`, of its shape, is sharded; else as it is."""
     if not hasattr(weight, "full_tensor") or tensor.shape != weight.shape:
         return tensor

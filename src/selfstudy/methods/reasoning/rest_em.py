@@ -31,6 +31,7 @@ class RestEm(Method):
     """Sample solutions, keep the right ones, fine-tune on them; repeat (Singh et al. 2023)."""
 
     works_on = (ReasoningTask, LanguageModel)
+    across_processes = True
 
     rounds: int = 2
     """Times the loop is run (T)."""

@@ -48,6 +48,7 @@ class RestMcts(Method):
     """Search trees over steps, train the policy on right solutions and the value model on values; repeat."""
 
     works_on = (ReasoningTask, LanguageModel)
+    across_processes = True
 
     rounds: int = 2
     """Times the loop is run (T in the paper's Algorithm 1)."""

@@ -42,6 +42,7 @@ class SelfRewarding(Method):
     """Sample solutions, let the policy score them, train it to prefer best over worst; repeat."""
 
     works_on = (ReasoningTask, LanguageModel)
+    across_processes = True
 
     rounds: int = 2
     """Times the loop is run."""
