@@ -25,6 +25,7 @@ from selfstudy.evaluation.statistics import paired_interval, share_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = "claims/results/mawps-gemma-3-270m.json"
+GEMMA = "claims/results/gemma-3-270m.json"
 QUALITY = "src/selfstudy/models/language/weights/quality.json"
 # Contestants of the search claim, with the colour each keeps (the palette of Okabe and Ito).
 SEARCHERS = {
@@ -49,6 +50,8 @@ def pages(root: Path) -> dict[str, str]:
     }
     words = root / WORDS
     made["mawps.md"] = words_table(read_json(words)) if words.exists() else "Not run here.\n"
+    gemma = root / GEMMA
+    made["gemma.md"] = gemma_tables(read_json(gemma)) if gemma.exists() else "Not run here.\n"
     for slug, claims in results.items():
         made[f"fields-{slug}.md"] = fields_table(slug)
         made[f"claims-{slug}.md"] = claims_text(slug, claims)
@@ -133,23 +136,47 @@ def words_table(summary: dict[str, Any]) -> str:
     entries = {
         "base": summary["base"],
         "tuned policy": summary["trained"],
-        f"self-consistency of the base, {votes['samples']} samples": votes,
+        "self-consistency of the base": votes,
     }
+    round_, cores = summary["metrics"]["rounds"][0], summary["hardware"]["cores"]
+    return (
+        _accuracies(entries)
+        + f"\nOne round on {round_['problems']} problems, of which {round_['solved']} were solved in search; "
+        f"{summary['wall_seconds'] / 60:.0f} minutes on {cores} core{'s' * (cores > 1)}.\n"
+    )
+
+
+def gemma_tables(parts: dict[str, Any]) -> str:
+    """Return, for each task, the accuracy of every way to answer and what the model was trained on."""
+    return "\n".join(
+        f"`{part['task']}`\n\n" + _accuracies(part["ways"]) + f"\n{_rounds_text(part)}\n"
+        for part in parts.values()
+    )
+
+
+def _accuracies(entries: dict[str, Any]) -> str:
     rows = [
         (
-            name,
+            name.replace("*", "\\*")
+            + (f", {found['samples']} samples" if found.get("samples", 1) > 1 else ""),
             percent(found["accuracy"]),
             f"{percent(found['low'])} to {percent(found['high'])}",
             f"{found['count']:,}",
-            f"{found['generated_tokens']:,}",
+            f"{found['generated_tokens']:,.0f}",
         )
         for name, found in entries.items()
     ]
-    round_, cores = summary["metrics"]["rounds"][0], summary["hardware"]["cores"]
+    return table(("", "accuracy", "95 % interval", "problems", "generated tokens"), rows, 4)
+
+
+def _rounds_text(part: dict[str, Any]) -> str:
+    rounds = part["metrics"]["rounds"]
+    solved = ", then ".join(f"{one['solved']} of {one['problems']}" for one in rounds)
+    examples = ", then ".join(str(one["examples"]) for one in rounds)
+    minutes = (part["wall_seconds"] + part["answer_seconds"]) / 60
     return (
-        table(("", "accuracy", "95 % interval", "problems", "generated tokens"), rows, 4)
-        + f"\nOne round on {round_['problems']} problems, of which {round_['solved']} were solved in search; "
-        f"{summary['wall_seconds'] / 60:.0f} minutes on {cores} core{'s' * (cores > 1)}.\n"
+        f"Training problems solved in search: {solved}; solutions trained on: {examples}. "
+        f"{minutes:.0f} minutes on {part['hardware']['cores']} cores."
     )
 
 

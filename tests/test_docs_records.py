@@ -216,6 +216,29 @@ def test_generated_word_problems(generate: ModuleType) -> None:
     assert "24 problems, of which 2 were solved in search; 10 minutes on 2 cores." in text
 
 
+def test_generated_ways_to_answer(generate: ModuleType) -> None:
+    """Oracle: a made-up record of one task, one figure of each kind."""
+    one = {"accuracy": 0.25, "low": 0.1, "high": 0.5, "count": 64, "generated_tokens": 1234.0}
+    text = generate.gemma_tables(
+        {
+            "sums": {
+                "task": "gym:chain_sum",
+                "ways": {"base, greedy": one, "MCTS*, Best-of-N": {**one, "accuracy": 0.5, "samples": 7}},
+                "metrics": {"rounds": [{"problems": 24, "solved": n, "examples": 2 * n} for n in (3, 5)]},
+                "hardware": {"cores": 2},
+                "wall_seconds": 600.0,
+                "answer_seconds": 120.0,
+            }
+        }
+    )
+    assert (
+        text.startswith("`gym:chain_sum`\n\n")
+        and "| base, greedy | 25.0 % | 10.0 % to 50.0 % | 64 | 1,234" in text
+    )
+    assert "| MCTS\\*, Best-of-N, 7 samples | 50.0 %" in text
+    assert "search: 3 of 24, then 5 of 24; solutions trained on: 6, then 10. 12 minutes on 2 cores." in text
+
+
 def test_generated_quality(generate: ModuleType) -> None:
     """Oracle: a made-up record, one figure of each kind."""
     quality: dict[str, Any] = {
