@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUNDATION = "8d598d5253e1054369642cb911f4b9890ae7c99c"
@@ -65,30 +65,32 @@ def foundation_source(folder: Path) -> Path:
     return folder / "src"
 
 
-def in_turn(works: dict[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
-    """Return the seconds of each work, done in turn, so that a disturbance of the machine meets all."""
-    times: dict[str, list[float]] = {name: [] for name in works}
+def in_turn(orders: dict[str, tuple[Peer, str, dict[str, Any]]], repetitions: int) -> dict[str, Any]:
+    """Time works in turn, so that a disturbance of the machine meets all of them.
+
+    Args:
+        orders: by contestant, the first of which is ours: who does which work with which arguments.
+        repetitions: after one that warms up.
+
+    Returns:
+        the seconds of each, and how many times as long as ours each other took, turn by turn.
+    """
+    times: dict[str, list[float]] = {name: [] for name in orders}
     for repetition in range(repetitions + 1):
-        for name, work in works.items():
-            seconds = work()
-            if repetition:  # the first warms up
+        for name, (peer, work, arguments) in orders.items():
+            seconds = peer.ask(work, **arguments)["seconds"]
+            if repetition:
                 times[name].append(seconds)
-    return times
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Return the median and the quartiles."""
-    if len(values) < 2:
-        return {"median": values[0]}
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": middle, "lower_quartile": low, "upper_quartile": high}
-
-
-def compared(times: dict[str, list[float]], ours: str = "selfstudy") -> dict[str, Any]:
-    """Return the seconds of all, and how many times as long the others took as `ours`, turn by turn."""
-    ratios = {
-        f"{name}_over_{ours}": spread([b / a for a, b in zip(times[ours], values, strict=True)])
-        for name, values in times.items()
-        if name != ours
+    ours, *others = times
+    return {
+        "seconds": {name: _spread(values) for name, values in times.items()},
+        "times_ours": {
+            name: _spread([other / own for own, other in zip(times[ours], times[name], strict=True)])
+            for name in others
+        },
     }
-    return {"seconds": {name: spread(values) for name, values in times.items()}, "ratios": ratios}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    low, middle, high = np.percentile(values, [25, 50, 75]).tolist()
+    return {"median": middle, "lower_quartile": low, "upper_quartile": high}
