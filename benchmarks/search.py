@@ -1,11 +1,11 @@
-"""Tree search in lockstep against one tree after the other, and our sampler against transformers' `generate`.
+"""Tree search in lockstep against one tree after the other.
 
 Method: the tiny LM and its first value model search 64 chains of 12 steps by MCTS* (36 iterations, branch
 3, collect mode), once all in lockstep and once one by one, with the same stream for each tree; float32.
 First the forests are compared: every node and visit must be equal, values to 1e-4 (batches
 of different size round differently); otherwise the benchmark fails. "Problems per second" counts problems
 with a verified solution. Both are timed in turn; figures are medians of the repetitions after a warm-up.
-The sampler's ratio is that of benchmarks/sampling.py, measured in the same process.
+The engine below it is measured by benchmarks/engine.py.
 
     python benchmarks/search.py [--repetitions 3] [--threads 2] [--json PATH]
 """
@@ -23,7 +23,6 @@ import numpy as np
 import torch
 import transformers
 
-from sampling import batch_of_256, model_without_end
 from selfstudy.core.budget import Meter
 from selfstudy.core.machine import hardware, versions
 from selfstudy.core.random import stream_key
@@ -103,7 +102,6 @@ def main() -> None:
             "trees_equal": equal,
             "ratio": times["one by one"] / times["lockstep"],
         },
-        "sampler": batch_of_256(model_without_end(), options.repetitions),
         "threads": options.threads,
         "versions": versions(),
         "hardware": hardware(),
