@@ -240,10 +240,30 @@ def test_a_failure_that_stays_loses_nothing(serve: Open, tmp_path: Path) -> None
     again = open_sampler(selfstudy.model(spec).keeping(tmp_path), meter).sample(asks("a", "b", "c", "d"))
     assert [completion.text for completion in again] == ["A", "B", "C", "D"]
     assert [body["prompt"] for _, _, body in server.asked] == ["a", "b", "c", "c", "c", "c", "d"]
-    assert meter.snapshot()["generated_tokens"] == 8, "what was kept is charged like what is drawn"
+    spent = meter.snapshot()
+    assert (spent["generated_tokens"], spent["prompt_tokens"]) == (8, 12), "kept or drawn, all is charged"
     other = open_sampler(selfstudy.model(spec + "&model=x").keeping(tmp_path)).sample(asks("a"))
     assert other[0].text == "A" and len(server.asked) == 8, "another model's answers are not taken"
     assert open_sampler(selfstudy.model(spec).keeping(tmp_path)).sample(asks("d", key=3)) == again[3:]
+
+
+def test_what_comes_after_a_failure_is_counted_and_kept(serve: Open, tmp_path: Path) -> None:
+    """Oracle: the first request is refused while the second is on its way, whose two tokens were paid."""
+    asked = threading.Event()
+
+    def script(body: dict[str, Any], number: int) -> Any:
+        if body["prompt"] == "refused":
+            asked.wait(10)
+            return 400, {}, {"error": {"message": "bad temperature"}}
+        asked.set()
+        return echo(body, number)
+
+    meter, model = Meter(), model_at(serve(script)).keeping(tmp_path)
+    with pytest.raises(UsageError, match="bad temperature"):
+        open_sampler(model, meter).sample(asks("refused", "good"))
+    assert meter.snapshot()["generated_tokens"] == 2
+    assert open_sampler(model).sample(asks("refused", "good")[1:])[0].text == "GOOD"
+    assert model.sent["requests"] == 2
 
 
 def test_one_that_fails_for_good_ends_the_others_waiting(
