@@ -154,11 +154,12 @@ def joined() -> Iterator[Group]:
     if launched() == 1:
         yield Group()
         return
+    import torch
     from accelerate import PartialState
     from torch import distributed
 
     ours = not distributed.is_initialized()
-    PartialState()  # also makes this process's GPU the current one
+    PartialState(cpu=not torch.cuda.is_available())  # also makes this process's GPU the current one
     channel = distributed.new_group(backend="gloo", timeout=PATIENCE)
     try:
         yield Group(distributed.get_rank(), distributed.get_world_size(), channel)

@@ -78,6 +78,11 @@ class Joint:
             return contextlib.nullcontext()
         return self._accelerator.no_sync(self._objective)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self._module.parameters()).device
+
     def finished(self) -> nn.Module:
         """Return the trained module, whole; the given one where it is not sharded."""
         if self._hollow is None:
@@ -133,20 +138,35 @@ def _accelerator(unused: bool) -> Any:
     if processes() == 1 and "ACCELERATE_MIXED_PRECISION" not in os.environ:
         return None
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
+    from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 
-    found = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)])
+    ways = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG")
+    asked = [way for way in ways if parse_flag_from_env(f"ACCELERATE_USE_{way}")]
+    if asked not in ([], ["FSDP"]) or (asked and not torch.cuda.is_available()):
+        raise _unsupported(
+            f"{' and '.join(asked)} on {'GPUs' if torch.cuda.is_available() else 'processors'}"
+        )
+    found = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+    )
     kind = found.distributed_type.value
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP") or (kind == "FSDP" and not found.is_fsdp2):
-        raise UsageError(
-            f"Training as {kind} of accelerate{' version 1' * (kind == 'FSDP')} is not supported. Use DDP "
-            "(the default), or FSDP with fsdp_version: 2 (FSDP_VERSION=2)."
-        )
+        raise _unsupported("FSDP version 1" if kind == "FSDP" else kind)
+    if found.num_processes != processes():
+        raise _unsupported(f"{found.num_processes} of {processes()} processes")
     if found.mixed_precision not in ("no", "bf16"):
         raise UsageError(
             f"Mixed precision {found.mixed_precision!r} of accelerate is not supported; use bf16 or no."
         )
     return found
+
+
+def _unsupported(what: str) -> UsageError:
+    return UsageError(
+        f"Training by accelerate with {what} is not supported. Use DDP, which needs no setting, or on GPUs "
+        "FSDP with fsdp_version 2 (FSDP_VERSION=2)."
+    )
 
 
 def _shards(accelerator: Any) -> bool:
