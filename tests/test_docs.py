@@ -34,6 +34,8 @@ PAGES = [
 ]
 USERS_TASK = '"jsonl:mine.jsonl?prompt=q&answer=a&verifier=math"'
 SERVED = '"openai:http://127.0.0.1:8000/v1?model=NAME"'
+TORCHRUN = "torchrun --nproc-per-node 8 -m selfstudy"
+GROUP = "needs GPUs; two processes have tests of their own"
 NOT_RUN = {
     "make demo": "takes minutes; the demo has tests of its own",
     "make test": "runs this test",
@@ -43,6 +45,11 @@ NOT_RUN = {
     "python -m selfstudy.tasks.build_tiny": "takes minutes on all cores",
     f"selfstudy fit rest-mcts --task {USERS_TASK} --model path/to/model": "its dry run is executed",
     f"selfstudy evaluate --task gsm8k --model {SERVED} --solver majority": "needs a server",
+    f"{TORCHRUN} fit rest-mcts --task gsm8k --model owner/name --out runs/big": GROUP,
+    f"{TORCHRUN} resume runs/big": GROUP,
+    "export ACCELERATE_USE_FSDP=true FSDP_VERSION=2 FSDP_AUTO_WRAP_POLICY=TRANSFORMER_BASED_WRAP": GROUP,
+    "export ACCELERATE_MIXED_PRECISION=bf16": GROUP,
+    f"{TORCHRUN} fit rest-em --task gsm8k --model owner/name --out runs/sharded": GROUP,
     "selfstudy label runs/reviews": "serves until it is stopped; the page has tests of its own",
 }
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
