@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -392,6 +393,23 @@ def test_checkpoints_by_the_clock(tmp_path):
                 pass
         folder = tmp_path / str(seconds) / "partial" / "d"
         assert sorted(path.name for path in folder.glob("*")) == newest
+
+
+def test_checkpoints_take_a_small_share_of_the_time(tmp_path, monkeypatch):
+    """Oracle: by hand, on a clock of the test: steps of 1 s, saves of 2 s, at least 3 s and 20 s between."""
+    clock, saves = [0.0], []
+    monkeypatch.setattr("selfstudy.core.run.time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    class Slow(torch.nn.Linear):
+        def state_dict(self, *arguments, **options):
+            saves.append(step)
+            clock[0] += 2.0
+            return super().state_dict(*arguments, **options)
+
+    with Run(tmp_path, checkpoint_seconds=3.0) as run:
+        for step in run.steps(40, state={"m": Slow(1, 1)}, desc="d"):
+            clock[0] += 1.0
+    assert saves == [3, 24]
 
 
 # Maps.

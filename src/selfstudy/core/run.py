@@ -51,7 +51,8 @@ class Run:
         config: JSON data that says what was asked for.
         seed: the root of every random stream.
         budget: limits; None is unlimited. A continued run may be given a larger one.
-        checkpoint_seconds: least time between two checkpoints of `steps`.
+        checkpoint_seconds: least time between two checkpoints of `steps`, and ten times what the last one
+            took, which is long for large models; 0 saves before every step.
         checkpoint_steps: also save after so many steps; None leaves it to the clock.
         progress: draws bars; the default draws none.
         fan_out: the workers that `map` hands its items to; None does them in this process.
@@ -246,15 +247,17 @@ class Run:
         """
         folder = self._partial(desc)
         first = self._restore(folder, state)
-        saved = time.monotonic()
+        saved, pause = time.monotonic(), self._checkpoint_seconds
         with self.progress.bar(desc, n, first) as advance:
             for step in range(first, n):
-                late = self.group.leads and time.monotonic() - saved > self._checkpoint_seconds
+                begun = time.monotonic()
+                late = self.group.leads and begun - saved > pause
                 enough = bool(self._checkpoint_steps and step % self._checkpoint_steps == 0)
                 asked, late = self.group.any(self._signal is not None, late)
                 if asked or (step > first and (enough or late)):
                     self._save(folder, step, state)
                     saved = time.monotonic()
+                    pause = pause and max(self._checkpoint_seconds, 10 * (saved - begun))
                 self._stop_if(asked)
                 if not self._paid(cost or {}):
                     return
