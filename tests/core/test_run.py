@@ -402,12 +402,12 @@ def test_checkpoints_take_a_small_share_of_the_time(tmp_path, monkeypatch):
 
     class Slow(torch.nn.Linear):
         def state_dict(self, *arguments, **options):
-            saves.append(step)
+            saves.append(done)
             clock[0] += 2.0
             return super().state_dict(*arguments, **options)
 
     with Run(tmp_path, checkpoint_seconds=3.0) as run:
-        for step in run.steps(40, state={"m": Slow(1, 1)}, desc="d"):
+        for done in run.steps(40, state={"m": Slow(1, 1)}, desc="d"):  # noqa: B007, looked at by state_dict
             clock[0] += 1.0
     assert saves == [3, 24]
 
