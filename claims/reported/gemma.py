@@ -62,7 +62,7 @@ PARTS = {
     ),
     "gsm8k": Part(
         task="gsm8k?most_steps=2",
-        train=16,
+        train=24,
         test=32,
         samples=4,
         steps=8,
