@@ -173,11 +173,7 @@ def _rounds_text(part: dict[str, Any]) -> str:
     rounds = part["metrics"]["rounds"]
     solved = ", then ".join(f"{one['solved']} of {one['problems']}" for one in rounds)
     examples = ", then ".join(str(one["examples"]) for one in rounds)
-    minutes = (part["wall_seconds"] + part["answer_seconds"]) / 60
-    return (
-        f"Training problems solved in search: {solved}; solutions trained on: {examples}. "
-        f"{minutes:.0f} minutes on {part['hardware']['cores']} cores."
-    )
+    return f"Training problems solved in search: {solved}; solutions trained on: {examples}."
 
 
 def claims_text(slug: str, claims: list[Claim]) -> str:

@@ -109,8 +109,7 @@ def measure(part: Part, model: LanguageModel, out: Path) -> dict[str, Any]:
     with Run(out / "answers", {"part": part.task, "fields": fields}, seed=SEED, progress=Progress()) as run:
         ways = {"base, greedy": summary["base"], "ReST-MCTS*, greedy": summary["trained"]}
         ways |= answers(part, task, model, fit.model, fit.parts["value"], run)
-        seconds = run.meter.snapshot()["seconds"]
-    return {**summary, "settings": {"train": part.train, **fields}, "ways": ways, "answer_seconds": seconds}
+    return {**summary, "settings": {"train": part.train, **fields}, "ways": ways}
 
 
 def answers(
