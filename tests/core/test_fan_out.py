@@ -238,7 +238,7 @@ def test_a_signal_stops_the_run_and_ends_what_is_under_way(tmp_path, workers):
 
     def work(item):
         if item == 2:
-            while len(records.read_text().splitlines()) < 2:
+            while not records.exists() or len(records.read_text().splitlines()) < 2:
                 os.sched_yield()
             os.kill(parent, signal.SIGTERM)
             signal.pause()
