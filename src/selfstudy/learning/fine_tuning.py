@@ -12,7 +12,8 @@ import torch
 
 from selfstudy.core.errors import DataError
 from selfstudy.core.run import Run
-from selfstudy.learning.joint import Joint, parts_of
+from selfstudy.learning.batch_parts import batch_parts
+from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import (
     Trainable,
     adamw,
@@ -49,7 +50,8 @@ class FineTuning:
     clip: float = 1.0
     """Largest norm of the gradient."""
     micro_batch: int | None = None
-    """Examples in one forward pass: less memory, the same gradient. None takes the whole batch at once."""
+    """Examples in one forward pass: the more, the more memory; the gradient stays. None takes what a
+    processor's cache holds, all of them on an accelerator."""
     lora_rank: int | None = None
     """Train low-rank updates of all linear layers instead of the weights (LoRA); merged at the end."""
 
@@ -90,7 +92,7 @@ def fine_tune(
     module = trainable_module(result, settings.lora_rank, run, name)
     batch = min(settings.batch, len(sequences))
     steps = settings.steps or step_count(len(sequences), batch, settings.epochs)
-    joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay))
+    joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
     mean_length = float(np.mean([len(tokens) for tokens, _ in sequences]))
     cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
     module.train()
@@ -105,12 +107,13 @@ def fine_tune(
 
 def accumulate(joint: Joint, sequences: Sequences, micro_batch: int | None) -> float:
     """Add the gradient of the mean negative log-likelihood of all completion tokens; return its value."""
-    total = sum(len(tokens) - start for tokens, start in sequences)
+    lengths = [len(tokens) for tokens, _ in sequences]
+    total = sum(lengths) - sum(start for _, start in sequences)
 
     def loss(module: Any, rows: Sequences) -> torch.Tensor:
         return -completion_logprobs(module, rows).sum()[None] / total
 
-    return float(joint.backward(parts_of(sequences, micro_batch), loss)[0])
+    return float(joint.backward(batch_parts(sequences, lengths, micro_batch, joint.device), loss)[0])
 
 
 def fitting(model: LanguageModel, pairs: Sequence[tuple[str, str]], run: Run, name: str) -> Sequences:

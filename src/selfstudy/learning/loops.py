@@ -54,9 +54,20 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.0) -> fl
     return peak * (steps - step) / (steps - rising)
 
 
-def adamw(parameters: Iterable[torch.nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW with its usual moments; the rate is set at each step."""
-    return torch.optim.AdamW(list(parameters), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay)
+def adamw(
+    parameters: Iterable[torch.nn.Parameter], weight_decay: float, *, fused: bool = False
+) -> torch.optim.AdamW:
+    """Return AdamW with its usual moments; the rate is set at each step.
+
+    Args:
+        parameters: to train.
+        weight_decay: decoupled.
+        fused: take the step in one pass over the memory. Gradients must be laid out in memory as their
+            weights are, which those of convolutions may not be.
+    """
+    return torch.optim.AdamW(
+        list(parameters), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay, fused=fused
+    )
 
 
 def update(optimizer: torch.optim.Optimizer, rate: float, clip: float) -> float:

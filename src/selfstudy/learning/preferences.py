@@ -11,8 +11,9 @@ import torch
 
 from selfstudy.core.errors import DataError
 from selfstudy.core.run import Run
+from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.fine_tuning import Sequences, merged, trainable_module
-from selfstudy.learning.joint import Joint, parts_of
+from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import (
     Trainable,
     adamw,
@@ -51,7 +52,8 @@ class Preference:
     clip: float = 1.0
     """Largest norm of the gradient."""
     micro_batch: int | None = None
-    """Pairs in one forward pass: less memory, the same gradient."""
+    """Pairs in one forward pass: the more, the more memory; the gradient stays. None takes what a
+    processor's cache holds, all of them on an accelerator."""
     lora_rank: int | None = None
     """Train low-rank updates instead of the weights; merged at the end."""
 
@@ -95,8 +97,9 @@ def prefer(
     module = trainable_module(result, settings.lora_rank, run, name)
     batch = min(settings.batch, len(chosen))
     steps = settings.steps or step_count(len(chosen), batch, settings.epochs)
-    joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay))
-    mean_length = float(np.mean([len(a) + len(b) for (a, _), (b, _) in zip(chosen, rejected, strict=True)]))
+    joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
+    sides = np.array([[len(tokens) for tokens, _ in side] for side in (chosen, rejected)])  # [2, pairs]
+    lengths, mean_length = sides.max(0), float(sides.sum(0).mean())
     cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
 
     def figures(module: Any, part: list[int]) -> torch.Tensor:
@@ -110,7 +113,8 @@ def prefer(
     module.train()
     for step in run.steps(steps, state=joint.state, desc=name, cost=cost):
         indices = batch_indices(run, name, step, len(chosen), batch)
-        loss, margin = joint.backward(parts_of(indices.tolist(), settings.micro_batch), figures).tolist()
+        parts = batch_parts(indices.tolist(), lengths[indices].tolist(), settings.micro_batch, joint.device)
+        loss, margin = joint.backward(parts, figures).tolist()
         rate = learning_rate(step, steps, settings.learning_rate, settings.warmup)
         norm = update(joint.optimizer, rate, settings.clip)
         run.log(part=name, step=step, loss=loss, margin=margin, norm=norm, rate=rate)

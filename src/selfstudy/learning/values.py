@@ -12,8 +12,9 @@ import torch
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
+from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.distributed import whole
-from selfstudy.learning.joint import Joint, parts_of
+from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import adamw, batch_indices, check_positive, learning_rate, step_count, update
 from selfstudy.learning.losses import masked_mse
 from selfstudy.learning.precision import lower_weights, raise_weights
@@ -40,7 +41,8 @@ class ValueFitting:
     clip: float = 1.0
     """Largest norm of the gradient."""
     micro_batch: int | None = None
-    """Samples in one forward pass: less memory, the same gradient. None takes the whole batch at once."""
+    """Samples in one forward pass: the more, the more memory; the gradient stays. None takes what a
+    processor's cache holds, all of them on an accelerator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ def fit_values(
     # The vocabulary layer may have no part in the values.
     apart = net.module.get_output_embeddings().weight is not net.module.get_input_embeddings().weight
     joint = Joint(
-        net, adamw(net.parameters(), settings.weight_decay), unused=apart and not net.reads_likelihood
+        net,
+        adamw(net.parameters(), settings.weight_decay, fused=True),
+        unused=apart and not net.reads_likelihood,
     )
     best = _Best()
     cost = {
@@ -189,7 +193,8 @@ def _accumulate(joint: Joint, rows: Sequence[_Row], micro_batch: int | None) -> 
     def loss(net: Any, part: Sequence[_Row]) -> torch.Tensor:
         return masked_mse(*_values(net, part))[None] / total
 
-    return float(joint.backward(parts_of(rows, micro_batch), loss)[0])
+    parts = batch_parts(rows, [len(row.tokens) for row in rows], micro_batch, joint.device)
+    return float(joint.backward(parts, loss)[0])
 
 
 def _values(net: Any, rows: Sequence[_Row]) -> tuple[torch.Tensor, torch.Tensor]:
