@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, LlamaForCausalLM, Qwen2Config
 
 from selfstudy.core.budget import Budget, Meter
-from selfstudy.core.errors import BudgetSpent, DataError, UsageError
+from selfstudy.core.errors import BudgetSpent, DataError, MachineError, UsageError
 from selfstudy.core.random import uniforms
 from selfstudy.models.language.engine import Engine
 from selfstudy.models.language.model import LanguageModel
@@ -88,6 +88,17 @@ def plain_sample(model: LanguageModel, request: Request) -> tuple[list[int], lis
         if token == 17:
             break
     return new, logprobs
+
+
+def with_engine(model: LanguageModel, **settings: int) -> LanguageModel:
+    """The same weights, drawn with other settings."""
+    return LanguageModel(model.name, model.module, model.tokenizer, Engine(**settings))
+
+
+def assert_same(got: list[Completion], expected: list[Completion]) -> None:
+    for a, b in zip(got, expected, strict=True):
+        assert (a.text, a.tokens, a.finish) == (b.text, b.tokens, b.finish)
+        np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3", "gpt2"])
@@ -263,7 +274,7 @@ def test_charged_tokens_equal_a_recount():
         for end in range(len(c.tokens))
     }
     assert meter.snapshot()["generated_tokens"] == drawn
-    assert model.flops(len(fed) + once) <= meter.snapshot()["flops"] <= model.flops(len(fed) + read)
+    assert model.flops(len(fed) + once) <= meter.snapshot()["flops"] <= model.flops(drawn + read)
 
 
 def test_budget_is_never_passed():
@@ -297,3 +308,134 @@ def test_refuses_bad_requests():
             sampler.sample([Request(prompt=prompt, key=0, max_tokens=3)])
     assert sampler.sample([]) == []
     assert sampler.sample([Request(prompt="1", key=0, max_tokens=0)]) == [Completion("", (), (), "length")]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+def test_alone_and_in_a_batch_of_256_the_same(kind):
+    """Law: 255 others beside a request change nothing in float32: mixed prompts, temperatures and stops."""
+    model, requests = sharp_model(kind), mixed_requests(256)
+    together = TorchSampler(model).sample(requests)
+    chosen = range(0, 256, 17)
+    alone = [TorchSampler(model).sample([requests[i]])[0] for i in chosen]
+    assert_same([together[i] for i in chosen], alone)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize("remember", [False, True])
+def test_few_rows_are_refilled(kind, remember):
+    """Oracle: as many rows as requests; lengths from 1 to 60 in 3 rows, every request has all it asks for."""
+    rng = np.random.default_rng(5)
+    model = sharp_model(kind)
+    requests = [
+        Request(prompt=PROMPTS[i % 6], key=i, max_tokens=int(length), temperature=1.0)
+        for i, length in enumerate(rng.permutation([1, 2, 60, 3, 1, 40, 5, 8, 1, 2] * 5))
+    ]
+    few = TorchSampler(with_engine(model, rows=3), remember=remember).sample(requests)
+    assert_same(few, TorchSampler(model).sample(requests))
+    for request, completion in zip(requests, few, strict=True):
+        ended = completion.finish == "end" and completion.tokens[-1] == 17
+        assert ended or len(completion.tokens) == request.max_tokens
+
+
+@pytest.mark.parametrize("rows", [7, 256])
+def test_one_prompt_asked_hundreds_of_times_beside_others_asked_once(rows):
+    """Oracle: each request alone; the popular prompt's draws differ, and greedy ones are all the same."""
+    model = sharp_model()
+    popular = [
+        Request(prompt="47+8:", key=i, max_tokens=10, temperature=float(i % 3 > 0)) for i in range(300)
+    ]
+    singles = [Request(prompt=f"{i}-{i % 7}:", key=i, max_tokens=12) for i in range(30)]
+    requests = [one for i in range(30) for one in (*popular[10 * i : 10 * i + 10], singles[i])]
+    done = TorchSampler(with_engine(model, rows=rows)).sample(requests)
+    chosen = [*range(0, 330, 23), *range(10, 330, 44)]
+    assert_same([done[i] for i in chosen], [TorchSampler(model).sample([requests[i]])[0] for i in chosen])
+    greedy = [c.tokens for c, request in zip(done, requests, strict=True) if request.temperature == 0]
+    drawn = [c.tokens for c, r in zip(done, requests, strict=True) if r.temperature and r.prompt == "47+8:"]
+    assert len(greedy) == 100 and len(set(greedy)) == 1
+    assert len(drawn) == 200 and len(set(drawn)) > 20
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_logits_that_are_not_finite_name_the_request_and_the_token(kind):
+    """Oracle: by hand: reading "-" gives a number that is none; mended, all is well again."""
+    model = sharp_model(kind).copy()
+    embedding = model.module.get_input_embeddings().weight
+    whole = embedding.detach().clone()
+    requests = [Request(prompt=p, key=i, max_tokens=12, temperature=0) for i, p in enumerate(PROMPTS)]
+    before = TorchSampler(model).sample(requests)
+    for remember in (False, True):
+        sampler = TorchSampler(model, remember=remember)
+        assert_same(sampler.sample(requests), before)
+        with torch.no_grad():
+            embedding[11] = torch.nan  # of "-"
+        assert_same(sampler.sample(requests[:2]), before[:2])
+        with pytest.raises(MachineError, match=r"token 1 of request 2 \(prompt '123-4\*2:'\)"):
+            sampler.sample(requests)
+        with torch.no_grad():
+            embedding.copy_(whole)
+        assert_same(sampler.sample(requests), before)
+        assert_same(TorchSampler(model).sample(requests), before)
+
+
+def test_a_memory_smaller_than_a_prompt():
+    """Limit: a named error that says what to change, before any work; what fits is drawn."""
+    model, meter = with_engine(ending_model(8, 128), cache_mib=1), Meter()
+    # 2 * 8 layers * 128 numbers * 4 bytes = 8 KiB a token: half a mebibyte holds 64.
+    sampler = TorchSampler(model, meter)
+    with pytest.raises(UsageError, match="cache_mib=2048"):
+        sampler.sample([Request(prompt="1" * 70, key=0, max_tokens=3)])
+    with pytest.raises(UsageError, match="cache_mib"):
+        sampler.sample([Request(prompt="1" * 30, key=0, max_tokens=100)])
+    assert meter.snapshot()["flops"] == 0
+    requests = [Request(prompt="1" * (20 + i), key=i, max_tokens=6) for i in range(10)]
+    roomy = TorchSampler(with_engine(model, cache_mib=64)).sample(requests)
+    assert_same(sampler.sample(requests), roomy)
+
+
+def test_a_search_in_little_memory_draws_the_same():
+    """Oracle: a memory for everything; texts that go on from the last round's, more than the cache holds."""
+    model = ending_model(8, 128)
+    model.module.lm_head.weight.data.mul_(20)
+    samplers = [TorchSampler(with_engine(model, cache_mib=mib), remember=True) for mib in (1, 64)]
+    prompts = [f"{i}+{i + 1}:" for i in range(6)]
+    for turn in range(5):
+        requests = [Request(prompt=p, key=100 * turn + i, max_tokens=7) for i, p in enumerate(prompts * 2)]
+        small, large = (sampler.sample(requests) for sampler in samplers)
+        assert_same(small, large)
+        prompts = [p + c.text for p, c in zip(prompts, large[6:], strict=True)]
+
+
+def test_a_stop_string_that_never_comes():
+    """Limit: it costs nothing but the look; the draws end by length, with all their text."""
+    model = scripted_model("12+3=15\n7" * 3)
+    requests = [Request(prompt="0", key=0, max_tokens=12, stop=("7*", "9\n9", "5\n77")), *mixed_requests(3)]
+    completion = TorchSampler(model).sample(requests)[0]
+    assert (completion.text, completion.finish) == ("12+3=15\n712+", "length")
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+def test_weights_changed_between_two_calls(kind):
+    """Oracle: a new sampler on the changed weights; what was remembered of the old ones does not show."""
+    model = sharp_model(kind).copy()
+    sampler = TorchSampler(model, remember=True)
+    requests = [Request(prompt=p, key=i, max_tokens=8, temperature=i % 2) for i, p in enumerate(PROMPTS)]
+    before = sampler.sample(requests)
+    layer = next(m for m in model.module.modules() if type(m).__name__.endswith("MLP"))
+    for _ in range(2):
+        with torch.no_grad():
+            for weight in layer.parameters():
+                weight.copy_(weight.flip(0))
+        after = sampler.sample(requests)
+        assert_same(after, TorchSampler(model).sample(requests))
+        assert [c.tokens for c in after] != [c.tokens for c in before]
+        before = after
+
+
+def test_a_call_that_ran_out_of_budget_leaves_nothing_behind():
+    """Oracle: a fresh sampler; what the interrupted call had drawn and read does not show."""
+    model, requests = sharp_model(), mixed_requests(20)
+    sampler = TorchSampler(model, Meter(Budget(generated_tokens=50)), remember=True)
+    with pytest.raises(BudgetSpent):
+        sampler.sample(requests)
+    sampler.meter = Meter()
+    assert_same(sampler.sample(requests), TorchSampler(model).sample(requests))

@@ -289,7 +289,7 @@ class _Drawing:
         self.sampler.meter.charge(flops=self.model.flops(tokens))
 
     def _seat(self, places: Iterable[int]) -> None:
-        """Let requests that wait for the prompts at these places begin, by feeding the prompt's last token."""
+        """Let requests that wait for the prompts at these places begin, by feeding its last token."""
         seats, device = self.seats, self.device
         at, rows, numbers, feeds = [], [], [], []
         begun: dict[tuple[int, object], int] = {}
