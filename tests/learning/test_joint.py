@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -108,13 +108,12 @@ def together(rank: int) -> Weights:
 def sharded(rank: int) -> Weights:
     """Let accelerate shard on the processor, where it does so on GPUs alone: only its choice is replaced."""
     from accelerate import Accelerator, DistributedType
-    from accelerate.state import PartialState
     from accelerate.utils import FullyShardedDataParallelPlugin
 
     def sharding(_: bool) -> Accelerator:
-        found = Accelerator(cpu=True, fsdp_plugin=FullyShardedDataParallelPlugin())
-        for shared in (found.state._shared_state, PartialState._shared_state):
-            shared.update(distributed_type=DistributedType.FSDP, fsdp_plugin=found.state.fsdp_plugin)
+        plugin = FullyShardedDataParallelPlugin()
+        found = Accelerator(cpu=True, fsdp_plugin=plugin)
+        found.state.__dict__.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)
         return found
 
     os.environ.update(SHARDED)
@@ -146,22 +145,46 @@ def test_shares_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [share(part) for part in parts] == [([2], 1.0), ([5], 1.0), ([6], 0.0)]
 
 
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """Let accelerate forget what it read from the environment."""
+    from accelerate.state import AcceleratorState
+
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("precision, kind", [("bf16", torch.bfloat16), ("no", torch.float32)])
+def test_precision_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, precision, kind) -> None:
+    """Oracle: the type of a product inside the loss; weights and gradients are float32."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+    module = torch.nn.Linear(2, 1)
+    training = Joint(module, torch.optim.SGD(module.parameters()))
+    kinds = []
+
+    def loss(layer: torch.nn.Module, rows: list[torch.Tensor]) -> torch.Tensor:
+        out = layer(torch.stack(rows))
+        kinds.append(out.dtype)
+        return out.float().sum()[None]
+
+    assert training.backward([[torch.ones(2)], [torch.ones(2)]], loss).shape == (1,)
+    assert kinds == [kind, kind] and module.weight.grad.tolist() == [[2.0, 2.0]]
+
+
+@pytest.mark.usefixtures("anew")
 @pytest.mark.parametrize(
     "setting, said",
     [
         ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "bf16 or no"),
-        ({"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_DEEPSPEED": "true"}, "DDP"),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_DEEPSPEED": "true"}, "with DEEPSPEED"),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_FSDP": "true"}, "with FSDP on processors"),
     ],
 )
 def test_other_ways_of_training_are_refused(monkeypatch: pytest.MonkeyPatch, setting, said) -> None:
     """Oracle: the error; nothing is trained another way than was asked for."""
-    from accelerate.state import AcceleratorState
-
     for name, value in setting.items():
         monkeypatch.setenv(name, value)
     module = torch.nn.Linear(1, 1)
-    try:
-        with pytest.raises(UsageError, match=said):
-            Joint(module, torch.optim.SGD(module.parameters()))
-    finally:
-        AcceleratorState._reset_state(True)
+    with pytest.raises(UsageError, match=said):
+        Joint(module, torch.optim.SGD(module.parameters()))

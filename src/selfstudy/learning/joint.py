@@ -87,9 +87,8 @@ class Joint:
         """Return the trained module, whole; the given one where it is not sharded."""
         if self._hollow is None:
             return self._module
-        return _filled(
-            self._hollow, {name: whole(weight) for name, weight in self._module.named_parameters()}
-        )
+        weights = {name: whole(weight).detach() for name, weight in self._module.named_parameters()}
+        return _filled(self._hollow, weights).to(self.device)
 
 
 def parts_of(rows: Sequence[Row], micro_batch: int | None) -> list[Sequence[Row]]:
