@@ -237,5 +237,5 @@ REFUSED: dict[str, Callable[[], PreTrainedModel]] = {
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks for it
 @pytest.mark.parametrize("what", REFUSED)
 def test_does_not_decode(what: str) -> None:
-    """Limit: whatever computes something else than the plain layers of a known kind is left to transformers."""
+    """Limit: what is not the plain layers of a known kind is left to transformers."""
     assert not can_decode(REFUSED[what]())

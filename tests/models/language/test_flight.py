@@ -138,7 +138,7 @@ def test_rows_of_one_length_beside_shared_prompts(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_uneven_rows_refills_and_empty_prompts(kind: str) -> None:
-    """Oracle: plain passes; the same prompt at two places, none at all, rows that begin and end at any time."""
+    """Oracle: plain passes; the same prompt at two places, none at all, rows that begin and end at will."""
     rng = np.random.default_rng(1)
     rows = Rows(random_module(kind), places=4, most=9)
     shared = tuple(range(12))

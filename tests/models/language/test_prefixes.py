@@ -25,7 +25,7 @@ from .random_models import random_model, random_module
 Text = tuple[int, ...]
 KINDS = ("llama", "gemma3_text")
 LARGE = 2**22  # bytes: thousands of tokens of the models here
-quick = settings(max_examples=12, deadline=None, derandomize=True)
+quick = settings(max_examples=8, deadline=None, derandomize=True)
 
 # Batches of texts: each goes on, by some tokens, from one of those read before (cut somewhere) or from none.
 growths = st.lists(
@@ -176,7 +176,7 @@ def test_what_is_known_is_not_read_again() -> None:
 def test_shared_beginnings_are_read_once() -> None:
     """Oracle: 3 stems' tokens and what comes after each; a beginning too short for a stem is read thrice."""
     stem = tuple(i % 16 for i in range(2 * STEM))
-    other = tuple((7 * i) % 15 for i in range(STEM))
+    other = tuple((7 * i + 9) % 15 for i in range(STEM))
     texts = [(*stem, 1), (*stem, 2, 3), (*stem[:STEM], *other, 4), (*stem[:STEM], *other, 5), (*other, 6)]
     cache_ = opened()
     reading, charged = read(cache_, texts)
@@ -282,13 +282,16 @@ def test_a_reading_that_is_interrupted_leaves_nothing_behind() -> None:
 
 
 def test_what_was_drawn_is_not_read_again() -> None:
-    """Oracle: FLOPs by hand: a step feeds the prompt's last token, and a text goes on from all but its last."""
+    """Oracle: FLOPs by hand: a step feeds the prompt's last token, and texts go on from all but the last."""
     model, meter = random_model(), Meter()
+    with torch.no_grad():
+        model.module.get_output_embeddings().weight[16:] = 0  # tokens without a text
     sampler = TorchSampler(model, meter, remember=True)
     spent = [0.0]
 
     def sample(prompt: str, count: int) -> str:
-        (done,) = sampler.sample([Request(prompt=prompt, key=3, max_tokens=count)])
+        (done,) = sampler.sample([Request(prompt=prompt, key=0, max_tokens=count, temperature=0)])
+        assert len(done.text) == count
         spent.append(meter.snapshot()["flops"])
         return done.text
 
