@@ -61,7 +61,7 @@ def test_the_gradient_is_that_of_plain_unpadded_rows(micro_batch):
 
 
 def test_the_fused_step_is_the_plain_one():
-    """Oracle: AdamW without fusing, in float64, over five steps of random gradients with decay and clipping."""
+    """Oracle: AdamW without fusing, in float64, over five steps with decay and clipping."""
     weights = []
     for fused in (False, True):
         rng = torch.Generator().manual_seed(1)
