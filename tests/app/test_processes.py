@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -41,6 +41,21 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill torchrun and its processes, which are in sessions of their own."""
+    family = psutil.Process(process.pid)
+    for one in [family, *family.children(recursive=True)]:
+        one.kill()
+    assert "Report:" not in process.communicate()[0]  # ends when the last has let go of the pipe
+
+
+def lines_of(file: Path) -> int:
+    try:
+        return file.read_text().count("\n")
+    except FileNotFoundError:
+        return 0
+
+
 def read(path: Path) -> object:
     return json.loads(path.read_text())
 
@@ -57,13 +72,11 @@ def test_two_processes_killed_and_resumed(tmp_path: Path) -> None:
         said = finish(start(tmp_path, *FIT, *FIELDS, "--out", name, processes=count))
         assert said.count("method    rest-em") == said.count("Report:") == 1  # only the leader speaks
     killed = start(tmp_path, *FIT, *FIELDS, "--out", "killed")
-    records = tmp_path / "killed/partial/samples-0/samples/records.jsonl"
-    while not (records.exists() and records.read_text().count("\n") > 2):
-        assert killed.poll() is None
+    folder = tmp_path / "killed"
+    while lines_of(folder / "partial/samples-0/samples/records.jsonl") < 3:
+        assert killed.poll() is None and not (folder / "stages/policy-0").exists()
         os.sched_yield()
-    os.killpg(killed.pid, signal.SIGKILL)
-    children = killed.communicate()[0]  # ends when the last of them has let go of the pipe
-    assert "Report:" not in children
+    kill(killed)
     finish(start(tmp_path, "resume", "killed"))
 
     samples = [

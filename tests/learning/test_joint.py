@@ -14,7 +14,7 @@ from selfstudy.core.group import Group, joined
 from selfstudy.core.run import Run
 from selfstudy.learning import joint
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
-from selfstudy.learning.joint import Joint, parts_of, share
+from selfstudy.learning.joint import Joint, share
 from selfstudy.learning.preferences import Pair, Preference, prefer
 from selfstudy.learning.values import ValueFitting, ValueSample, fit_values
 from selfstudy.models.language.tiny import random_tiny_model
@@ -123,14 +123,14 @@ def sharded(rank: int) -> Weights:
 
 @pytest.mark.parametrize("work", [together, sharded])
 def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work) -> None:
-    """Oracle: this process alone: float64 weights to 1e-9, float32 ones to 1e-5; both processes are equal."""
+    """Oracle: this process alone: float64 weights to 1e-7, float32 ones to 1e-5; both processes are equal."""
     alone = all_of_them(Group(), tmp_path / "one")
     monkeypatch.setenv("TOGETHER", str(tmp_path / "two"))
     (tmp_path / "meet").mkdir()
     first, second = in_two_processes(work, tmp_path / "meet")
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     for name, weight in alone.items():
-        close = 1e-9 if weight.dtype == torch.float64 else 1e-5
+        close = 1e-7 if weight.dtype == torch.float64 else 1e-5
         torch.testing.assert_close(first[name], weight, atol=close, rtol=0, msg=lambda text, n=name: n + text)
     for name in (name for name in first if name.startswith("cut ")):
         assert torch.equal(first[name], first[name.replace("cut ", "whole ")]), name
@@ -139,10 +139,9 @@ def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_shares_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: by hand, for three processes; who has no row reads one that does not count."""
     monkeypatch.setattr(joint, "processes", lambda: 3)
-    parts = parts_of(list(range(8)), 1)
-    assert parts == [[0, 1, 2], [3, 4, 5], [6, 7]]
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 2)
-    assert [share(part) for part in parts] == [([2], 1.0), ([5], 1.0), ([6], 0.0)]
+    parts = [[0, 1, 2], [3, 4, 5, 6, 7, 8], [9, 10]]
+    assert [share(part) for part in parts] == [([2], 1.0), ([5, 8], 1.0), ([9], 0.0)]
 
 
 @pytest.fixture

@@ -91,12 +91,6 @@ class Joint:
         return _filled(self._hollow, weights).to(self.device)
 
 
-def parts_of(rows: Sequence[Row], micro_batch: int | None) -> list[Sequence[Row]]:
-    """Return a batch in parts of which each process reads `micro_batch` rows; None is one part."""
-    size = (micro_batch or len(rows)) * processes()
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
-
-
 def share(rows: Sequence[Row]) -> tuple[Sequence[Row], float]:
     """Return this process's rows, every n-th of n, and their weight: 0 for one that stands in for none.
 
