@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from selfstudy.core.errors import MachineError, SelfstudyError, UsageError
-from selfstudy.core.fan_out import repeated
 
 if TYPE_CHECKING:
     from selfstudy.core.run import Run
@@ -106,6 +105,8 @@ class Group:
         In each round every process does one item. Then the leader pays for them, one after the other; where
         the budget ends inside an item, it does that item again, up to there.
         """
+        from selfstudy.core.fan_out import repeated  # with numpy, which `selfstudy --help` does without
+
         for first in range(0, len(items), self.count):
             run.check_together()
             part = items[first : first + self.count]
