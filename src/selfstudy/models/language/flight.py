@@ -64,7 +64,7 @@ class Flight:
         self._keys, self._values = (
             [memory.lend(self, own, like) for _ in range(decoder.layers)] for _ in range(2)
         )
-        prompts.require(places, -(-columns // LINE) * LINE)
+        prompts.require(places, columns)
         self._prompt_keys = [keys[:places] for keys in prompts.keys]
         self._prompt_values = [values[:places] for values in prompts.values]
         self._lengths = torch.zeros(places, dtype=torch.long, device=device)

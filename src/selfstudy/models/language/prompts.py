@@ -14,10 +14,19 @@ import torch
 from selfstudy.models.language.memory import Memory
 from selfstudy.models.language.prefixes import PrefixCache
 
-LINE = 64  # columns are allocated in multiples, so that a growing text seldom moves
+FEWEST = 16  # columns; more are allocated by doubling, so that a growing text seldom moves
 MARK = 8  # every so many tokens of what is at a place are looked up by new prompts
 
 Charge = Callable[[int], None]
+
+
+def allocated(columns: int) -> int:
+    """Return how many columns are allocated for prompts of up to `columns` tokens.
+
+    >>> [allocated(columns) for columns in (1, 64, 65, 200)]
+    [16, 64, 128, 256]
+    """
+    return max(FEWEST, 2 ** (columns - 1).bit_length())
 
 
 class Prompts:
@@ -38,7 +47,6 @@ class Prompts:
 
     def _grow(self, places: int, columns: int) -> None:
         decoder = self._cache.decoder
-        columns = -(-columns // LINE) * LINE
         self._buffers = _Buffers()
         shapes = (
             (places, decoder.key_heads, decoder.width, columns),
@@ -52,9 +60,9 @@ class Prompts:
         self._where: dict[int, int] = {}  # at which place a marked token lies
 
     def require(self, places: int, columns: int) -> None:
-        """Make room for so many places and columns; what was there may go."""
+        """Make room for so many places and columns; what was there goes where there is too little."""
         if places > self._ids.shape[0] or columns > self._ids.shape[1]:
-            self._grow(max(places, self._ids.shape[0]), max(columns, self._ids.shape[1]))
+            self._grow(places, allocated(columns))
 
     def choose(self, prompts: Sequence[np.ndarray], free: Sequence[int]) -> list[int]:
         """Return one of the free places for each prompt: where the longest beginning of it lies."""

@@ -26,7 +26,7 @@ from selfstudy.models.language.memory import memory_of
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.module_flight import ModuleFlight
 from selfstudy.models.language.prefixes import PrefixCache
-from selfstudy.models.language.prompts import Prompts
+from selfstudy.models.language.prompts import Prompts, allocated
 from selfstudy.models.language.stopping import END, GO_ON, LOOK, STOP, Stopping
 
 
@@ -158,9 +158,9 @@ class TorchSampler:
         columns = max(len(group.prompt) for group in groups)
         steps = max(row.limit for group in groups for row in group.waiting)
         beside = 1 if self._cache is None else -(-requests // len(groups))
-        tokens, rows = self._flight_tokens(), self.model.engine.rows
-        beside = min(beside, rows, max(1, (tokens - columns) // steps))
-        places = min(-(-requests // beside), max(1, rows // beside), tokens // (columns + beside * steps))
+        tokens, rows, room = self._flight_tokens(), self.model.engine.rows, allocated(columns)
+        beside = min(beside, rows, max(1, (tokens - room) // steps))
+        places = min(-(-requests // beside), max(1, rows // beside), tokens // (room + beside * steps))
         if places < 1:
             raise UsageError(
                 f"A prompt of {columns} tokens and {steps} new ones do not fit into the memory for "
