@@ -315,7 +315,7 @@ def test_alone_and_in_a_batch_of_256_the_same(kind):
     """Law: 255 others beside a request change nothing in float32: mixed prompts, temperatures and stops."""
     model, requests = sharp_model(kind), mixed_requests(256)
     together = TorchSampler(model).sample(requests)
-    chosen = range(0, 256, 17)
+    chosen = range(0, 256, 23)
     alone = [TorchSampler(model).sample([requests[i]])[0] for i in chosen]
     assert_same([together[i] for i in chosen], alone)
 
@@ -323,12 +323,12 @@ def test_alone_and_in_a_batch_of_256_the_same(kind):
 @pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
 @pytest.mark.parametrize("remember", [False, True])
 def test_few_rows_are_refilled(kind, remember):
-    """Oracle: as many rows as requests; lengths from 1 to 60 in 3 rows, every request has all it asks for."""
+    """Oracle: as many rows as requests; lengths from 1 to 50 in 3 rows, every request has all it asks for."""
     rng = np.random.default_rng(5)
     model = sharp_model(kind)
     requests = [
         Request(prompt=PROMPTS[i % 6], key=i, max_tokens=int(length), temperature=1.0)
-        for i, length in enumerate(rng.permutation([1, 2, 60, 3, 1, 40, 5, 8, 1, 2] * 5))
+        for i, length in enumerate(rng.permutation([1, 2, 50, 3, 1, 30, 5, 8, 1, 2] * 3))
     ]
     few = TorchSampler(with_engine(model, rows=3), remember=remember).sample(requests)
     assert_same(few, TorchSampler(model).sample(requests))
@@ -341,13 +341,11 @@ def test_few_rows_are_refilled(kind, remember):
 def test_one_prompt_asked_hundreds_of_times_beside_others_asked_once(rows):
     """Oracle: each request alone; the popular prompt's draws differ, and greedy ones are all the same."""
     model = sharp_model()
-    popular = [
-        Request(prompt="47+8:", key=i, max_tokens=10, temperature=float(i % 3 > 0)) for i in range(300)
-    ]
+    popular = [Request(prompt="47+8:", key=i, max_tokens=6, temperature=float(i % 3 > 0)) for i in range(300)]
     singles = [Request(prompt=f"{i}-{i % 7}:", key=i, max_tokens=12) for i in range(30)]
     requests = [one for i in range(30) for one in (*popular[10 * i : 10 * i + 10], singles[i])]
     done = TorchSampler(with_engine(model, rows=rows)).sample(requests)
-    chosen = [*range(0, 330, 23), *range(10, 330, 44)]
+    chosen = [*range(0, 330, 47), *range(10, 330, 88)]
     assert_same([done[i] for i in chosen], [TorchSampler(model).sample([requests[i]])[0] for i in chosen])
     greedy = [c.tokens for c, request in zip(done, requests, strict=True) if request.temperature == 0]
     drawn = [c.tokens for c, r in zip(done, requests, strict=True) if r.temperature and r.prompt == "47+8:"]
@@ -355,10 +353,12 @@ def test_one_prompt_asked_hundreds_of_times_beside_others_asked_once(rows):
     assert len(drawn) == 200 and len(set(drawn)) > 20
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_logits_that_are_not_finite_name_the_request_and_the_token(kind):
+@pytest.mark.parametrize("decoded", [True, False])
+def test_logits_that_are_not_finite_name_the_request_and_the_token(decoded):
     """Oracle: by hand: reading "-" gives a number that is none; mended, all is well again."""
-    model = sharp_model(kind).copy()
+    model = sharp_model().copy()
+    if not decoded:
+        model.module.base_model.layers[0].register_forward_hook(lambda layer, given, output: output)
     embedding = model.module.get_input_embeddings().weight
     whole = embedding.detach().clone()
     requests = [Request(prompt=p, key=i, max_tokens=12, temperature=0) for i, p in enumerate(PROMPTS)]
@@ -367,8 +367,9 @@ def test_logits_that_are_not_finite_name_the_request_and_the_token(kind):
         sampler = TorchSampler(model, remember=remember)
         assert_same(sampler.sample(requests), before)
         with torch.no_grad():
-            embedding[11] = torch.nan  # of "-"
-        assert_same(sampler.sample(requests[:2]), before[:2])
+            embedding[model.encode("-")] = torch.nan
+        one = [Request(prompt=p, key=0, max_tokens=1, temperature=0) for p in PROMPTS[:2]]
+        assert [c.tokens for c in sampler.sample(one)] == [c.tokens[:1] for c in before[:2]]
         with pytest.raises(MachineError, match=r"token 1 of request 2 \(prompt '123-4\*2:'\)"):
             sampler.sample(requests)
         with torch.no_grad():
@@ -379,13 +380,13 @@ def test_logits_that_are_not_finite_name_the_request_and_the_token(kind):
 
 def test_a_memory_smaller_than_a_prompt():
     """Limit: a named error that says what to change, before any work; what fits is drawn."""
-    model, meter = with_engine(ending_model(8, 128), cache_mib=1), Meter()
-    # 2 * 8 layers * 128 numbers * 4 bytes = 8 KiB a token: half a mebibyte holds 64.
+    model, meter = with_engine(ending_model(4, 96), cache_mib=1), Meter()
+    # 2 * 4 layers * 96 numbers * 4 bytes = 3 KiB a token: half a mebibyte holds 170.
     sampler = TorchSampler(model, meter)
     with pytest.raises(UsageError, match="cache_mib=2048"):
-        sampler.sample([Request(prompt="1" * 70, key=0, max_tokens=3)])
+        sampler.sample([Request(prompt="1" * 171, key=0, max_tokens=3)])
     with pytest.raises(UsageError, match="cache_mib"):
-        sampler.sample([Request(prompt="1" * 30, key=0, max_tokens=100)])
+        sampler.sample([Request(prompt="1" * 30, key=0, max_tokens=170)])
     assert meter.snapshot()["flops"] == 0
     requests = [Request(prompt="1" * (20 + i), key=i, max_tokens=6) for i in range(10)]
     roomy = TorchSampler(with_engine(model, cache_mib=64)).sample(requests)
@@ -394,15 +395,15 @@ def test_a_memory_smaller_than_a_prompt():
 
 def test_a_search_in_little_memory_draws_the_same():
     """Oracle: a memory for everything; texts that go on from the last round's, more than the cache holds."""
-    model = ending_model(8, 128)
+    model = ending_model(4, 96)
     model.module.lm_head.weight.data.mul_(20)
     samplers = [TorchSampler(with_engine(model, cache_mib=mib), remember=True) for mib in (1, 64)]
-    prompts = [f"{i}+{i + 1}:" for i in range(6)]
-    for turn in range(5):
+    prompts = [f"{i}+{i + 1}:" for i in range(4)]
+    for turn in range(4):
         requests = [Request(prompt=p, key=100 * turn + i, max_tokens=7) for i, p in enumerate(prompts * 2)]
         small, large = (sampler.sample(requests) for sampler in samplers)
         assert_same(small, large)
-        prompts = [p + c.text for p, c in zip(prompts, large[6:], strict=True)]
+        prompts = [p + c.text for p, c in zip(prompts, large[4:], strict=True)]
 
 
 def test_a_stop_string_that_never_comes():
