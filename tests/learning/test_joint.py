@@ -74,7 +74,9 @@ def all_of_them(group: Group, folder: Path) -> Weights:
     for name, train in TRAININGS.items():
         run = open_run(name, group, folder)
         found |= {f"{name} {part}": weight for part, weight in train(run).items()}
-        found[f"{name} losses"] = torch.tensor([line["loss"] for line in run.metrics() if "loss" in line])
+        steps = [line for line in run.metrics() if "loss" in line]
+        # Adam does not see how long a gradient is; the norm does.
+        found[f"{name} steps"] = torch.tensor([[line["loss"], line["norm"]] for line in steps])
         run.close()
     return found
 
