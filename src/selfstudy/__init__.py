@@ -6,6 +6,7 @@ The words of the command line, in Python:
     model = selfstudy.model("tiny-lm")
     fitted = selfstudy.fit("rest-mcts", task="chain100", model="tiny-lm", out="runs/first", rounds=1)
     fitted.model                      # the trained model
+    selfstudy.evaluate(task="chain100", model="runs/first/model", solver="majority")
     selfstudy.load("runs/first")      # the same, later
 
 Nothing heavy is imported before one of these functions runs.
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from selfstudy.core.method import Fit
 
 __version__ = "0.1.0"
-__all__ = ["compare", "fit", "load", "model", "task"]
+__all__ = ["compare", "evaluate", "fit", "load", "model", "task"]
 
 
 def task(spec: str) -> Any:
@@ -136,6 +137,60 @@ def compare(
         train_limit=train_limit,
         test_limit=test_limit,
         ray=ray,
+    )
+
+
+def evaluate(
+    *,
+    task: Any,
+    model: Any = "tiny-lm",
+    solver: str = "greedy",
+    samples: int = 8,
+    value: str | Path | None = None,
+    split: str = "test",
+    test_limit: int | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    budget: str | dict[str, float] | None = None,
+    ray: str | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Answer the problems of `task` by a language model; return the summary as JSON data.
+
+    Calling it again with the same settings continues what was cut off, or reads back what is finished.
+
+    Args:
+        task: a name as for `task`, or a task, with checkable answers.
+        model: a name as for `model`, or a model; also the folder of a trained one, such as runs/first/model.
+        solver: "greedy", "majority", "best", "weighted", "mcts" or "tot".
+        samples: solutions drawn for each problem by "majority", "best" and "weighted".
+        value: folder of a value model; None is the one of the model's run, or shipped with it.
+        split: "train", "validation" or "test".
+        test_limit: problems answered; None is all.
+        out: the run's directory; None makes runs/SOLVER-TASK-N.
+        seed: the root of all random draws.
+        budget: upper limits, as for `fit`.
+        ray: as for `fit`.
+        fields: other settings of the answering; those of the searches as dictionaries.
+
+    Raises:
+        UsageError: an unknown name or field, a solver without its value model, or a directory that holds
+            another run.
+        BudgetSpent: not one batch of problems is covered by the budget.
+    """
+    from selfstudy.app.answering import answers
+
+    return answers(
+        task,
+        model,
+        out=out,
+        budget=budget,
+        ray=ray,
+        fields={"solver": solver, "samples": samples, **fields},
+        value=None if value is None else str(value),
+        split=split,
+        test_limit=test_limit,
+        seed=seed,
     )
 
 

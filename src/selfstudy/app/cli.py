@@ -20,6 +20,7 @@ examples:
   selfstudy show rest-mcts                              what a method does, and its fields
   selfstudy fit rest-mcts --task chain100 --out runs/first --search.branch 4
   selfstudy fit rest-em --task jsonl:mine.jsonl --model path/to/model --budget tokens=2e6 --dry-run
+  selfstudy evaluate --task chain100 --model runs/first/model --solver mcts
 """
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as the shell reports it
 Rest = list[str]
@@ -87,7 +88,7 @@ def _command(arguments: list[str]) -> int:
     if not arguments[0].startswith("-") and arguments[0] not in commands:
         raise UsageError(f"Unknown command {arguments[0]!r}. {nearest(arguments[0], commands)}")
     known, rest = parser.parse_known_args(arguments)
-    takes_fields = known.command in ("fit", "compare")
+    takes_fields = known.command in ("fit", "compare", "evaluate")
     if rest and not takes_fields:
         raise UsageError(f"Unknown argument {rest[0]!r}. See: selfstudy {known.command} --help")
     if known.command not in ("fit", "resume"):
@@ -122,6 +123,7 @@ def _parser() -> tuple[Parser, list[str]]:
     command.add_argument("--family", help="only this family, such as reasoning")
     add("show", _show, "what a method does, its fields and its claims").add_argument("method")
     _add_fit(add)
+    _add_evaluate(add)
     command = add("resume", _resume, "continue a run that was cut off")
     command.add_argument("directory", type=Path)
     command.add_argument("--budget", help="larger limits than it had, such as tokens=4e6")
@@ -179,6 +181,32 @@ def _add_fit(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_ray(command)
 
 
+def _add_evaluate(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add(
+        "evaluate",
+        _evaluate,
+        "answer the problems of a task by a language model: once, by votes, or by a search",
+        epilog="Settings of the searches have a dot: --search.iterations 30 --search.branch 4 (mcts), "
+        "--thought.branch 3 --thought.keep 2 (tot). --temperature 0.7 is that of the draws, --batch 64 how "
+        "many problems are answered at once.",
+    )
+    command.add_argument("--task", required=True, help='such as "chain100" or "jsonl:mine.jsonl"')
+    command.add_argument(
+        "--model", default="tiny-lm", help="as for fit, or openai:URL of a server (default: %(default)s)"
+    )
+    command.add_argument("--solver", help="greedy, majority, best, weighted, mcts or tot (default: greedy)")
+    command.add_argument("--samples", help="solutions a problem of majority, best and weighted (default: 8)")
+    command.add_argument(
+        "--value", help="folder of a value model (default: the one of the model's run, or shipped with it)"
+    )
+    command.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
+    command.add_argument("--test-limit", type=int, help="answer so many problems (default: all)")
+    command.add_argument("--seed", type=int, default=0, help="root of all random draws (default: 0)")
+    command.add_argument("--budget", help="limits, such as tokens=2e6,cost=5 (default: none)")
+    command.add_argument("--out", type=Path, help="the run's directory (default: runs/SOLVER-TASK-N)")
+    _add_ray(command)
+
+
 def _add_compare(add: Callable[..., argparse.ArgumentParser]) -> None:
     command = add(
         "compare",
@@ -231,7 +259,7 @@ def _show(known: argparse.Namespace, _: Rest) -> None:
 
 
 def _fit(known: argparse.Namespace, rest: Rest) -> None:
-    from selfstudy.app.fields import method_from
+    from selfstudy.app.fields import config_from
     from selfstudy.app.fitting import Plan, fit_plan, read_budget
     from selfstudy.app.tables import Output
     from selfstudy.core.index import find
@@ -240,7 +268,7 @@ def _fit(known: argparse.Namespace, rest: Rest) -> None:
     entry = find(known.method)
     plan = Plan(
         slug=known.method,
-        method=method_from(entry.load(), known.config, rest),
+        method=config_from(entry.load(), known.config, rest),
         task=_with_labels(known.task or entry.default_task(), known.labels),
         model=known.model or entry.model,
         seed=known.seed,
@@ -248,6 +276,26 @@ def _fit(known: argparse.Namespace, rest: Rest) -> None:
         test_limit=_positive("--test-limit", known.test_limit),
     )
     fit_plan(plan, known.out, budget, dry_run=known.dry_run, ray=known.ray, console=Output())
+
+
+def _evaluate(known: argparse.Namespace, rest: Rest) -> None:
+    from selfstudy.app.answering import Asked, evaluate
+    from selfstudy.app.fields import config_from
+    from selfstudy.app.tables import Output
+    from selfstudy.search.answering import Answering
+
+    for name in ("solver", "samples"):
+        rest += [f"--{name}", getattr(known, name)] if getattr(known, name) is not None else []
+    asked = Asked(
+        task=known.task,
+        model=known.model,
+        answering=config_from(Answering, None, rest),
+        value=known.value,
+        split=known.split,
+        test_limit=_positive("--test-limit", known.test_limit),
+        seed=known.seed,
+    )
+    evaluate(asked, known.out, budget=known.budget, ray=known.ray, console=Output())
 
 
 def _resume(known: argparse.Namespace, _: Rest) -> None:

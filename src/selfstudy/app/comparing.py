@@ -239,7 +239,7 @@ def split_options(slugs: Sequence[str], options: Sequence[str]) -> dict[str, dic
     Raises:
         UsageError: an option of no compared method, or of no field of it.
     """
-    from selfstudy.app.fields import method_from
+    from selfstudy.app.fields import config_from
 
     own: dict[str, list[str]] = {slug: [] for slug in slugs}
     current: list[str] | None = None
@@ -254,5 +254,5 @@ def split_options(slugs: Sequence[str], options: Sequence[str]) -> dict[str, dic
             raise UsageError(f"{option!r} belongs to no option.")
         current.append(option)
     return {
-        slug: to_dict(method_from(find(slug).load(), None, given)) for slug, given in own.items() if given
+        slug: to_dict(config_from(find(slug).load(), None, given)) for slug, given in own.items() if given
     }

@@ -1,4 +1,4 @@
-"""A method's fields on the command line: YAML first, then options, read by tyro."""
+"""Fields of a method, or of other settings, on the command line: YAML first, then options, read by tyro."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfstudy.core.config import flatten, from_dict, read_yaml, to_dict
+from selfstudy.core.config import Config, flatten, from_dict, read_yaml, to_dict
 from selfstudy.core.errors import UsageError, nearest
-from selfstudy.core.method import Method
 
 
-def method_from(cls: type[Method], config: Path | None, options: Sequence[str]) -> Method:
-    """Return the method with the fields of the file `config`, overridden by `options`.
+def config_from(cls: type[Config], config: Path | None, options: Sequence[str]) -> Config:
+    """Return the dataclass `cls` with the fields of the file `config`, overridden by `options`.
 
     Options look like `--search.branch 3`.
 
@@ -52,7 +51,7 @@ def field_names(config: Any) -> list[str]:
     return list(flatten(to_dict(config)))
 
 
-def _refuse_unknown(default: Method, options: Sequence[str]) -> None:
+def _refuse_unknown(default: Any, options: Sequence[str]) -> None:
     """Check names before tyro does, for one clear message with the nearest name."""
     known = field_names(default)
     expects_value = False

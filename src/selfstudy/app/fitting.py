@@ -11,7 +11,8 @@ from selfstudy.app.evaluating import evaluation, paired_samples
 from selfstudy.app.saving import PICTURES, finished, read_fit, save
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.cluster import check_place
-from selfstudy.core.config import difference, from_dict, to_dict
+from selfstudy.core.config import from_dict, to_dict
+from selfstudy.core.directory import refuse_other
 from selfstudy.core.errors import UsageError
 from selfstudy.core.fan_out import FanOut, fan_out
 from selfstudy.core.files import read_json, write_json
@@ -101,8 +102,8 @@ def fit(
     plan = Plan(
         slug=slug,
         method=from_dict(entry.load(), fields or {}),
-        task=_name(task),
-        model=_name(model),
+        task=named(task),
+        model=named(model),
         seed=seed,
         train_limit=train_limit,
         test_limit=test_limit,
@@ -294,14 +295,7 @@ def free_directory(name: str) -> Path:
 
 def _finished(directory: Path, plan: Plan) -> dict[str, Any] | None:
     """Return the summary of this very fit, if it is done; refuse another one before anything is loaded."""
-    if not (directory / "run.json").exists():
-        return None
-    changes = difference(read_json(directory / "run.json"), plan.config())
-    if changes:
-        raise UsageError(
-            f"The directory {directory} holds a run with another configuration: {changes}. "
-            "Nothing was changed. Give another --out, or the settings it was started with."
-        )
+    refuse_other(directory, plan.config())
     return finished(directory)
 
 
@@ -348,7 +342,8 @@ def _require_kinds(plan: Plan, loaded: Loaded) -> None:
         )
 
 
-def _name(thing: Any) -> str:
+def named(thing: Any) -> str:
+    """Return the name of a task or a model, or the name that it is."""
     return thing if isinstance(thing, str) else str(getattr(thing, "name", type(thing).__name__))
 
 

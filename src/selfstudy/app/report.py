@@ -25,6 +25,7 @@ from selfstudy.evaluation.scores import Metric
 HERE = Path(__file__).parent
 REPORT = "report.html"
 SAMPLES = "samples.json"
+ANSWERS, SHOWN = "answers.jsonl", 24  # of an evaluation; so many of them
 KEPT, BROKEN = '<span class="right">✓ holds</span>', '<span class="wrong">✗ fails</span>'
 MOVES = " moving"  # a class of the style sheet
 TOKENS = ("generated_tokens", "scored_tokens")
@@ -57,6 +58,7 @@ def write_report(directory: Path) -> Path:
         _charts(charts),
         _trees(trees),
         _samples(_optional(directory / SAMPLES) or []),
+        _answers(Log(directory / ANSWERS).read()[:SHOWN]),
         _spent(summary),
         _made(config, summary or comparison or {}),
     ]
@@ -290,23 +292,36 @@ def _samples(samples: list[dict[str, Any]]) -> str:
     if not samples:
         return ""
     changes = [_change(sample) for sample in samples]
-    buttons = "".join(
-        f'<button data-filter="{key}" aria-pressed="{str(key == "all").lower()}">{name} '
-        f"({len(samples) if key == 'all' else changes.count(key)})</button>"
-        for key, name in (
-            ("all", "all"),
-            ("gained", "newly right"),
-            ("lost", "newly wrong"),
-            ("same", "unchanged"),
-        )
-    )
+    names = {"gained": "newly right", "lost": "newly wrong", "same": "unchanged"}
     cards = "".join(
         f'<article class="sample" data-change="{change}">'
         f'<pre class="prompt">{escape(str(sample["prompt"]))}</pre>'
         f'<div class="pair">{_text("before", sample)}{_text("after", sample)}</div></article>'
         for sample, change in zip(samples, changes, strict=True)
     )
-    return _section("Samples before and after", f'<div class="bar-row">{buttons}</div>{cards}')
+    return _section("Samples before and after", _buttons(changes, names) + cards)
+
+
+def _answers(answers: list[dict[str, Any]]) -> str:
+    if not answers:
+        return ""
+    kinds = ["right" if answer["right"] else "wrong" for answer in answers]
+    cards = "".join(
+        f'<article class="sample" data-change="{kind}"><pre class="prompt">{escape(answer["prompt"])}</pre>'
+        f'<span class="mark">{_mark(answer["right"])}</span><pre>{escape(answer["solution"])}</pre></article>'
+        for kind, answer in zip(kinds, answers, strict=True)
+    )
+    return _section("Answers", _buttons(kinds, {"right": "right", "wrong": "wrong"}) + cards)
+
+
+def _buttons(kinds: list[str], names: dict[str, str]) -> str:
+    """Return the buttons that leave only one kind of the cards below them."""
+    cells = "".join(
+        f'<button data-filter="{key}" aria-pressed="{str(key == "all").lower()}">{name} '
+        f"({len(kinds) if key == 'all' else kinds.count(key)})</button>"
+        for key, name in {"all": "all", **names}.items()
+    )
+    return f'<div class="bar-row">{cells}</div>'
 
 
 def _change(sample: dict[str, Any]) -> str:
@@ -315,9 +330,12 @@ def _change(sample: dict[str, Any]) -> str:
 
 
 def _text(when: str, sample: dict[str, Any]) -> str:
-    right = bool(sample.get(f"{when}_right"))
-    mark = '<span class="right">✓ right</span>' if right else '<span class="wrong">✗ wrong</span>'
+    mark = _mark(bool(sample.get(f"{when}_right")))
     return f'<div><span class="mark">{when} {mark}</span><pre>{escape(str(sample[when]))}</pre></div>'
+
+
+def _mark(right: bool) -> str:
+    return '<span class="right">✓ right</span>' if right else '<span class="wrong">✗ wrong</span>'
 
 
 def _spent(summary: dict[str, Any]) -> str:

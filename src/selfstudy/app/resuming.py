@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def resume(directory: Path, budget: str | None, ray: str | None, console: Console) -> None:
-    """Continue the fit, comparison or demo in `directory`.
+    """Continue the fit, comparison, evaluation or demo in `directory`.
 
     Args:
         directory: what its --out was.
-        budget: larger limits than it had, for a fit; None keeps them.
+        budget: larger limits than it had, for a fit or an evaluation; None keeps them.
         ray: the cluster whose workers take batches of problems; None works in this process.
         console: where to say what happens.
 
@@ -37,6 +37,11 @@ def resume(directory: Path, budget: str | None, ray: str | None, console: Consol
         comparing.compare(**asked, out=directory, ray=ray, console=console)
         return
     config = fitting.read_config(directory)
+    if config.get("command") == "evaluate":
+        from selfstudy.app import answering
+
+        answering.resume(directory, budget, ray, console)
+        return
     if config.get("command") == "demo":
         from selfstudy.app.demo import demo
 

@@ -26,7 +26,7 @@ def rows(summary: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for key, value in summary.items():
         name = NAMES.get(key, key.replace("_", " "))
         if is_row(value):
-            yield name, value
+            yield value.get("name", name), value
         elif isinstance(value, list):
             single = name.removesuffix("s")
             yield from (

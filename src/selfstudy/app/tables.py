@@ -49,5 +49,6 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
         )
     if summary.get("ended_by_budget"):
         unit = summary["ended_by_budget"].replace("_", " ")
-        console.print(f"ended     by its budget of {unit}; a new run with a larger one goes further")
+        further = "" if summary.get("unanswered") else "; a new run with a larger one goes further"
+        console.print(f"ended     by its budget of {unit}{further}")
     console.print(f"spent     {describe(summary.get('spent', {}))}", highlight=False)

@@ -19,7 +19,7 @@ def open_directory(directory: Path, config: dict[str, Any]) -> IO[str]:
     Raises:
         UsageError: it holds something else, is in use, or cannot be written. Nothing in it was changed.
     """
-    _refuse_other(directory, config)
+    refuse_other(directory, config)
     try:
         with full_disk_explained(directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def open_directory(directory: Path, config: dict[str, Any]) -> IO[str]:
         ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _refuse_other(directory, config)  # again, now that no other process can be starting here
+        refuse_other(directory, config)  # again, now that no other process can be starting here
         remove_leftovers(directory)
         for part in ("stages", "partial"):
             remove_leftovers(directory / part, deep=True)
@@ -45,7 +45,8 @@ def open_directory(directory: Path, config: dict[str, Any]) -> IO[str]:
     return lock
 
 
-def _refuse_other(directory: Path, config: dict[str, Any]) -> None:
+def refuse_other(directory: Path, config: dict[str, Any]) -> None:
+    """Raise a `UsageError` when `directory` holds a run with another configuration, or something else."""
     asked = directory / ASKED
     if asked.exists():
         changes = difference(read_json(asked), config)

@@ -171,21 +171,36 @@ class ReasoningTask(MeteredTask):
         """The door to reference solutions, counted on this task's meter."""
         return Oracle(lambda problem: self._solve(problem, self.meter))
 
-    def evaluate(self, solver: Solver, *, split: str = "test", limit: int | None = None) -> Score:
-        """Return how many problems of a split `solver` solves, the first `limit` of them if given.
+    def evaluate(
+        self,
+        solver: Solver,
+        *,
+        split: str = "test",
+        limit: int | None = None,
+        start: int = 0,
+        meter: Meter | None = None,
+    ) -> Score:
+        """Return how many problems of a split `solver` solves.
 
-        The solver gets the problems and a meter of its own without limits, on which it must count, and
-        returns the steps of one solution for each problem.
+        Args:
+            solver: gets the problems and the meter, on which it must count, and returns the steps of one
+                solution for each problem.
+            split: train, validation or test.
+            limit: so many problems; None is all.
+            start: how many problems of the split are passed over before.
+            meter: charged with what is drawn, scored and checked; None is one without limits.
 
         Raises:
-            UsageError: an unknown split, an empty one, or a wrong number of solutions.
+            UsageError: an unknown split, no problems, or a wrong number of solutions.
+            BudgetSpent: the meter's budget does not cover it.
         """
         if split not in SPLITS:
             raise UsageError(f"Unknown split {split!r}. {nearest(split, SPLITS)}")
-        problems = getattr(self, split)[:limit]
+        problems = getattr(self, split)[start : None if limit is None else start + limit]
         if not problems:
             raise UsageError(f"Task {self.name!r} has no {split} problems to evaluate (limit={limit}).")
-        meter = Meter()
+        meter = meter or Meter()
+        before = meter.snapshot()
         solutions = solver(problems, meter)
         if len(solutions) != len(problems):
             raise UsageError(f"The solver gave {len(solutions)} solutions for {len(problems)} problems.")
@@ -205,8 +220,8 @@ class ReasoningTask(MeteredTask):
             count=len(correct),
             low=low,
             high=high,
-            generated_tokens=spent["generated_tokens"],
-            scored_tokens=spent["scored_tokens"],
+            generated_tokens=spent["generated_tokens"] - before["generated_tokens"],
+            scored_tokens=spent["scored_tokens"] - before["scored_tokens"],
         )
 
 
