@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfstudy.app.answerers import task_and_model, value_model
 from selfstudy.app.fitting import BUDGET, free_directory, named, read_budget
 from selfstudy.app.report import ANSWERS, write_report
-from selfstudy.app.saving import KIND
 from selfstudy.core.budget import Budget, limits
-from selfstudy.core.checkpoint import SUMS, check_sums, find_class
 from selfstudy.core.cluster import check_place
 from selfstudy.core.config import from_dict, to_dict
 from selfstudy.core.directory import refuse_other
@@ -55,6 +54,10 @@ class Asked:
         """Return what run.json holds."""
         answering = to_dict(self.answering)
         return {"command": "evaluate", **{name: getattr(self, name) for name in PLAIN}, "fields": answering}
+
+    def count(self, task: ReasoningTask) -> int:
+        """Return how many problems are to be answered."""
+        return len(getattr(task, self.split)[: self.test_limit])
 
     def validate(self) -> None:
         """Raise a `UsageError` for a setting that cannot be."""
@@ -131,8 +134,10 @@ def evaluate(
         _say(done, directory, console)
         return done
     set_threads()
-    task, model = _loaded(asked, task, model)
-    value = value_model(asked, model)
+    task, model = task_and_model(asked.task, asked.model, task, model)
+    if not asked.count(task):
+        raise UsageError(f"Task {task.name!r} has no {asked.split} problems to evaluate.")
+    value = value_model(asked.model, asked.value, model) if asked.answering.needs_value else None
     make_solver(asked.answering, model, task, value, seed=asked.seed)  # refuses before anything is written
     if console:
         _announce(asked, task, directory, limit, console)
@@ -162,64 +167,6 @@ def resume(directory: Path, budget: str | None, ray: str | None, console: Consol
     return evaluate(asked, directory, budget=limit, ray=ray, console=console)
 
 
-def value_model(asked: Asked, model: Policy) -> ValueModel | None:
-    """Return the value model that is named, lies beside the model of a run, or is shipped with the model.
-
-    Raises:
-        UsageError: the folder that is named holds none.
-    """
-    from selfstudy.models.language.loading import shipped_value_model
-    from selfstudy.models.language.model import LanguageModel
-
-    if not asked.answering.needs_value:
-        return None
-    folder = Path(asked.model.partition("?")[0])
-    beside = folder.parent / "value"
-    if asked.value:
-        return _value_at(Path(asked.value))
-    if folder.name == "model" and (folder / KIND).is_file() and (beside / KIND).is_file():
-        return _value_at(beside)
-    return shipped_value_model(model) if isinstance(model, LanguageModel) else None
-
-
-def _value_at(folder: Path) -> ValueModel:
-    from selfstudy.models.language.value import ValueModel
-
-    if not (folder / "value.json").is_file():
-        raise UsageError(
-            f"{folder} holds no value model. Give the folder of one, such as runs/first/value of a finished "
-            "run of rest-mcts."
-        )
-    if (folder / SUMS).exists():
-        check_sums(folder, f"selfstudy resume {folder.parent} writes it again.")
-    kind = find_class(read_json(folder / KIND), folder / KIND) if (folder / KIND).exists() else ValueModel
-    value: ValueModel = kind.load(folder)
-    return value
-
-
-def _loaded(asked: Asked, task: Any, model: Any) -> tuple[ReasoningTask, Policy]:
-    from selfstudy import model as load_model
-    from selfstudy import task as load_task
-    from selfstudy.models.language.model import LanguageModel
-    from selfstudy.models.language.served import ServedModel
-    from selfstudy.tasks.reasoning import ReasoningTask
-
-    task = load_task(asked.task) if task is None else task
-    if not isinstance(task, ReasoningTask):
-        raise UsageError(
-            f"evaluate answers problems, and {asked.task!r} has none: its models are judged within fit and "
-            "compare. Take a task with checkable answers, such as chain100, countdown-4, gsm8k, "
-            "gym:chain_sum, or jsonl:mine.jsonl?prompt=q&answer=a&verifier=math."
-        )
-    model = load_model(asked.model) if model is None else model
-    if not isinstance(model, LanguageModel | ServedModel):
-        raise UsageError(
-            f"evaluate answers problems by a language model, and {asked.model!r} is none. Take tiny-lm, a "
-            "hub id, a folder, a GGUF file, or openai: and the address of a server."
-        )
-    return task, model
-
-
 def _work(
     asked: Asked, run: Run, task: ReasoningTask, model: Policy, value: ValueModel | None
 ) -> dict[str, Any]:
@@ -228,9 +175,7 @@ def _work(
     write_json(run.directory / BUDGET, limits(run.meter.budget))
     if isinstance(model, ServedModel):
         model = model.keeping(run.directory / REPLIES)
-    count = len(getattr(task, asked.split)[: asked.test_limit])
-    if not count:
-        raise UsageError(f"Task {task.name!r} has no {asked.split} problems to evaluate.")
+    count = asked.count(task)
     batch = asked.answering.batch
     records = run.map(
         "answers",
@@ -324,7 +269,7 @@ def _finished(directory: Path, asked: Asked) -> dict[str, Any] | None:
 
 
 def _announce(asked: Asked, task: ReasoningTask, directory: Path, budget: Budget, console: Console) -> None:
-    count = len(getattr(task, asked.split)[: asked.test_limit])
+    count = asked.count(task)
     given = ", ".join(f"{name}={amount:g}" for name, amount in limits(budget).items()) or "unlimited"
     lines = [
         f"model     {asked.model}",
