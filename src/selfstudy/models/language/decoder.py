@@ -48,6 +48,7 @@ class Decoder:
         self.width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.hidden_size = config.hidden_size
         self.eps = config.rms_norm_eps
+        self._eps = torch.tensor(self.eps, device=module.device)
         blocks: Any = module.base_model.layers
         self.layers = len(blocks)
         everywhere = config.sliding_window if config.model_type == "mistral" else None
@@ -109,7 +110,12 @@ class Decoder:
         return head
 
     def _normed(self, state: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(state, weight.shape, weight, self.eps)
+        if state.dtype != torch.float32:
+            return F.rms_norm(state, weight.shape, weight, self.eps)
+        # As F.rms_norm, which is made of more operations where it has no kernel of its own.
+        norm = torch.linalg.vector_norm(state, dim=-1, keepdim=True)
+        inverse = torch.addcmul(self._eps, norm, norm, value=1 / state.shape[-1]).rsqrt_()
+        return (state * inverse).mul_(weight)
 
     def _attended(
         self, block: _Block, state: torch.Tensor, table: tuple[torch.Tensor, torch.Tensor]

@@ -124,11 +124,12 @@ class Flight:
         order = place.argsort(stable=True)
         beside = torch.bincount(place, minlength=self.places)
         first = beside.cumsum(0) - beside
-        self._beside = torch.empty_like(place)
-        self._beside[order] = torch.arange(self.rows, device=place.device) - first[place[order]]
+        here = torch.empty_like(place)
+        here[order] = torch.arange(self.rows, device=place.device) - first[place[order]]
         self._widest = int(beside.max()) if self.rows else 0
-        number = place * self._widest + self._beside
-        self._whole = self.rows == self.places * self._widest and bool((number[1:] > number[:-1]).all())
+        self._number = place * self._widest + here  # of each row, among all that have room beside places
+        several = self._number[1:] > self._number[:-1]
+        self._whole = self.rows == self.places * self._widest and bool(several.all())
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Feed one token a row, [R]; return the logits after it, [R, V]."""
@@ -186,20 +187,21 @@ class Flight:
     def _beside_places(self, rows: torch.Tensor) -> torch.Tensor:
         """Lay rows [R, heads, group, X] out by place and head, [P * heads, widest * group, X]."""
         _, heads, group, width = rows.shape
-        if self._whole:
-            grid = rows.view(self.places, self._widest, heads, group, width).transpose(1, 2)
-        else:
-            grid = rows.new_zeros(self.places, heads, self._widest, group, width)
-            grid[self._place, :, self._beside] = rows
+        grid = rows.flatten(1)
+        if not self._whole:
+            empty = grid.new_zeros(self.places * self._widest, grid.shape[1])
+            grid = empty.index_copy_(0, self._number, grid)
+        grid = grid.view(self.places, self._widest, heads, group, width).transpose(1, 2)
         return grid.reshape(self.places * heads, self._widest * group, width)
 
     def _beside_rows(self, grid: torch.Tensor) -> torch.Tensor:
         """Undo `_beside_places`."""
         heads, width = self._decoder.key_heads, grid.shape[-1]
-        by_place = grid.view(self.places, heads, self._widest, self._group, width)
-        if self._whole:
-            return by_place.transpose(1, 2).reshape(self.rows, heads, self._group, width)
-        return by_place[self._place, :, self._beside]
+        by_place = grid.view(self.places, heads, self._widest, self._group, width).transpose(1, 2)
+        rows = by_place.reshape(self.places * self._widest, -1)
+        if not self._whole:
+            rows = rows.index_select(0, self._number)
+        return rows.view(self.rows, heads, self._group, width)
 
     def _hidden(
         self, positions: torch.Tensor, columns: int, level: bool

@@ -22,7 +22,7 @@ from selfstudy.models.language.decoder import Decoder
 from selfstudy.models.language.memory import memory_of
 from selfstudy.models.language.prefix_tree import PrefixTree
 
-READ_TOKENS = 4096  # new tokens of one forward pass: larger only takes memory
+READ_TOKENS = 2048  # new tokens of one forward pass: larger only takes memory
 STEM = 32  # tokens; shorter beginnings that new texts share are read with each of them
 
 
