@@ -15,7 +15,7 @@ from selfstudy.models.language import loading
 from selfstudy.models.language.engine import Engine
 from selfstudy.models.language.loading import language_model
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.models.language.scoring import sequence_logprobs
+from selfstudy.models.language.scoring import completion_logprobs, sequence_logprobs
 from selfstudy.models.language.tiny import VOCABULARY, character_tokenizer, random_tiny_model, tiny_config
 from selfstudy.models.language.value import ValueModel
 
@@ -176,6 +176,15 @@ def test_sequence_logprobs_equal_a_plain_loop():
         sequence_logprobs(model, [("1" * 512, "1")])
     with pytest.raises(DataError):
         sequence_logprobs(model, [("", "1")])
+
+
+def test_the_vocabulary_layer_gets_one_block_of_needed_places():
+    """Oracle: rows of 6 and 4 tokens of which the first completion begins at 2: places 1 to 4, contiguous."""
+    model, seen = random_tiny_model(1, 32), []
+    model.module.lm_head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    completion_logprobs(model.module, [([1, 10, 2, 14, 3, 15], 4), ([1, 14, 2, 15], 2)])
+    (given,) = seen
+    assert given.shape == (2, 4, 32) and given.is_contiguous()
 
 
 def test_values_equal_a_plain_pass_and_do_not_depend_on_the_batch():

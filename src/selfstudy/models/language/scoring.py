@@ -76,9 +76,11 @@ def completion_logprobs(module: torch.nn.Module, sequences: Sequence[tuple[list[
     lengths = torch.tensor([len(row) for row, _ in sequences], device=device)
     counted = (column >= starts[:, None]) & (column < lengths[:, None])
     first = int(starts.min())
-    # Logits only where some row needs them: with large vocabularies they are most of the memory.
-    keep = tokens.shape[1] - first + 1
-    logits = module(input_ids=tokens, use_cache=False, logits_to_keep=keep).logits[:, :-1]
+    # Logits only where some row needs them: with large vocabularies they are most of the memory. Places, not
+    # their number: a slice of the hidden states is not contiguous, and torch then copies the vocabulary
+    # layer for each row.
+    keep = torch.arange(first - 1, tokens.shape[1] - 1, device=device)
+    logits = module(input_ids=tokens, use_cache=False, logits_to_keep=keep).logits
     nll = F.cross_entropy(
         logits.float().transpose(1, 2), tokens[:, first:], reduction="none"
     )  # [B, L - first]
