@@ -25,6 +25,7 @@ EXTRAS = {
     "label": (("fastapi", "uvicorn", "jinja2", "multipart"), "the labelling page (selfstudy label)"),
     "search": (("faiss",), "nearest neighbours among millions"),
     "ray": (("ray",), "problems done by many processes and machines (--ray)"),
+    "vllm": (("vllm",), "sampling on one GPU or several (?backend=vllm)"),
     "mathematics": (("mathematics_dataset",), "DeepMind's school mathematics (mathematics:...)"),
 }
 

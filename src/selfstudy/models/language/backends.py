@@ -8,6 +8,7 @@ from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Sampler, TorchSampler
 from selfstudy.models.language.served import ServedModel
 from selfstudy.models.language.served_sampling import ServedSampler
+from selfstudy.models.language.vllm import VllmSampler
 
 Policy = LanguageModel | ServedModel  # what completions can be drawn from
 
@@ -28,8 +29,10 @@ def open_sampler(policy: Policy, meter: Meter | None = None, *, remember: bool =
     Args:
         policy: the weights must not change while the sampler is in use, except through `fine_tune`'s copies.
         meter: charged generated tokens and FLOPs; None counts nothing.
-        remember: keep what prompts were read between calls, for searches.
+        remember: keep what prompts were read between calls, for searches; vLLM always does.
     """
     if isinstance(policy, ServedModel):
         return ServedSampler(policy, meter)
+    if policy.engine.backend == "vllm":
+        return VllmSampler(policy, meter)
     return TorchSampler(policy, meter, remember=remember)

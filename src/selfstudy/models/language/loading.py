@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def language_model(
     if dtype not in DTYPES:
         raise UsageError(f"The dtype {dtype!r} is not known. {nearest(dtype, DTYPES)}")
     engine = Engine(backend=backend, cache_mib=cache_mib, rows=rows, tensor_parallel=tensor_parallel)
+    if backend == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise MissingExtra("vllm", "vllm")
     model = _load(spec, DTYPES[dtype])
     model.engine = engine
     if torch.cuda.is_available():
