@@ -110,6 +110,26 @@ def test_metered_copies_count_apart_and_the_budget_holds():
     assert first.meter.snapshot()["verifier_calls"] == 0
 
 
+def test_a_part_of_a_split_on_a_meter_of_ones_own():
+    """Oracle: places in the split; what a solver spends, counted by hand, here and not on what came before."""
+    judged, meter = made(), Meter(Budget(verifier_calls=5))
+    meter.charge(generated_tokens=100)
+
+    def solver(problems, given):
+        assert given is meter
+        given.charge(generated_tokens=7 * len(problems), scored_tokens=2)
+        return [(f"The answer is {SECRETS['test'][4]}.",)] * len(problems)
+
+    score = judged.evaluate(solver, start=3, limit=2, meter=meter)
+    assert score.ids == tuple(problem.id for problem in judged.test[3:5]) and score.correct == (False, True)
+    assert (score.generated_tokens, score.scored_tokens) == (14, 2)
+    assert meter.snapshot()["generated_tokens"] == 114 and meter.snapshot()["verifier_calls"] == 2
+    with pytest.raises(BudgetSpent):
+        judged.evaluate(solver, start=36, meter=meter)
+    with pytest.raises(UsageError, match="no test problems"):
+        judged.evaluate(solver, start=40)
+
+
 def test_evaluate():
     """Oracle: a solver right on every fourth problem; tokens as the solver counts them; Wilson's interval."""
     judged = made()
