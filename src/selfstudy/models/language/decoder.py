@@ -69,7 +69,7 @@ class Decoder:
 
     def refresh(self) -> bool:
         """Read the weights again if they have changed; return whether they had."""
-        state = _state(self.module)
+        state = weights_state(self.module)
         if getattr(self, "_read", None) == state:
             return False
         self._read = state
@@ -199,11 +199,12 @@ def _rotary_kinds(module: PreTrainedModel) -> list[str]:
     return list(kinds.values()) if isinstance(kinds, dict) else [kinds]
 
 
-def _state(module: PreTrainedModel) -> tuple[object, ...]:
+def weights_state(module: PreTrainedModel) -> tuple[object, ...]:
     """Return what differs when a weight was replaced or written in place.
 
     Fused optimisers write without counting versions, so a number of each weight is looked at too.
     """
     weights = list(module.parameters())
-    numbers = torch.stack([weight.detach().view(-1)[weight.numel() // 2].float() for weight in weights])
+    middles = [weight.detach()[tuple(size // 2 for size in weight.shape)] for weight in weights]
+    numbers = torch.stack([middle.float() for middle in middles])
     return (*((weight.data_ptr(), weight._version) for weight in weights), *numbers.tolist())

@@ -117,6 +117,10 @@ class Prompts:
             read = self._cache.keys_values(layer, source)  # [M, 2, heads, D]
             keys[place, :, :, columns_there] = read[:, 0]
             values[place, :, columns_there] = read[:, 1]
+        for one in places.tolist():
+            for mark in self._ids[one, MARK - 1 :: MARK].tolist():
+                if self._where.get(mark) == one:
+                    del self._where[mark]
         self._ids[places] = -1
         self._ids[places, : len(column)] = np.where(inside, ids, -1)
         for one, length in zip(places.tolist(), lengths.tolist(), strict=True):

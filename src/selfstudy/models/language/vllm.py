@@ -23,7 +23,7 @@ from torch import nn
 
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, MachineError, MissingExtra, UsageError
-from selfstudy.models.language.decoder import _state as weights_state
+from selfstudy.models.language.decoder import weights_state
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Completion, Request, validate
 from selfstudy.models.language.stopping import Stopping
