@@ -111,7 +111,7 @@ def test_metered_copies_count_apart_and_the_budget_holds():
 
 
 def test_a_part_of_a_split_on_a_meter_of_ones_own():
-    """Oracle: places in the split; what a solver spends, counted by hand, here and not on what came before."""
+    """Oracle: places in the split; what the solver spends, by hand, without what came before."""
     judged, meter = made(), Meter(Budget(verifier_calls=5))
     meter.charge(generated_tokens=100)
 
