@@ -116,7 +116,7 @@ class Judge:
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> type[Judge]:
     Judge.asked = []
-    monkeypatch.setattr(self_rewarding, "TorchSampler", Judge)
+    monkeypatch.setattr(self_rewarding, "open_sampler", Judge)
     monkeypatch.setattr(SelfRewarding, "_require_judge", lambda *_: None)
     return Judge
 
