@@ -48,6 +48,7 @@ from selfstudy.core.machine import hardware, versions
 
 SEARCH = {"problems": 64, "steps": 6, "iterations": 12}
 TIE = 1e-3
+NEW = 32  # tokens of a sample in plain sampling
 ALL_ROWS = 2**20  # a call of `generate` as one batch
 
 
@@ -111,8 +112,8 @@ def tree(bench: Bench) -> dict[str, Any]:
 
 def plain(bench: Bench) -> dict[str, Any]:
     path, alone, ours = bench.file("plain"), bench.file("plain-alone"), bench.ours
-    about = ours.ask("record_prompts", path=path, problems=256, samples=8)
-    ours.ask("record_prompts", path=alone, problems=256, samples=1)
+    about = ours.ask("record_prompts", path=path, problems=256, samples=8, new=NEW)
+    ours.ask("record_prompts", path=alone, problems=256, samples=1, new=NEW)
     outs = [bench.file(f"plain-{name}") for name in ("selfstudy", "transformers")]
     ours.ask("replay", path=alone, greedy=True, remember=False, out=outs[0])
     ours.ask("generate", path=alone, greedy=True, rows=256, out=outs[1])

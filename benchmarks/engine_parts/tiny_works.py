@@ -99,16 +99,16 @@ def record(path: str, **settings: int) -> dict[str, Any]:
     return {"calls": len(recorder.samples), "requests": requests, "depth": depth}
 
 
-def record_prompts(path: str, problems: int, samples: int) -> dict[str, Any]:
-    """Write one call: samples of whole solutions for each problem."""
+def record_prompts(path: str, problems: int, samples: int, new: int) -> dict[str, Any]:
+    """Write one call: samples of `new` tokens for each problem."""
     task = task_of(f"chain100?steps=12&train={problems}&validation=0&test=1")
     call = [
-        asdict(Request(prompt=problem.prompt, key=stream_key(problem.id, i), max_tokens=task.solution_tokens))
+        asdict(Request(prompt=problem.prompt, key=stream_key(problem.id, i), max_tokens=new))
         for problem in task.train
         for i in range(samples)
     ]
     Path(path).write_text(json.dumps({"samples": [call]}))
-    return {"requests": len(call), "new": task.solution_tokens}
+    return {"requests": len(call), "new": new}
 
 
 def replay(path: str, greedy: bool, remember: bool, out: str | None = None) -> dict[str, Any]:
