@@ -78,7 +78,10 @@ def main() -> None:
     options = parser.parse_args()
     set_threads()
     model = selfstudy.model(MODEL)
-    write_json(options.json, {name: measure(part, model, options.out / name) for name, part in PARTS.items()})
+    found = {}
+    for name, part in PARTS.items():
+        found[name] = measure(part, model, options.out / name)
+        write_json(options.json, found)
 
 
 def measure(part: Part, model: LanguageModel, out: Path) -> dict[str, Any]:
