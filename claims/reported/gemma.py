@@ -129,7 +129,13 @@ def answers(
 
     def votes(name: str, model: LanguageModel, samples: int, vote: str = "majority") -> float:
         solver = voting_solver(
-            model, task, samples=samples, vote=vote, seed=SEED, temperature=TEMPERATURE, value=value
+            model,
+            task,
+            samples=samples,
+            vote=vote,
+            seed=SEED,
+            temperature=TEMPERATURE,
+            value=value if vote == "best" else None,
         )
         return answer(name, solver, samples=samples)
 
