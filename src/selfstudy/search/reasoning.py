@@ -39,6 +39,12 @@ def require_room(policy: LanguageModel, task: ReasoningTask) -> None:
         )
 
 
+def prompt_tokens(task: ReasoningTask, model: LanguageModel) -> float:
+    """Return the mean length of the first prompts, for estimates of cost."""
+    rows = model.encode_all([posed(model, task, problem) for problem in task.train[:16]])
+    return sum(map(len, rows)) / max(1, len(rows))
+
+
 class Values(Protocol):
     """Scores solution prefixes, in [0, 1]."""
 

@@ -44,7 +44,7 @@ def sample_solutions(
             Request(
                 prompt=posed(policy, task, problem),
                 key=key,
-                max_tokens=task.solution_tokens,
+                max_tokens=task.room(problem),
                 temperature=temperature,
                 stop=task.stop,
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -33,14 +33,16 @@ class Verifier:
     """A named check `(question, gold answer, given) -> bool`."""
 
     name: str
-    check: Callable[[str, str, str], bool]
+    check: Callable[[str, str, str], bool | float]
     reads: str = "answer"
     """What is given: the extracted "answer", or the "solution" as lines."""
     usable: Callable[[str], bool] = str.strip  # type: ignore[assignment]
     """Tells whether a gold answer is one that this verifier can compare with."""
+    grade_all: Callable[[Sequence[tuple[str, str, str]]], Sequence[float]] | None = None
+    """Grades many (question, gold, given) together, in [0, 1]; where it is set, `check` is not used."""
 
-    def __call__(self, question: str, gold: str, given: str) -> bool:
-        """Tell whether `given` is right."""
+    def __call__(self, question: str, gold: str, given: str) -> bool | float:
+        """Tell whether `given` is right, or how right as a float in [0, 1]."""
         return self.check(question, gold, given)
 
 

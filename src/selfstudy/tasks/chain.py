@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import generator
@@ -38,6 +39,10 @@ _BARREN = 20
 
 def _all_lines(prompt: str, steps: Sequence[str]) -> bool:
     return len(steps) >= chain_length(prompt)
+
+
+def _room(prompt: str) -> int:
+    return LINE_CHARACTERS * chain_length(prompt)
 
 
 CHAIN_FORM = SolutionForm(ended=_all_lines, answer=chain_answer)
@@ -84,7 +89,7 @@ def chain100(
     return ReasoningTask(
         name,
         fill_splits(name, items, {"train": train, "validation": validation, "test": test}),
-        form=CHAIN_FORM,
+        form=replace(CHAIN_FORM, room=_room),
         verifier=verifier("chain"),
         max_steps=high,
         step_tokens=2 * LINE_CHARACTERS,

@@ -77,6 +77,8 @@ class SolutionForm:
     """Tells from (question, steps) whether the text is a finished solution, by its form alone."""
     answer: Callable[[str | None, Sequence[str]], str | None] = marked_answer
     """Extracts the answer from (question or None, steps)."""
+    room: Callable[[str], int] | None = None
+    """Most tokens of a solution, by the question; None gives every question as many."""
 
     def prompt(self, question: str, *, chat: bool = False) -> str:
         """Return the text for a plain model, or for a chat model the user's message."""

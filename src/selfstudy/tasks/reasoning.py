@@ -132,7 +132,7 @@ class ReasoningTask(MeteredTask):
         self.fingerprint = text_key(
             "\n".join(f"{split} {problem.id}" for split in SPLITS for problem in getattr(self, split))
         )
-        self._solve, self._check = _doors(name, splits, verifier, form)
+        self._solve, self._grade = _doors(name, splits, verifier, form)
 
     def limited(self, train: int) -> ReasoningTask:
         """Return this task with its first `train` training problems only."""
@@ -156,6 +156,10 @@ class ReasoningTask(MeteredTask):
         """Return the answer that `steps` state, or None; with `problem`, only a finished solution has one."""
         return self.form.answer(problem.prompt if problem else None, steps)
 
+    def room(self, problem: Problem) -> int:
+        """Return the most tokens that a solution of `problem` may have."""
+        return self.form.room(problem.prompt) if self.form.room else self.solution_tokens
+
     def verify(self, problem: Problem, steps: Sequence[str]) -> bool:
         """Tell whether `steps` solve a training or validation problem; counts one verifier call.
 
@@ -164,7 +168,19 @@ class ReasoningTask(MeteredTask):
             DataError: the verifier raised in over 5 % of at least 20 checks.
             BudgetSpent: the budget of verifier calls does not cover it.
         """
-        return self._check(problem, steps, self.meter, False)
+        return self.grades([problem], [steps])[0] == 1
+
+    def grades(self, problems: Sequence[Problem], solutions: Sequence[Sequence[str]]) -> list[float]:
+        """Return how right each solution is, in [0, 1]: 1 solves its problem; less may be a share of tests.
+
+        Counts a verifier call for each; for training and validation problems.
+
+        Raises:
+            UsageError: for a test problem, or one of another task.
+            DataError: the verifier raised in over 5 % of at least 20 checks, or gave a grade out of range.
+            BudgetSpent: the budget of verifier calls does not cover all of them.
+        """
+        return self._grade(problems, solutions, self.meter, False)
 
     @property
     def oracle(self) -> Oracle:
@@ -204,10 +220,7 @@ class ReasoningTask(MeteredTask):
         solutions = solver(problems, meter)
         if len(solutions) != len(problems):
             raise UsageError(f"The solver gave {len(solutions)} solutions for {len(problems)} problems.")
-        correct = tuple(
-            self._check(problem, steps, meter, True)
-            for problem, steps in zip(problems, solutions, strict=True)
-        )
+        correct = tuple(grade == 1 for grade in self._grade(problems, solutions, meter, True))
         from selfstudy.evaluation.statistics import wilson
 
         low, high = wilson(sum(correct), len(correct))
@@ -226,7 +239,7 @@ class ReasoningTask(MeteredTask):
 
 
 def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, form: SolutionForm):
-    """Return (solve, check), the only two functions that can see the truth."""
+    """Return (solve, grade), the only two functions that can see the truth."""
     truth = {text_key(item.prompt): (split, item) for split in SPLITS for item in splits.get(split, ())}
     if len(truth) != sum(len(splits.get(split, ())) for split in SPLITS):
         raise DataError(f"Task {name!r} holds a question twice; its splits must be distinct.")
@@ -250,15 +263,35 @@ def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, 
             meter.charge(oracle_labels=1)
         return item.solution
 
-    def check(problem: Problem, steps: Sequence[str], meter: Meter, test_too: bool) -> bool:
-        item = item_of(problem, test_too=test_too)
-        meter.charge(verifier_calls=1)
-        text = form.answer(item.prompt, steps) if verifier.reads == "answer" else "\n".join(steps)
+    def grade(
+        problems: Sequence[Problem], solutions: Sequence[Sequence[str]], meter: Meter, test_too: bool
+    ) -> list[float]:
+        items = [item_of(problem, test_too=test_too) for problem in problems]
+        meter.charge(verifier_calls=len(items))
+        texts = [
+            form.answer(item.prompt, steps) if verifier.reads == "answer" else "\n".join(steps)
+            for item, steps in zip(items, solutions, strict=True)
+        ]
+        given = [(i.prompt, i.answer, text) for i, text in zip(items, texts, strict=True) if text is not None]
+        counts["checks"] += texts.count(None)
+        if verifier.grade_all is not None:
+            grades = iter(verifier.grade_all(given))
+        else:
+            grades = iter([check(*one) for one in given])
+        found = [0.0 if text is None else float(next(grades)) for text in texts]
+        if not all(0 <= one <= 1 for one in found):
+            wrong = next(one for one in found if not 0 <= one <= 1)
+            raise DataError(
+                f"The verifier {verifier.name!r} gave the grade {wrong}; a grade is a number from 0 to 1, "
+                "or True or False."
+            )
+        return found
+
+    def check(question: str, gold: str, text: str) -> float:
         counts["checks"] += 1
-        if text is None:
-            return False
         try:
-            return bool(verifier(item.prompt, item.answer, text))
+            grade = verifier(question, gold, text)
+            return grade if isinstance(grade, float) else float(bool(grade))
         except Exception:
             counts["raised"] += 1
             if not first:
@@ -269,6 +302,6 @@ def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, 
                 f"up to {RAISES_ALLOWED:.0%} count as wrong answers. Repair it. Its first error was:\n"
                 f"{first[0]}"
             )
-        return False
+        return 0.0
 
-    return solve, check
+    return solve, grade

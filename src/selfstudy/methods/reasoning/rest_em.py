@@ -21,7 +21,7 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.search.reasoning import SEPARATOR, Steps, posed, require_room
+from selfstudy.search.reasoning import SEPARATOR, Steps, posed, prompt_tokens, require_room
 from selfstudy.search.solvers import sample_solutions
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
@@ -144,9 +144,3 @@ def keep_right(
 def solution_example(task: ReasoningTask, model: LanguageModel, problem: Problem, steps: Steps) -> Example:
     """Return a solution as a fine-tuning example."""
     return Example(posed(model, task, problem), "".join(step + SEPARATOR for step in steps))
-
-
-def prompt_tokens(task: ReasoningTask, model: LanguageModel) -> float:
-    """Return the mean length of the first prompts, for estimates of cost."""
-    rows = model.encode_all([posed(model, task, problem) for problem in task.train[:16]])
-    return sum(map(len, rows)) / max(1, len(rows))

@@ -27,12 +27,19 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
 from selfstudy.learning.values import ValueFitting, ValueSample, fit_values
-from selfstudy.methods.reasoning.rest_em import prompt_tokens, solution_example
+from selfstudy.methods.reasoning.rest_em import solution_example
 from selfstudy.models.language.loading import shipped_value_model
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.value import ValueModel
 from selfstudy.search.mcts import TreeSearch, grow
-from selfstudy.search.reasoning import ConstantValue, ReasoningDomain, Values, posed, require_room
+from selfstudy.search.reasoning import (
+    ConstantValue,
+    ReasoningDomain,
+    Values,
+    posed,
+    prompt_tokens,
+    require_room,
+)
 from selfstudy.search.solvers import sample_solutions
 from selfstudy.search.tree import Forest
 from selfstudy.signals.reference_values import reference_targets

@@ -22,12 +22,11 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.learning.preferences import Pair, Preference, prefer
-from selfstudy.methods.reasoning.rest_em import prompt_tokens
 from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Request
 from selfstudy.models.language.scoring import sequence_logprobs
-from selfstudy.search.reasoning import SEPARATOR, Steps, posed, require_room
+from selfstudy.search.reasoning import SEPARATOR, Steps, posed, prompt_tokens, require_room
 from selfstudy.search.solvers import sample_solutions
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
 

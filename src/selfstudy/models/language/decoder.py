@@ -9,6 +9,7 @@ decoder reads a module's own weights, and knows when they have changed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from transformers import PreTrainedModel
 from selfstudy.models.language.inference import Products
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
-PACKED_BYTES = 2**27  # a step of larger models waits for the weights, which a second copy would only double
+PACKED_BYTES = 2**27  # larger models wait for their weights: their copy is arranged for few rows instead
+ARRANGED_BYTES = 2**31  # a copy of still larger models would cost memory that is needed elsewhere
 _ROTARY = ("default", "linear", "llama3", "yarn")  # tables that do not depend on a text's length
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -77,8 +79,10 @@ class Decoder:
         with torch.inference_mode():
             size = sum(weight.numel() * weight.element_size() for weight in self.module.parameters())
             packed = size <= PACKED_BYTES
-            self._blocks = [_Block(block, self._norm, packed) for block in self.module.base_model.layers]
+            products = partial(Products, packed=packed, arranged=not packed and size <= ARRANGED_BYTES)
+            self._blocks = [_Block(block, self._norm, products) for block in self.module.base_model.layers]
             self._last_norm = self._norm(self.module.base_model.norm)
+            self._head = products(self.module.get_output_embeddings())
         return True
 
     def _norm(self, norm: nn.Module) -> torch.Tensor:
@@ -106,8 +110,7 @@ class Decoder:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits [..., V] after hidden states [..., H]."""
-        head: torch.Tensor = self.module.get_output_embeddings()(hidden)
-        return head
+        return self._head(hidden)
 
     def _normed(self, state: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         if state.dtype != torch.float32:
@@ -153,12 +156,14 @@ class Decoder:
 class _Block:
     """The weights of one layer, as the forward pass wants them."""
 
-    def __init__(self, block: Any, norm: Callable[[nn.Module], torch.Tensor], packed: bool) -> None:
+    def __init__(
+        self, block: Any, norm: Callable[[nn.Module], torch.Tensor], products: Callable[..., Products]
+    ) -> None:
         attention, mlp = block.self_attn, block.mlp
-        self.query_key_value = Products(attention.q_proj, attention.k_proj, attention.v_proj, packed=packed)
-        self.out = Products(attention.o_proj, packed=packed)
-        self.gate_up = Products(mlp.gate_proj, mlp.up_proj, packed=packed)
-        self.down = Products(mlp.down_proj, packed=packed)
+        self.query_key_value = products(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out = products(attention.o_proj)
+        self.gate_up = products(mlp.gate_proj, mlp.up_proj)
+        self.down = products(mlp.down_proj)
         self.inner = mlp.gate_proj.out_features
         self.activation = mlp.act_fn
         self.query_norm = norm(attention.q_norm) if hasattr(attention, "q_norm") else None

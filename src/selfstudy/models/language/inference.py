@@ -17,6 +17,7 @@ from torch import nn
 from selfstudy.core.machine import hardware
 
 LITTLE = 2**20  # multiplications; below, the longer way to oneDNN costs more than it gains
+FEW = 64  # rows; with more, arranging the weights costs little beside the product
 
 
 @cache
@@ -30,10 +31,14 @@ class Products:
 
     Args:
         layers: with the same input.
-        packed: keep a copy of the weights that is faster to multiply with; else use the layers' own.
+        packed: keep one copy of all weights that is faster to multiply with.
+        arranged: keep a copy of each layer's weights that is faster to multiply few rows with, on processors:
+            the products of few rows with large weights otherwise spend most of their time on arranging them.
+
+    With neither, the layers' own weights are used.
     """
 
-    def __init__(self, *layers: nn.Linear, packed: bool) -> None:
+    def __init__(self, *layers: nn.Linear, packed: bool = False, arranged: bool = False) -> None:
         weights = [layer.weight.detach() for layer in layers]
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         self._bias = torch.cat(biases) if biases else None
@@ -44,6 +49,8 @@ class Products:
         self._turned = None if self._packed is None or self._one_dnn else self._packed.t().contiguous()
         if self._turned is not None:
             self._packed = None
+        arranged = arranged and weights[0].device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._arranged = [_arranged(weight) for weight in weights] if arranged else []
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Return [N, O]."""
@@ -51,24 +58,37 @@ class Products:
             return rows @ self._turned if self._bias is None else torch.addmm(self._bias, rows, self._turned)
         if self._packed is not None:
             return self._product(rows, self._packed, self._bias)
-        out = torch.cat([self._product(rows, weight, None) for weight in self._weights], -1)
+        if self._arranged and rows.numel() // rows.shape[-1] <= FEW:
+            outs = [_one_dnn_linear(rows, weight, None) for weight in self._arranged]
+        else:
+            outs = [self._product(rows, weight, None) for weight in self._weights]
+        out = torch.cat(outs, -1) if len(outs) > 1 else outs[0]
         return out if self._bias is None else out + self._bias
 
     def _product(self, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if self._one_dnn and rows.numel() * len(weight) >= LITTLE:
-            product = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-            assert isinstance(product, torch.Tensor)
-            return product
+            return _one_dnn_linear(rows, weight, bias)
         return F.linear(rows, weight, bias)
+
+
+def _one_dnn_linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    product = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    assert isinstance(product, torch.Tensor)
+    return product
+
+
+def _arranged(weight: torch.Tensor) -> torch.Tensor:
+    """Return the weight [O, I] in the order in which oneDNN multiplies few rows with it."""
+    copy = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 8)
+    assert isinstance(copy, torch.Tensor)
+    return copy
 
 
 class _OneDnnLinear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if input.numel() * self.out_features < LITTLE:
             return super().forward(input)
-        product = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
-        assert isinstance(product, torch.Tensor)
-        return product
+        return _one_dnn_linear(input, self.weight, self.bias)
 
 
 class Inference:

@@ -69,6 +69,18 @@ def pair_tokens(
 
 def completion_logprobs(module: torch.nn.Module, sequences: Sequence[tuple[list[int], int]]) -> torch.Tensor:
     """Return [B] sums of log p(token | all before it) over the tokens from `start` on; differentiable."""
+    logits, tokens, counted = completion_logits(module, sequences)
+    nll = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+    return -(nll * counted).sum(1)
+
+
+def completion_logits(
+    module: torch.nn.Module, sequences: Sequence[tuple[list[int], int]]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return logits [B, T, V] (float32), the tokens [B, T] that followed, and which belong to a completion.
+
+    The T columns are those from the earliest `start` on, the same ones for all rows.
+    """
     device = next(module.parameters()).device
     tokens = pad_right([row for row, _ in sequences], device)  # [B, L]
     column = torch.arange(tokens.shape[1], device=device)
@@ -81,10 +93,7 @@ def completion_logprobs(module: torch.nn.Module, sequences: Sequence[tuple[list[
     # layer for each row.
     keep = torch.arange(first - 1, tokens.shape[1] - 1, device=device)
     logits = module(input_ids=tokens, use_cache=False, logits_to_keep=keep).logits
-    nll = F.cross_entropy(
-        logits.float().transpose(1, 2), tokens[:, first:], reduction="none"
-    )  # [B, L - first]
-    return -(nll * counted[:, first:]).sum(1)
+    return logits.float(), tokens[:, first:], counted[:, first:]
 
 
 def sequence_logprobs(

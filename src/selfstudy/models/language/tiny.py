@@ -11,7 +11,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from selfstudy.models.language.model import LanguageModel
 
 VOCABULARY = "0123456789+-*=:\n"
-PAD = len(VOCABULARY)
 CONTEXT = 512
 
 # The embedded weights, made by `python -m selfstudy.tasks.build_tiny`.
@@ -19,45 +18,77 @@ WEIGHTS = Path(__file__).parent / "weights"
 POLICY, VALUE = "tiny-lm", "tiny-lm-value"
 
 
-def tiny_config(layers: int = 4, width: int = 128) -> LlamaConfig:
-    """Return the configuration of the tiny model; 0.83 million weights at the default size."""
+def tiny_config(
+    layers: int = 4,
+    width: int = 128,
+    *,
+    vocabulary: str = VOCABULARY,
+    context: int = CONTEXT,
+    end: bool = False,
+) -> LlamaConfig:
+    """Return the configuration of a tiny model; 0.83 million weights at the default size.
+
+    Args:
+        layers: of the decoder.
+        width: of a hidden state; a multiple of 8.
+        vocabulary: one token a character; then one for padding.
+        context: most tokens.
+        end: whether the token for padding also ends a text.
+    """
+    pad = len(vocabulary)
     return LlamaConfig(
-        vocab_size=len(VOCABULARY) + 1,
+        vocab_size=pad + 1,
         hidden_size=width,
         intermediate_size=344 * width // 128,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=context,
         tie_word_embeddings=False,
         bos_token_id=None,
-        eos_token_id=None,  # a chain ends with its last line; see tasks.chain
-        pad_token_id=PAD,
+        eos_token_id=pad if end else None,  # a chain ends with its last line; see tasks.chain
+        pad_token_id=pad,
     )
 
 
-def character_tokenizer() -> PreTrainedTokenizerFast:
-    """Return the tokenizer of one token a character: ids in the order of VOCABULARY, then <pad>.
+def character_tokenizer(
+    vocabulary: str = VOCABULARY, *, context: int = CONTEXT, end: bool = False
+) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of one token a character: ids in the order of `vocabulary`, then <pad>.
 
     >>> character_tokenizer()("47+8:")["input_ids"]
     [4, 7, 10, 8, 14]
     """
-    vocabulary = {character: i for i, character in enumerate(VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel({**vocabulary, "<pad>": PAD}))
+    ids = {character: i for i, character in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel({**ids, "<pad>": len(ids)}))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
+        eos_token="<pad>" if end else None,
         padding_side="left",
-        model_max_length=CONTEXT,
+        model_max_length=context,
         clean_up_tokenization_spaces=False,
     )
 
 
-def random_tiny_model(layers: int = 4, width: int = 128, seed: int = 0) -> LanguageModel:
-    """Return an untrained tiny model: for tests, benchmarks, and as the start of training."""
+def random_tiny_model(
+    layers: int = 4,
+    width: int = 128,
+    seed: int = 0,
+    *,
+    vocabulary: str = VOCABULARY,
+    context: int = CONTEXT,
+    end: bool = False,
+) -> LanguageModel:
+    """Return an untrained tiny model: for tests, benchmarks, and as the start of training.
+
+    See `tiny_config` for the arguments.
+    """
+    config = tiny_config(layers, width, vocabulary=vocabulary, context=context, end=end)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = LlamaForCausalLM(tiny_config(layers, width))
-    return LanguageModel(f"tiny-{layers}x{width}", module, character_tokenizer())
+        module = LlamaForCausalLM(config)
+    tokenizer = character_tokenizer(vocabulary, context=context, end=end)
+    return LanguageModel(f"tiny-{layers}x{width}", module, tokenizer)

@@ -1,0 +1,80 @@
+"""Groups of answers to problems, drawn from the policy that learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from selfstudy.core.budget import Meter
+from selfstudy.models.language.backends import open_sampler
+from selfstudy.models.language.sampling import Request
+from selfstudy.search.reasoning import Steps, posed
+
+if TYPE_CHECKING:
+    from selfstudy.models.language.model import LanguageModel
+    from selfstudy.tasks.reasoning import Problem, ReasoningTask
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One drawn answer, as rewards see it."""
+
+    problem: Problem
+    text: str
+    steps: Steps
+    tokens: tuple[int, ...]
+    """All tokens drawn, the end token included."""
+    finish: str
+    """Why it ended: "stop", "end", "length" or "context"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The answers to one problem."""
+
+    problem: Problem
+    prompt: tuple[int, ...]
+    """Tokens that the answers were drawn after."""
+    answers: tuple[Answer, ...]
+
+
+def draw_groups(
+    policy: LanguageModel,
+    task: ReasoningTask,
+    problems: Sequence[Problem],
+    meter: Meter,
+    *,
+    keys: Sequence[Sequence[int]],
+    temperature: float,
+    prompts: Sequence[str] | None = None,
+) -> list[Group]:
+    """Draw as many answers to each problem as it has keys.
+
+    Args:
+        policy: draws.
+        task: says how problems are posed and answers end.
+        problems: P of them.
+        meter: charged by the sampler.
+        keys: P rows of stream keys.
+        temperature: of the draws.
+        prompts: the texts that the policy continues; None poses the problems.
+
+    Raises:
+        BudgetSpent: the meter does not cover it; what was drawn in this call is lost.
+    """
+    prompts = prompts or [posed(policy, task, problem) for problem in problems]
+    requests = [
+        Request(
+            prompt=prompt, key=key, max_tokens=task.room(problem), temperature=temperature, stop=task.stop
+        )
+        for problem, prompt, row in zip(problems, prompts, keys, strict=True)
+        for key in row
+    ]
+    completions = iter(open_sampler(policy, meter).sample(requests))
+    groups = []
+    for problem, tokens, row in zip(problems, policy.encode_all(prompts), keys, strict=True):
+        drawn = [next(completions) for _ in row]
+        answers = tuple(Answer(problem, c.text, task.steps(c.text), c.tokens, c.finish) for c in drawn)
+        groups.append(Group(problem, tuple(tokens), answers))
+    return groups
