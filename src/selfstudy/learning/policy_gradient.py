@@ -232,7 +232,7 @@ class Barren:
             raise DataError(
                 f"Nothing could be learnt in {BARREN} steps of {self._name!r} in a row: the answers to "
                 f"every problem got the same reward. Mean rewards of the last {len(rewards)} problems: "
-                f"{histogram}. Take easier problems where they are 0 and harder ones where they are 1, or more "
+                f"{histogram}. Take easier problems where they are 0, harder ones where they are 1, or more "
                 "answers to each problem."
             )
 
