@@ -35,6 +35,7 @@ from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import batches_by_length, completion_logits
 
+MOSTLY = 0.9  # share of groups of equal rewards that is worth a warning
 BARREN = 20  # steps in a row without anything to learn from, before the training gives up
 
 
@@ -219,10 +220,12 @@ class Barren:
             DataError: it is the twentieth in a row.
         """
         rewards = collection.rewards
-        if step == 0 and rewards.ndim == 2 and (rewards == rewards[:, :1]).mean() == 1:
+        constant = float((rewards == rewards[:, :1]).all(1).mean())
+        if step == 0 and constant >= MOSTLY:
             warnings.warn(
-                f"In the first step of {self._name!r} all answers to each of {len(rewards)} problems got "
-                f"the same reward (100% of the groups; mean {rewards.mean():.3g}): nothing to learn yet.",
+                f"In the first step of {self._name!r} the answers to a problem all got the same reward in "
+                f"{constant:.0%} of the {len(rewards)} groups (mean reward {rewards.mean():.3g}): there is "
+                "little to learn from them.",
                 stacklevel=2,
             )
         self._steps = 0 if collection.rollouts else self._steps + 1
