@@ -227,6 +227,21 @@ def test_nothing_to_learn(open_run) -> None:
     assert len(run.metrics()) == 19
 
 
+def test_barren_steps_are_counted_across_a_cut(open_run) -> None:
+    """Oracle: cut off at the twelfth step and resumed, the twentieth is still the twentieth."""
+
+    def collect(policy: LanguageModel, step: int) -> Collection:
+        if step == 11 and endings[0] is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return Collection((), np.array([[0.0, 1.0]]))
+
+    endings = [KeyboardInterrupt, DataError]
+    while endings:
+        with pytest.raises(endings[0]):
+            optimise_policy(model(), collect, SETTINGS, open_run(), "policy", steps=50, longest=4)
+        endings.pop(0)
+
+
 def test_the_budget_ends_it(open_run) -> None:
     """Oracle: 8 answers a step: 20 samples are two steps."""
     run = open_run(budget=Budget(samples=20))
