@@ -45,7 +45,11 @@ def _room(prompt: str) -> int:
     return LINE_CHARACTERS * chain_length(prompt)
 
 
-CHAIN_FORM = SolutionForm(ended=_all_lines, answer=chain_answer)
+def _guided(prompt: str, answer: str) -> str:
+    return f"{prompt.removesuffix(':')}={answer}:"
+
+
+CHAIN_FORM = SolutionForm(ended=_all_lines, answer=chain_answer, guided=_guided)
 
 
 def chain100(

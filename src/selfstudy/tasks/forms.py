@@ -79,6 +79,9 @@ class SolutionForm:
     """Extracts the answer from (question or None, steps)."""
     room: Callable[[str], int] | None = None
     """Most tokens of a solution, by the question; None gives every question as many."""
+    guided: Callable[[str, str], str] | None = None
+    """Makes from (question, answer) a question that shows its answer and asks how it is reached; None: there
+    is no way to ask so."""
 
     def prompt(self, question: str, *, chat: bool = False) -> str:
         """Return the text for a plain model, or for a chat model the user's message."""
@@ -117,7 +120,18 @@ The answer is 80.
 
 def text_form(*, preamble: str = "", instruction: str = INSTRUCTION) -> SolutionForm:
     """Return the form of tasks in words: question and answer, steps on lines, the answer marked."""
-    return SolutionForm(preamble=preamble, template=TEMPLATE, instruction=instruction, stop=STOP)
+    return SolutionForm(
+        preamble=preamble, template=TEMPLATE, instruction=instruction, stop=STOP, guided=guided_question
+    )
+
+
+def guided_question(question: str, answer: str) -> str:
+    r"""Return a question in words with its answer beside it.
+
+    >>> guided_question("What is 2+3?", "5")
+    'What is 2+3?\n(The answer is 5. Show the steps that lead to it.)'
+    """
+    return f"{question}\n(The answer is {answer}. Show the steps that lead to it.)"
 
 
 def worked_examples(solved: Sequence[tuple[str, Sequence[str]]]) -> str:

@@ -8,6 +8,7 @@ closed to test problems, and `evaluate`, which gives out verdicts on a whole spl
 from __future__ import annotations
 
 import copy
+import re
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -132,7 +133,7 @@ class ReasoningTask(MeteredTask):
         self.fingerprint = text_key(
             "\n".join(f"{split} {problem.id}" for split in SPLITS for problem in getattr(self, split))
         )
-        self._solve, self._grade = _doors(name, splits, verifier, form)
+        self._solve, self._grade, self._guide, self._shown = _doors(name, splits, verifier, form)
 
     def limited(self, train: int) -> ReasoningTask:
         """Return this task with its first `train` training problems only."""
@@ -181,6 +182,21 @@ class ReasoningTask(MeteredTask):
             BudgetSpent: the budget of verifier calls does not cover all of them.
         """
         return self._grade(problems, solutions, self.meter, False)
+
+    def guided_prompt(self, problem: Problem, *, chat: bool = False) -> str:
+        """Return the text or message of a training or validation problem that shows its answer.
+
+        Counts one oracle label.
+
+        Raises:
+            UsageError: for a test problem, or where the task's form has no such prompts.
+            BudgetSpent: the budget of oracle labels does not cover it.
+        """
+        return self.form.prompt(self._guide(problem, self.meter), chat=chat)
+
+    def answers_shown(self) -> float:
+        """Return the share of training questions in which their answer stands as a word of its own."""
+        return self._shown([problem.id for problem in self.train])
 
     @property
     def oracle(self) -> Oracle:
@@ -239,7 +255,7 @@ class ReasoningTask(MeteredTask):
 
 
 def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, form: SolutionForm):
-    """Return (solve, grade), the only two functions that can see the truth."""
+    """Return (solve, grade, guide, shown), the only functions that can see the truth."""
     truth = {text_key(item.prompt): (split, item) for split in SPLITS for item in splits.get(split, ())}
     if len(truth) != sum(len(splits.get(split, ())) for split in SPLITS):
         raise DataError(f"Task {name!r} holds a question twice; its splits must be distinct.")
@@ -262,6 +278,19 @@ def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, 
         if item.solution is not None:
             meter.charge(oracle_labels=1)
         return item.solution
+
+    def guide(problem: Problem, meter: Meter) -> str:
+        item = item_of(problem, test_too=False)
+        if form.guided is None:
+            raise UsageError(f"The task {name!r} has no prompts that show the answer.")
+        meter.charge(oracle_labels=1)
+        return form.guided(item.prompt, item.answer)
+
+    def shown(ids: Sequence[str]) -> float:
+        items = [truth[one][1] for one in ids]
+        words = [rf"(?<!\w){re.escape(item.answer.strip())}(?!\w)" for item in items]
+        found = [re.search(word, item.prompt) for word, item in zip(words, items, strict=True)]
+        return sum(one is not None for one in found) / max(1, len(items))
 
     def grade(
         problems: Sequence[Problem], solutions: Sequence[Sequence[str]], meter: Meter, test_too: bool
@@ -304,4 +333,4 @@ def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, 
             )
         return 0.0
 
-    return solve, grade
+    return solve, grade, guide, shown
