@@ -215,6 +215,11 @@ def test_bad_csv_rows(tmp_path):
         ('{"prompt": "\xe9", "answer": "1"}'.encode("latin1"), "", "0xe9 in line 1"),
         (b'{"prompt": "q", "answer": "1"}\n' * 30, "", "29 duplicated"),
         (
+            b"".join(b'{"prompt": "q", "answer": "%s"}\n' % answer for answer in (b"1", b"1.0", b"2")),
+            "",
+            "1 questions of .* different answers .'q': '1' and '2'",
+        ),
+        (
             b'{"question": "q", "answer": "1"}\n',
             "prompt=qestion",
             "no column 'qestion'. Did you mean 'question'",

@@ -15,6 +15,8 @@ from selfstudy.signals.verifiers import Verifier
 from selfstudy.tasks.reasoning import Item
 
 DROPS_ALLOWED = 0.2
+DUPLICATED = "duplicated"
+TORN_SHOWN = 5  # questions with two answers that a message lists
 
 _log = logging.getLogger(__name__)
 
@@ -68,12 +70,13 @@ def gather(
         taken: questions that are in the test split already.
 
     Raises:
-        DataError: over 20 % of the rows were dropped, or all of them.
+        DataError: over 20 % of the rows were dropped, or all of them; a question with two different answers.
     """
     items: list[Item] = []
     dropped: Counter[str] = Counter()
     first: Row | None = None
-    seen, taken = set[str](), set(taken)
+    seen, taken = dict[str, str](), set(taken)
+    torn: dict[str, str] = {}
     for row in rows:
         item, fault = None, row.fault
         if row.values is not None:
@@ -85,9 +88,18 @@ def gather(
         if fault or item is None:
             dropped[fault] += 1
             first = first or row
+            if fault == DUPLICATED and item and not _same(item, seen[item.prompt], verifier):
+                torn.setdefault(item.prompt, item.answer)
             continue
-        seen.add(item.prompt)
+        seen[item.prompt] = item.answer
         items.append(item)
+    if torn:
+        some = "; ".join(f"{q[:60]!r}: {seen[q]!r} and {a!r}" for q, a in list(torn.items())[:TORN_SHOWN])
+        raise DataError(
+            f"{len(torn)} questions of {source} stand there with different answers ({some}"
+            f"{'; ...' if len(torn) > TORN_SHOWN else ''}). Keep one answer of each, or make the questions "
+            "differ."
+        )
     if first is not None:
         counts = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
         if sum(dropped.values()) > DROPS_ALLOWED * len(rows) or not items:
@@ -100,7 +112,14 @@ def gather(
     return Gathered(items, dict(dropped))
 
 
-def _fault(item: Item, verifier: Verifier, seen: set[str], taken: set[str]) -> str:
+def _same(item: Item, answer: str, verifier: Verifier) -> bool:
+    """Tell whether two answers to one question are one: as texts, or as the verifier sees it."""
+    if item.answer == answer or verifier.reads != "answer" or verifier.grade_all is not None:
+        return item.answer == answer
+    return verifier.usable(item.answer) and bool(verifier(item.prompt, answer, item.answer))
+
+
+def _fault(item: Item, verifier: Verifier, seen: Mapping[str, str], taken: set[str]) -> str:
     if not item.prompt and not item.answer:
         return "empty"
     if not item.prompt:
@@ -108,7 +127,7 @@ def _fault(item: Item, verifier: Verifier, seen: set[str], taken: set[str]) -> s
     if not item.answer:
         return "without an answer"
     if item.prompt in seen:
-        return "duplicated"
+        return DUPLICATED
     if item.prompt in taken:
         return "also in the test split"
     return "" if verifier.usable(item.answer) else "with an answer that cannot be verified"
