@@ -1,0 +1,12 @@
+"""Runs untrusted Python against tests, in bubblewrap.
+
+    >>> from selfstudy.signals.sandbox import Program
+    >>> double = Program(code="def double(x): return 2 * x", tests=("assert double(4) == 8",), names=("double",))
+
+`judge([double])` then returns a list with one `Verdict`, whose `passed` is `(True,)`.
+"""
+
+from selfstudy.signals.sandbox.pool import judge, require_sandbox
+from selfstudy.signals.sandbox.programs import ENDINGS, Limits, Program, Verdict
+
+__all__ = ["ENDINGS", "Limits", "Program", "Verdict", "judge", "require_sandbox"]
