@@ -15,7 +15,7 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.learning.fine_tuning import Example, FineTuning, accumulate, fine_tune
 from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import batch_indices, learning_rate
-from selfstudy.learning.preferences import Pair, Preference, dpo_loss, prefer
+from selfstudy.learning.preferences import Pair, Preference, prefer
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import completion_logprobs, pair_tokens, sequence_logprobs
 from selfstudy.models.language.tiny import random_tiny_model
@@ -179,18 +179,6 @@ def test_learning_rate_rises_then_falls(steps, warmup):
     top = rates.index(max(rates))
     assert max(rates) == pytest.approx(2.0) and min(rates) > 0
     assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
-
-
-def test_dpo_loss_closed_form_and_gradient():
-    """Oracle: log(1 + exp(-beta m)); derivative by the chosen log-probability -beta sigmoid(-beta m)."""
-    policy = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]], dtype=torch.float64, requires_grad=True)
-    reference = torch.tensor([[-1.5, -2.0], [-2.0, -4.0]], dtype=torch.float64)
-    margin = np.array([(-1 + 1.5) - (-3 + 2), (-2 + 2) - (-1 + 4)])
-    loss = dpo_loss(*policy, *reference, beta=0.3)
-    np.testing.assert_allclose(loss.detach().numpy(), np.log1p(np.exp(-0.3 * margin)))
-    loss.sum().backward()
-    slope = 0.3 / (1 + np.exp(0.3 * margin))
-    np.testing.assert_allclose(policy.grad.numpy(), [-slope, slope])
 
 
 def test_prefer_learns_resumes_and_starts_at_log_2(open_run):

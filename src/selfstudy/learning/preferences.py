@@ -1,4 +1,4 @@
-"""Direct preference optimisation of a language model (Rafailov et al., 2023)."""
+"""Training a language model on pairs of completions: direct preference optimisation and its kin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from selfstudy.core.errors import DataError
+from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.fine_tuning import Sequences, merged, trainable_module
@@ -23,12 +23,13 @@ from selfstudy.learning.loops import (
     step_count,
     update,
 )
-from selfstudy.learning.losses import dpo_loss
+from selfstudy.learning.preference_losses import PairLoss, log_ratio_margin, preference_loss
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import batches_by_length, completion_logprobs, pair_tokens
 
-__all__ = ["Pair", "Preference", "dpo_loss", "prefer"]
+Completion = str | tuple[int, ...]
+"""A text, which the end token follows where there is one, or tokens as they were drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,8 @@ class Preference:
     processor's cache holds, all of them on an accelerator."""
     lora_rank: int | None = None
     """Train low-rank updates instead of the weights; merged at the end."""
+    likelihood: float = 0.0
+    """Weight of the chosen completions' mean negative log-likelihood of a token, added to the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +67,49 @@ class Pair:
 
     prompt: str
     """Text as the model sees it."""
-    chosen: str
+    chosen: Completion
     """The better completion."""
-    rejected: str
+    rejected: Completion
     """The worse one."""
+    target: float = 1.0
+    """What the loss holds the pair to: for `preference_loss` the probability that the chosen one is better,
+    for `squared_loss` by how much its reward is higher."""
 
 
 def prefer(
-    model: LanguageModel, pairs: Sequence[Pair], settings: Preference, run: Run, name: str
+    model: LanguageModel,
+    pairs: Sequence[Pair],
+    settings: Preference,
+    run: Run,
+    name: str,
+    *,
+    reference: LanguageModel | None = None,
+    loss: PairLoss = preference_loss,
 ) -> LanguageModel:
-    """Return a model trained to prefer the chosen completions; the given one stays and is the reference.
+    """Return a model trained to prefer the chosen completions; the given one stays as it is.
 
     The reference's log-probabilities are computed once, before the loop. Charges samples (pairs) and FLOPs.
 
     Args:
-        model: start and reference.
+        model: where training starts.
         pairs: those of which one side is longer than the context are left out and counted in the log.
         settings: see there.
         run: streams, checkpoints and log.
         name: names the loop, uniquely within its stage.
+        reference: what the policy is held to; None is `model`. It must read the same tokens.
+        loss: of the margins.
 
     Raises:
         DataError: no pairs, or none that fits into the context.
-        UsageError: a setting out of range.
+        UsageError: a setting out of range, or a reference of another vocabulary.
     """
     check_positive(
         settings, beta=0, learning_rate=0, epochs=0, steps=0, batch=0, micro_batch=0, lora_rank=0, clip=0
     )
-    chosen, rejected = _fitting(model, pairs, run, name)
-    reference = np.stack([_reference(model, side) for side in (chosen, rejected)])  # [2, pairs]
+    reference = reference or model
+    _require_same_tokens(model, reference)
+    chosen, rejected, targets = _fitting(model, pairs, run, name)
+    known = np.stack([logprobs(reference, side) for side in (chosen, rejected)])  # [2, pairs]
     result = model.copy()
     module = trainable_module(result, settings.lora_rank, run, name)
     batch = min(settings.batch, len(chosen))
@@ -100,38 +117,54 @@ def prefer(
     joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
     sides = np.array([[len(tokens) for tokens, _ in side] for side in (chosen, rejected)])  # [2, pairs]
     lengths, mean_length = sides.max(0), float(sides.sum(0).mean())
+    drawn = np.array([len(tokens) - start for tokens, start in chosen])
     cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
 
     def figures(module: Any, part: list[int]) -> torch.Tensor:
-        """Return the share of the pairs in loss and margin, [2]."""
+        """Return the share of the pairs in loss, margin and pairs in the right order, [3]."""
         better = completion_logprobs(module, [chosen[i] for i in part])
         worse = completion_logprobs(module, [rejected[i] for i in part])
-        known = torch.tensor(reference[:, part], dtype=better.dtype, device=better.device)
-        losses = dpo_loss(better, worse, known[0], known[1], settings.beta)
-        return torch.stack((losses.sum(), (better - known[0] - worse + known[1]).sum())) / batch
+        numbers = np.concatenate((known[:, part], [targets[part], drawn[part]]))
+        first, second, target, tokens = torch.tensor(numbers, dtype=better.dtype, device=better.device)
+        margin = log_ratio_margin(better, worse, first, second)
+        losses = loss(margin, target, settings.beta)
+        if settings.likelihood:
+            losses = losses - settings.likelihood * better / tokens
+        return torch.stack((losses.sum(), margin.sum(), (margin > 0).float().sum())) / batch
 
     module.train()
     for step in run.steps(steps, state=joint.state, desc=name, cost=cost):
         indices = batch_indices(run, name, step, len(chosen), batch)
         parts = batch_parts(indices.tolist(), lengths[indices].tolist(), settings.micro_batch, joint.device)
-        loss, margin = joint.backward(parts, figures).tolist()
+        value, margin, ordered = joint.backward(parts, figures).tolist()
         rate = learning_rate(step, steps, settings.learning_rate, settings.warmup)
         norm = update(joint.optimizer, rate, settings.clip)
-        run.log(part=name, step=step, loss=loss, margin=margin, norm=norm, rate=rate)
+        run.log(part=name, step=step, loss=value, margin=margin, ordered=ordered, norm=norm, rate=rate)
     return merged(result, joint.finished(), model.module.dtype)
 
 
-def _fitting(model: LanguageModel, pairs: Sequence[Pair], run: Run, name: str) -> tuple[Sequences, Sequences]:
+def _require_same_tokens(model: LanguageModel, reference: LanguageModel) -> None:
+    ours, theirs = (m.module.config.get_text_config().vocab_size for m in (model, reference))
+    if ours != theirs or model.tokenizer.get_vocab() != reference.tokenizer.get_vocab():
+        raise UsageError(
+            f"The reference {reference.name!r} does not fit the policy {model.name!r}: they read different "
+            f"tokens (vocabularies of {theirs} and {ours}). Take a reference with the policy's tokenizer."
+        )
+
+
+def _fitting(
+    model: LanguageModel, pairs: Sequence[Pair], run: Run, name: str
+) -> tuple[Sequences, Sequences, np.ndarray]:
+    """Return the tokens of both sides, and the targets, of the pairs that fit into the context."""
     if not pairs:
         raise DataError(
             f"There is nothing to train on in {name!r}: 0 pairs of a better and a worse completion."
         )
-    sides = [
-        pair_tokens(model, [(pair.prompt, getattr(pair, side)) for pair in pairs], end=True)
-        for side in ("chosen", "rejected")
-    ]
+    chosen, rejected = (_sequences(model, pairs, side) for side in ("chosen", "rejected"))
     kept = [
-        both for both in zip(*sides, strict=True) if all(at < len(row) <= model.context for row, at in both)
+        i
+        for i, both in enumerate(zip(chosen, rejected, strict=True))
+        if all(at < len(row) <= model.context for row, at in both)
     ]
     if len(kept) < len(pairs):
         run.log(part=name, dropped=len(pairs) - len(kept), pairs=len(pairs))
@@ -140,10 +173,24 @@ def _fitting(model: LanguageModel, pairs: Sequence[Pair], run: Run, name: str) -
             f"None of the {len(pairs)} pairs of {name!r} fits into the context of {model.context} tokens. "
             "Shorten the prompts, or take a model with a longer context."
         )
-    return [a for a, _ in kept], [b for _, b in kept]
+    targets = np.array([pairs[i].target for i in kept], dtype=float)
+    return [chosen[i] for i in kept], [rejected[i] for i in kept], targets
 
 
-def _reference(model: LanguageModel, sequences: Sequences) -> np.ndarray:
+def _sequences(model: LanguageModel, pairs: Sequence[Pair], side: str) -> Sequences:
+    given = [getattr(pair, side) for pair in pairs]
+    texts = [
+        (pair.prompt, one if isinstance(one, str) else "") for pair, one in zip(pairs, given, strict=True)
+    ]
+    read = pair_tokens(model, texts, end=True)
+    return [
+        (tokens, start) if isinstance(one, str) else (tokens[:start] + list(one), start)
+        for (tokens, start), one in zip(read, given, strict=True)
+    ]
+
+
+def logprobs(model: LanguageModel, sequences: Sequences) -> np.ndarray:
+    """Return log p of the completion of each (tokens, start), [B]; nothing is counted."""
     out = np.zeros(len(sequences))
     with Inference(model.module):
         for batch in batches_by_length([len(tokens) for tokens, _ in sequences]):
