@@ -23,9 +23,9 @@ SEPARATOR = "\n"
 RETRIES = 3
 
 
-def posed(policy: Policy, task: ReasoningTask, problem: Problem) -> str:
+def posed(policy: Policy, task: ReasoningTask, problem: Problem, hint: str | None = None) -> str:
     """Return a problem as the policy reads it: in its chat template, or after the task's preamble."""
-    return policy.prompt(task.prompt(problem, chat=policy.chat))
+    return policy.prompt(task.prompt(problem, chat=policy.chat, hint=hint))
 
 
 def require_room(policy: LanguageModel, task: ReasoningTask) -> None:

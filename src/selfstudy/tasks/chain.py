@@ -49,7 +49,25 @@ def _guided(prompt: str, answer: str) -> str:
     return f"{prompt.removesuffix(':')}={answer}:"
 
 
-CHAIN_FORM = SolutionForm(ended=_all_lines, answer=chain_answer, guided=_guided)
+def _hinted(prompt: str, hint: str) -> str:
+    return f"{prompt.removesuffix(':')}\n{hint}:"
+
+
+def _tells(prompt: str, answer: str, hint: str) -> bool:
+    return _all_lines(prompt, hint.splitlines())
+
+
+CHAIN_FORM = SolutionForm(ended=_all_lines, answer=chain_answer, guided=_guided, hinted=_hinted, tells=_tells)
+
+
+def first_lines(lines: Sequence[str]) -> tuple[str, ...]:
+    r"""Return the hints to a chain: the first half of its solution's lines, and all but the last.
+
+    >>> first_lines(["47+8=55", "55-2=53", "53*3=59", "59+1=60"])
+    ('47+8=55\n55-2=53', '47+8=55\n55-2=53\n53*3=59')
+    """
+    counts = dict.fromkeys((-(-len(lines) // 2), len(lines) - 1))
+    return tuple("\n".join(lines[:count]) for count in counts if 0 < count < len(lines))
 
 
 def chain100(
@@ -88,7 +106,10 @@ def chain100(
     def items(block: int, n: int) -> list[Item]:
         rng = generator("chain100", seed, low, high, smallest, largest, block)
         prompts, solutions = draw(rng, n, (low, high), smallest=smallest, largest=largest)
-        return [Item(prompt, lines[-1][-2:], lines) for prompt, lines in zip(prompts, solutions, strict=True)]
+        return [
+            Item(prompt, lines[-1][-2:], lines, first_lines(lines))
+            for prompt, lines in zip(prompts, solutions, strict=True)
+        ]
 
     return ReasoningTask(
         name,

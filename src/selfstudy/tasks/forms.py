@@ -61,6 +61,25 @@ def _braced(text: str, start: int) -> str | None:
     return None
 
 
+def hinted_question(question: str, hint: str) -> str:
+    r"""Return a question in words with a hint below.
+
+    >>> hinted_question("What is 2+3?", "Count on from 3.")
+    'What is 2+3?\nHint: Count on from 3.'
+    """
+    return f"{question}\nHint: {hint}"
+
+
+def tells_answer(question: str, answer: str, hint: str) -> bool:
+    """Tell whether a hint holds the answer as a word of its own, commas in numbers and case aside.
+
+    >>> [tells_answer("", "1250", text) for text in ("It is 1,250.", "It is 11250", "over 1250.5")]
+    [True, False, False]
+    """
+    plain = [re.sub(r"(?<=\d),(?=\d{3})", "", " ".join(text.lower().split())) for text in (answer, hint)]
+    return re.search(rf"(?<![\w.]){re.escape(plain[0])}(?!\w|\.\w)", plain[1]) is not None
+
+
 @dataclass(frozen=True, kw_only=True)
 class SolutionForm:
     """The form of a task's prompts and solutions. A solution is lines; each line is a step."""
@@ -82,9 +101,15 @@ class SolutionForm:
     guided: Callable[[str, str], str] | None = None
     """Makes from (question, answer) a question that shows its answer and asks how it is reached; None: there
     is no way to ask so."""
+    hinted: Callable[[str, str], str] = hinted_question
+    """Makes from (question, hint) the question with its hint."""
+    tells: Callable[[str, str, str], bool] = tells_answer
+    """Tells from (question, answer, hint) whether the hint gives the answer away."""
 
-    def prompt(self, question: str, *, chat: bool = False) -> str:
+    def prompt(self, question: str, *, chat: bool = False, hint: str | None = None) -> str:
         """Return the text for a plain model, or for a chat model the user's message."""
+        if hint is not None:
+            question = self.hinted(question, hint)
         if chat:
             return f"{question}\n{self.instruction}" if self.instruction else question
         return self.preamble + self.template.replace("{question}", question)

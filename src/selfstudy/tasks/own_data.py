@@ -27,6 +27,7 @@ def table(
     prompt: str = "prompt",
     answer: str = "answer",
     solution: str = "",
+    hint: str = "",
     verifier: str = "math",
     preamble: str = "",
     instruction: str = INSTRUCTION,
@@ -46,6 +47,7 @@ def table(
         prompt: column of the question.
         answer: column of the gold answer.
         solution: column of reference steps, one per line; none if empty.
+        hint: column of a hint for training, or several with commas between, weak ones first; none if empty.
         verifier: math, exact, choice, chain, countdown or module:function.
         preamble: file with worked examples that plain language models read first.
         instruction: what chat models are told after the question.
@@ -65,8 +67,9 @@ def table(
     _check(kind, path, given)
     judge = verifier_named(verifier)
     rows, test_rows = _hub(path, config, split, test) if kind == "hf" else _files(kind, path, test)
-    need_columns(path, rows, [column for column in (prompt, answer, solution) if column])
-    read = columns(prompt, answer, solution)
+    hints = [column.strip() for column in hint.split(",") if column.strip()]
+    need_columns(path, rows, [column for column in (prompt, answer, solution, *hints) if column])
+    read = columns(prompt, answer, solution, hints)
     held_out = None
     if test_rows is not None:
         need_columns(test or "test", test_rows, [prompt, answer])

@@ -43,6 +43,8 @@ class Item:
     answer: str
     solution: tuple[str, ...] | None = None
     """Reference steps, where the source has them."""
+    hints: tuple[str, ...] = ()
+    """Texts that help to solve it, each stronger than the one before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +135,11 @@ class ReasoningTask(MeteredTask):
         self.fingerprint = text_key(
             "\n".join(f"{split} {problem.id}" for split in SPLITS for problem in getattr(self, split))
         )
-        self._solve, self._grade, self._guide, self._shown = _doors(name, splits, verifier, form)
+        compares = verifier.reads == "answer" and verifier.grade_all is None
+        self._equivalent = verifier.check if compares else _never
+        self._solve, self._grade, self._guide, self._shown, self._hint, self._telling = _doors(
+            name, splits, verifier, form
+        )
 
     def limited(self, train: int) -> ReasoningTask:
         """Return this task with its first `train` training problems only."""
@@ -141,9 +147,15 @@ class ReasoningTask(MeteredTask):
         smaller.train = self.train[:train]
         return smaller
 
-    def prompt(self, problem: Problem, *, chat: bool = False) -> str:
+    def posing(self, problems: Sequence[Problem]) -> ReasoningTask:
+        """Return this task with other training problems, which have no truth here unless they are its own."""
+        other = copy.copy(self)
+        other.train = tuple(problems)
+        return other
+
+    def prompt(self, problem: Problem, *, chat: bool = False, hint: str | None = None) -> str:
         """Return the text for a plain language model, or the message for a chat model."""
-        return self.form.prompt(problem.prompt, chat=chat)
+        return self.form.prompt(problem.prompt, chat=chat, hint=hint)
 
     def steps(self, text: str) -> tuple[str, ...]:
         """Split a solution into its steps: the lines that are not blank, without outer blanks."""
@@ -156,6 +168,13 @@ class ReasoningTask(MeteredTask):
     def answer(self, steps: Sequence[str], problem: Problem | None = None) -> str | None:
         """Return the answer that `steps` state, or None; with `problem`, only a finished solution has one."""
         return self.form.answer(problem.prompt if problem else None, steps)
+
+    def equivalent(self, problem: Problem, one: str, other: str) -> bool:
+        """Tell whether two answers to `problem` mean the same; no truth is consulted, nothing is counted.
+
+        By the verifier where it compares answers, else they must be the same text.
+        """
+        return one == other or self._equivalent(problem.prompt, one, other) == 1
 
     def room(self, problem: Problem) -> int:
         """Return the most tokens that a solution of `problem` may have."""
@@ -193,6 +212,25 @@ class ReasoningTask(MeteredTask):
             BudgetSpent: the budget of oracle labels does not cover it.
         """
         return self.form.prompt(self._guide(problem, self.meter), chat=chat)
+
+    def hint(self, problem: Problem, strength: int = 0) -> str | None:
+        """Return a hint to a training or validation problem, None if there is none of that strength.
+
+        Counts one oracle label: somebody has looked at a solution for it.
+
+        Args:
+            problem: of this task.
+            strength: 0 is the weakest.
+
+        Raises:
+            UsageError: for a test problem.
+            BudgetSpent: the budget of oracle labels does not cover it.
+        """
+        return self._hint(problem, strength, self.meter)
+
+    def telling_hints(self) -> int:
+        """Return how many training problems have a hint that gives their answer away."""
+        return self._telling([problem.id for problem in self.train])
 
     def answers_shown(self) -> float:
         """Return the share of training questions in which their answer stands as a word of its own."""
@@ -254,8 +292,12 @@ class ReasoningTask(MeteredTask):
         )
 
 
+def _never(question: str, one: str, other: str) -> bool:
+    return False
+
+
 def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, form: SolutionForm):
-    """Return (solve, grade, guide, shown), the only functions that can see the truth."""
+    """Return (solve, grade, guide, shown, hint, telling), the only functions that can see the truth."""
     truth = {text_key(item.prompt): (split, item) for split in SPLITS for item in splits.get(split, ())}
     if len(truth) != sum(len(splits.get(split, ())) for split in SPLITS):
         raise DataError(f"Task {name!r} holds a question twice; its splits must be distinct.")
@@ -285,6 +327,17 @@ def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, 
             raise UsageError(f"The task {name!r} has no prompts that show the answer.")
         meter.charge(oracle_labels=1)
         return form.guided(item.prompt, item.answer)
+
+    def hint(problem: Problem, strength: int, meter: Meter) -> str | None:
+        item = item_of(problem, test_too=False)
+        if strength >= len(item.hints):
+            return None
+        meter.charge(oracle_labels=1)
+        return item.hints[strength]
+
+    def telling(ids: Sequence[str]) -> int:
+        items = [truth[one][1] for one in ids]
+        return sum(any(form.tells(item.prompt, item.answer, text) for text in item.hints) for item in items)
 
     def shown(ids: Sequence[str]) -> float:
         items = [truth[one][1] for one in ids]
@@ -333,4 +386,4 @@ def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, 
             )
         return 0.0
 
-    return solve, grade, guide, shown
+    return solve, grade, guide, shown, hint, telling

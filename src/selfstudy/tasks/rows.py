@@ -29,13 +29,16 @@ class Gathered:
     dropped: dict[str, int]
 
 
-def columns(prompt: str, answer: str, solution: str = "") -> Callable[[Mapping[str, Any]], Item]:
-    """Return a reader of rows that takes question, answer and reference steps from named columns."""
+def columns(
+    prompt: str, answer: str, solution: str = "", hints: Sequence[str] = ()
+) -> Callable[[Mapping[str, Any]], Item]:
+    """Return a reader of rows that takes question, answer, reference steps and hints from named columns."""
 
     def read(values: Mapping[str, Any]) -> Item:
         lines = plain_text(values.get(solution)) if solution else ""
         steps = tuple(line.strip() for line in lines.split("\n") if line.strip())
-        return Item(plain_text(values.get(prompt)), plain_text(values.get(answer)), steps or None)
+        help_ = tuple(filter(None, (plain_text(values.get(hint)) for hint in hints)))
+        return Item(plain_text(values.get(prompt)), plain_text(values.get(answer)), steps or None, help_)
 
     return read
 
