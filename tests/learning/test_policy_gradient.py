@@ -18,6 +18,7 @@ from selfstudy.learning.policy_gradient import (
     Rollout,
     optimise_policy,
     token_logprobs,
+    units_of,
 )
 from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.model import LanguageModel
@@ -116,6 +117,19 @@ def test_off_policy_gradient(monkeypatch, open_run, ratio) -> None:
     torch.testing.assert_close(ours, plain_gradient(loss, policy), atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("fields", [{}, {"mini_batches": 2, "kl": 0.5}])
+def test_answers_that_share_a_long_prompt(monkeypatch, open_run, fields) -> None:
+    """Oracle: the same answers, each read with the prompt for itself."""
+    prompt = tuple(model().encode("47+8-3*2:" * 30))
+    collected = [Rollout(prompt, (1, 2, 3 + i), float(i - 1)) for i in range(4)]
+    assert len(units_of(model().module, [(one.prompt, one.tokens) for one in collected])) == 1
+    shared = gradients(monkeypatch, lambda: open_run("shared"), collected, replace(SETTINGS, **fields))
+    monkeypatch.setattr(policy_gradient, "worth_sharing", lambda *_: False)
+    alone = gradients(monkeypatch, lambda: open_run("alone"), collected, replace(SETTINGS, **fields))
+    for ours, plain in zip(shared, alone, strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-3)
+
+
 def test_temperature_divides_the_logits(monkeypatch, open_run) -> None:
     """Oracle: the gradient of log-probabilities at that temperature, token by token."""
     policy = model()
@@ -162,7 +176,7 @@ def test_log_probabilities_do_not_depend_on_padding() -> None:
     """Oracle: one sequence at a time, to 1e-5."""
     policy = model()
     collected = rollouts(policy)
-    sequences = [([*one.prompt, *one.tokens], len(one.prompt)) for one in collected]
+    sequences = [(one.prompt, one.tokens) for one in collected]
     for one, found in zip(collected, token_logprobs(policy.module, sequences), strict=True):
         assert found == pytest.approx(plain_logprobs(policy, one).detach().numpy(), abs=1e-5)
 

@@ -33,7 +33,8 @@ from selfstudy.learning.policy_losses import (
 )
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.models.language.scoring import batches_by_length, completion_logits
+from selfstudy.models.language.scoring import batches_by_length
+from selfstudy.models.language.shared_prompts import Answers, answer_logits, worth_sharing
 
 MOSTLY = 0.9  # share of groups of equal rewards that is worth a warning
 BARREN = 20  # steps in a row without anything to learn from, before the training gives up
@@ -115,6 +116,8 @@ class Collection:
     """[P, G] of everything that was drawn, for the log and for messages."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """Further figures for the log."""
+    last: bool = False
+    """Whether training ends with this step, because there is nothing left to learn."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ class Tokens:
     """[B, 1]: whether the answer was drawn under something else (`Rollout.behaviour`)."""
 
 
+Prompted = tuple[tuple[int, ...], tuple[int, ...]]
+"""(prompt, answer) as tokens."""
 Objective = Callable[[Tokens], torch.Tensor]
 """The loss of each token, [B, T]."""
 Collect = Callable[[LanguageModel, int], Collection]
@@ -194,6 +199,7 @@ def optimise_policy(
     barren = Barren(name)
     saved = {**learner.joint.state, "barren": barren, **(state or {})}
     for step in run.steps(steps, state=saved, desc=name):
+        before = run.meter.snapshot()["generated_tokens"]
         try:
             collection = collect(policy, step)
             learner.charge(run.meter, collection.rollouts)
@@ -202,8 +208,15 @@ def optimise_policy(
         barren.look(collection, step)
         figures = learner.learn(collection.rollouts, run.rng(name, "order", step))
         run.log(
-            part=name, step=step, reward=float(collection.rewards.mean()), **collection.figures, **figures
+            part=name,
+            step=step,
+            generated_tokens=run.meter.snapshot()["generated_tokens"] - before,
+            reward=float(collection.rewards.mean()),
+            **collection.figures,
+            **figures,
         )
+        if collection.last:
+            break
     return merged(result, learner.joint.finished(), model.module.dtype)
 
 
@@ -257,8 +270,8 @@ class _Row:
     reference: np.ndarray | None
 
     @property
-    def sequence(self) -> tuple[list[int], int]:
-        return [*self.rollout.prompt, *self.rollout.tokens], len(self.rollout.prompt)
+    def sequence(self) -> Prompted:
+        return self.rollout.prompt, self.rollout.tokens
 
 
 class _Learner:
@@ -321,36 +334,43 @@ class _Learner:
         return rows
 
     def _step(self, rows: list[_Row]) -> dict[str, float]:
-        lengths = [len(row.sequence[0]) for row in rows]
+        units = units_of(self.reference.module, [row.sequence for row in rows])
         weight = token_weights(
             torch.tensor([len(row.rollout.tokens) for row in rows]), self.settings.average, self.longest
         )
         answered = sum(len(row.rollout.tokens) for row in rows)
-        weighted = list(zip(rows, weight.tolist(), strict=True))
 
-        def figures(module: Any, part: list[tuple[_Row, float]]) -> torch.Tensor:
-            found = self._figures(module, part)
+        def figures(module: Any, part: Sequence[tuple[Answers, list[int]]]) -> torch.Tensor:
+            places = [place for _, some in part for place in some]
+            logits = answer_logits(module, [unit for unit, _ in part])
+            found = self._figures(*logits, [rows[i] for i in places], weight[places])
             return torch.cat((found[:1], found[1:] / answered))
 
-        parts = batch_parts(weighted, lengths, self.settings.micro_batch, self.joint.device)
+        lengths = [unit.length for unit, _ in units]
+        parts = batch_parts(units, lengths, self.settings.micro_batch, self.joint.device)
         loss, moved, outside, surprise, distance = self.joint.backward(parts, figures).tolist()
         norm = update(self.joint.optimizer, self.settings.learning_rate, self.settings.clip)
         kl = {"kl": distance} if self.settings.kl else {}
         return {"loss": loss, "moved": moved, "outside": outside, "entropy": surprise, "norm": norm, **kl}
 
-    def _figures(self, module: Any, part: list[tuple[_Row, float]]) -> torch.Tensor:
+    def _figures(
+        self,
+        logits: torch.Tensor,
+        tokens: torch.Tensor,
+        counted: torch.Tensor,
+        rows: Sequence[_Row],
+        weight: torch.Tensor,
+    ) -> torch.Tensor:
         """Return sums over the part [5]: its share in the loss, and over its tokens those of the log.
 
         These are log ratio squared / 2, whether the ratio is outside the clipping range, the negative
         log-probability (whose mean estimates the entropy) and the distance from the reference.
         """
-        rows = [row for row, _ in part]
         settings = self.settings
-        logits, tokens, counted = completion_logits(module, [row.sequence for row in rows])
         if self.temperature != 1:
             logits = logits / self.temperature
         logp = -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")  # [B, T]
-        old = self._placed([row.old for row in rows], rows, logp.detach())
+        old = _placed([row.old for row in rows], logp.detach())
         log_ratio = (logp - old) * counted
         if settings.ratio == "sequence":
             log_ratio = sequence_log_ratio(log_ratio, counted)
@@ -360,51 +380,65 @@ class _Learner:
         loss = self.objective(Tokens(ratio, advantages, counted, elsewhere))
         distance = torch.zeros_like(logp)
         if settings.kl:
-            reference = self._placed([row.reference for row in rows], rows, logp.detach())
+            reference = _placed([row.reference for row in rows], logp.detach())
             distance = kl_estimate(logp, reference, settings.kl_estimator)
             loss = loss + settings.kl * distance
         if settings.entropy:
             logs = torch.log_softmax(logits, -1)
             loss = loss + settings.entropy * (logs.exp() * logs).sum(-1)
-        weights = logp.new_tensor([[weight] for _, weight in part])
         outside = (ratio < 1 - settings.clip_low) | (ratio > 1 + settings.clip_high)
         shown = torch.stack((log_ratio.square() / 2, outside.to(logp.dtype), -logp, distance)).detach()
         sums = (shown * counted).sum((1, 2))
-        return torch.cat(((torch.where(counted, loss, 0.0) * weights).sum()[None], sums))
+        return torch.cat(((torch.where(counted, loss, 0.0) * weight.to(logp)[:, None]).sum()[None], sums))
 
-    @staticmethod
-    def _placed(
-        known: Sequence[np.ndarray | None], rows: Sequence[_Row], otherwise: torch.Tensor
-    ) -> torch.Tensor:
-        """Return `otherwise` [B, T] with the known figures of each row's tokens in their places."""
-        first = min(len(row.rollout.prompt) for row in rows)
-        out = otherwise.clone()
-        for i, (row, figures) in enumerate(zip(rows, known, strict=True)):
-            if figures is not None:
-                start = len(row.rollout.prompt) - first
-                out[i, start : start + len(figures)] = torch.as_tensor(figures, dtype=out.dtype)
-        return out
+
+def _placed(known: Sequence[np.ndarray | None], otherwise: torch.Tensor) -> torch.Tensor:
+    """Return `otherwise` [B, T] with what is known of each answer's tokens in their places."""
+    out = otherwise.clone()
+    for i, figures in enumerate(known):
+        if figures is not None:
+            out[i, : len(figures)] = torch.as_tensor(figures, dtype=out.dtype)
+    return out
+
+
+def units_of(module: torch.nn.Module, sequences: Sequence[Prompted]) -> list[tuple[Answers, list[int]]]:
+    """Return what is read as one row each, and the places of its answers among `sequences`.
+
+    Answers to the same prompt share it where that saves work.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, (prompt, _) in enumerate(sequences):
+        groups.setdefault(prompt, []).append(place)
+    units = []
+    for prompt, places in groups.items():
+        answers = [sequences[i][1] for i in places]
+        if worth_sharing(module, len(prompt), [len(one) for one in answers]):
+            units.append((Answers(prompt, tuple(answers)), places))
+        else:
+            units += [(Answers(prompt, (one,)), [i]) for i, one in zip(places, answers, strict=True)]
+    return units
 
 
 def token_logprobs(
-    module: torch.nn.Module, sequences: Sequence[tuple[list[int], int]], temperature: float = 1.0
+    module: torch.nn.Module, sequences: Sequence[Prompted], temperature: float = 1.0
 ) -> list[np.ndarray]:
-    """Return the log-probabilities of the tokens from `start` on, an array for each (tokens, start).
+    """Return the log-probabilities of the tokens of each (prompt, answer), an array for each answer.
 
     Computed by the module itself, as training computes them.
 
     Args:
         module: a causal language model.
-        sequences: (tokens, start).
+        sequences: (prompt, answer) as tokens.
         temperature: that the logits are divided by.
     """
     found: list[np.ndarray] = [np.zeros(0)] * len(sequences)
+    units = units_of(module, sequences)
     with Inference(module):
-        for batch in batches_by_length([len(tokens) for tokens, _ in sequences]):
-            part = [sequences[i] for i in batch]
-            logits, tokens, _ = completion_logits(module, part)
+        for batch in batches_by_length([unit.length for unit, _ in units]):
+            part = [units[i] for i in batch]
+            logits, tokens, _ = answer_logits(module, [unit for unit, _ in part])
             logp = -F.cross_entropy(logits.transpose(1, 2) / temperature, tokens, reduction="none")
-            first = min(start for _, start in part)
-            for i, (row, start), values in zip(batch, part, logp.float().cpu().numpy(), strict=True):
-                found[i] = values[start - first : len(row) - first].copy()
+            places = [place for _, some in part for place in some]
+            for place, values in zip(places, logp.float().cpu().numpy(), strict=True):
+                found[place] = values[: len(sequences[place][1])].copy()
     return found
