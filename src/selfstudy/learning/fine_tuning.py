@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from selfstudy.core.errors import DataError
+from selfstudy.core.errors import BudgetSpent, DataError, UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.batch_parts import batch_parts
+from selfstudy.learning.best_weights import BestWeights
+from selfstudy.learning.distributed import processes
 from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import (
     Trainable,
@@ -62,12 +64,37 @@ class Example:
 
     prompt: str
     """Text as the model sees it, the chat template included."""
-    completion: str
-    """What follows; the loss is on its tokens and on the end token."""
+    completion: str | tuple[int, ...]
+    """What follows, the loss is on its tokens: a text, which the end token follows where there is one, or
+    tokens as they were drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Looks at the policy while it is trained, to keep the best."""
+
+    looks: int
+    """Evenly spaced, the last one at the end."""
+    figure: Callable[[LanguageModel], float]
+    """Of the policy as it stands, 0 or more; more is better. Its random draws must not depend on when."""
+
+    def due(self, done: int, steps: int) -> bool:
+        """Tell whether a look is due after `done` of `steps` steps.
+
+        >>> [done for done in range(1, 11) if Watch(3, lambda policy: 0.0).due(done, 10)]
+        [4, 7, 10]
+        """
+        return done * self.looks // steps > (done - 1) * self.looks // steps
 
 
 def fine_tune(
-    model: LanguageModel, examples: Sequence[Example], settings: FineTuning, run: Run, name: str
+    model: LanguageModel,
+    examples: Sequence[Example],
+    settings: FineTuning,
+    run: Run,
+    name: str,
+    *,
+    watch: Watch | None = None,
 ) -> LanguageModel:
     """Return a model trained on `examples`; the given one is unchanged.
 
@@ -81,12 +108,18 @@ def fine_tune(
         settings: see there.
         run: streams, checkpoints and log.
         name: names the loop, uniquely within its stage.
+        watch: chooses among the weights at its looks; None takes the last ones.
 
     Raises:
         DataError: no examples, or none that fits into the context.
-        UsageError: a setting out of range.
+        UsageError: a setting out of range, or a watch over a model that several processes train.
     """
     check_positive(settings, learning_rate=0, epochs=0, steps=0, batch=0, micro_batch=0, lora_rank=0, clip=0)
+    if watch and processes() > 1:
+        raise UsageError(
+            "A policy that several processes train cannot be looked at on the way: take the last weights, or "
+            "train in one process."
+        )
     sequences = fitting(model, [(e.prompt, e.completion) for e in examples], run, name)
     result = model.copy()
     module = trainable_module(result, settings.lora_rank, run, name)
@@ -95,13 +128,24 @@ def fine_tune(
     joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
     mean_length = float(np.mean([len(tokens) for tokens, _ in sequences]))
     cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
+    best = BestWeights(module)
+    state = {**joint.state, "best": best} if watch else joint.state
     module.train()
-    for step in run.steps(steps, state=joint.state, desc=name, cost=cost):
+    for step in run.steps(steps, state=state, desc=name, cost=cost):
         chosen = [sequences[i] for i in batch_indices(run, name, step, len(sequences), batch)]
         loss = accumulate(joint, chosen, settings.micro_batch)
         rate = learning_rate(step, steps, settings.learning_rate, settings.warmup)
         norm = update(joint.optimizer, rate, settings.clip)
         run.log(part=name, step=step, loss=loss, norm=norm, rate=rate)
+        if watch and watch.due(step + 1, steps):
+            try:
+                figure = watch.figure(LanguageModel(result.name, module, result.tokenizer, result.engine))
+            except BudgetSpent:
+                break
+            best.offer(figure, step + 1)
+            run.log(part=name, step=step, figure=figure, best_after=best.step)
+            module.train()
+    best.bring_back()
     return merged(result, joint.finished(), model.module.dtype)
 
 
@@ -116,7 +160,9 @@ def accumulate(joint: Joint, sequences: Sequences, micro_batch: int | None) -> f
     return float(joint.backward(batch_parts(sequences, lengths, micro_batch, joint.device), loss)[0])
 
 
-def fitting(model: LanguageModel, pairs: Sequence[tuple[str, str]], run: Run, name: str) -> Sequences:
+def fitting(
+    model: LanguageModel, pairs: Sequence[tuple[str, str | tuple[int, ...]]], run: Run, name: str
+) -> Sequences:
     """Return the tokens of the pairs that fit into the context, end token included; log how many do not."""
     if not pairs:
         raise DataError(

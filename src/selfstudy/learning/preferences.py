@@ -59,6 +59,9 @@ class Preference:
     """Train low-rank updates instead of the weights; merged at the end."""
     likelihood: float = 0.0
     """Weight of the chosen completions' mean negative log-likelihood of a token, added to the loss."""
+    optimism: float = 0.0
+    """Weight of the log-likelihood of the rejected completions, added to the loss: where these come from the
+    reference, the policy explores what the reference seldom says (XPO, Xie et al. 2024)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,8 @@ def prefer(
         losses = loss(margin, target, settings.beta)
         if settings.likelihood:
             losses = losses - settings.likelihood * better / tokens
+        if settings.optimism:
+            losses = losses + settings.optimism * worse
         return torch.stack((losses.sum(), margin.sum(), (margin > 0).float().sum())) / batch
 
     module.train()

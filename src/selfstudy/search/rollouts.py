@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from selfstudy.search.reasoning import Steps, posed
 if TYPE_CHECKING:
     from selfstudy.models.language.model import LanguageModel
     from selfstudy.tasks.reasoning import Problem, ReasoningTask
+
+FIRST = 4  # answers that `draw_until` begins with
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Answer:
     """All tokens drawn, the end token included."""
     finish: str
     """Why it ended: "stop", "end", "length" or "context"."""
+    logprobs: tuple[float, ...] = ()
+    """Of each token under the model that drew it, at temperature 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,54 @@ def draw_groups(
     groups = []
     for problem, tokens, row in zip(problems, policy.encode_all(prompts), keys, strict=True):
         drawn = [next(completions) for _ in row]
-        answers = tuple(Answer(problem, c.text, task.steps(c.text), c.tokens, c.finish) for c in drawn)
+        answers = tuple(
+            Answer(problem, c.text, task.steps(c.text), c.tokens, c.finish, c.logprobs) for c in drawn
+        )
         groups.append(Group(problem, tuple(tokens), answers))
     return groups
+
+
+def draw_until(
+    policy: LanguageModel,
+    task: ReasoningTask,
+    problems: Sequence[Problem],
+    meter: Meter,
+    *,
+    keys: Sequence[Sequence[int]],
+    temperature: float,
+    enough: Callable[[Group], bool],
+) -> list[Group]:
+    """Draw answers to each problem, in passes that double their number, until `enough` is true of them.
+
+    The answers of a problem are the first ones that `draw_groups` would draw with the same keys.
+
+    Args:
+        policy: draws.
+        task: says how problems are posed and answers end.
+        problems: P of them.
+        meter: charged by the sampler.
+        keys: P rows of stream keys; a row's length is the most that is drawn.
+        temperature: of the draws.
+        enough: tells whether no more answers are needed.
+
+    Raises:
+        BudgetSpent: the meter does not cover it; what was drawn in this call is lost.
+    """
+    groups: dict[int, Group] = {}
+    waiting, size = list(range(len(problems))), FIRST
+    while waiting:
+        have = {i: len(groups[i].answers) if i in groups else 0 for i in waiting}
+        drawn = draw_groups(
+            policy,
+            task,
+            [problems[i] for i in waiting],
+            meter,
+            keys=[keys[i][have[i] : size] for i in waiting],
+            temperature=temperature,
+        )
+        for i, new in zip(waiting, drawn, strict=True):
+            before = groups[i].answers if i in groups else ()
+            groups[i] = Group(new.problem, new.prompt, before + new.answers)
+        waiting = [i for i in waiting if size < len(keys[i]) and not enough(groups[i])]
+        size *= 2
+    return [groups[i] for i in range(len(problems))]

@@ -44,27 +44,29 @@ def batches_by_length(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Ite
 
 
 def pair_tokens(
-    model: LanguageModel, pairs: Sequence[tuple[str, str]], *, end: bool
+    model: LanguageModel, pairs: Sequence[tuple[str, str | tuple[int, ...]]], *, end: bool
 ) -> list[tuple[list[int], int]]:
     """Return (tokens, start) of each (prompt, completion); the completion begins at `start`.
 
     Args:
         model: gives the tokenizer.
-        pairs: texts.
-        end: add the end token to the completion, where the tokenizer has one.
+        pairs: texts; a completion may be tokens as they were drawn, which stay as they are.
+        end: add the end token to a completion that is a text, where the tokenizer has one.
 
     Raises:
         DataError: a prompt without tokens.
     """
     prompts = model.encode_all([prompt for prompt, _ in pairs])
-    completions = model.encode_all([completion for _, completion in pairs], begins=False)
+    texts = model.encode_all([said for _, said in pairs if isinstance(said, str)], begins=False)
     tail = [model.end] if end and model.end is not None else []
+    read = iter(texts)
+    completions = [next(read) + tail if isinstance(said, str) else list(said) for _, said in pairs]
     for (text, _), tokens in zip(pairs, prompts, strict=True):
         if not tokens:
             raise DataError(
                 f"The prompt {text!r} has no tokens, so nothing can be learned or scored after it."
             )
-    return [(a + b + tail, len(a)) for a, b in zip(prompts, completions, strict=True)]
+    return [(a + b, len(a)) for a, b in zip(prompts, completions, strict=True)]
 
 
 def completion_logprobs(module: torch.nn.Module, sequences: Sequence[tuple[list[int], int]]) -> torch.Tensor:
