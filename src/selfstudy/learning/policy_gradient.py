@@ -188,7 +188,7 @@ def optimise_policy(
         state: what `collect` remembers from step to step; saved and restored with the weights.
 
     Raises:
-        DataError: a reward that is not finite, or nothing to learn from in 20 steps in a row.
+        DataError: a reward that is not finite, or nothing to learn from in 20 steps in a row or in any.
         UsageError: a setting out of range.
     """
     settings.validate()
@@ -217,6 +217,7 @@ def optimise_policy(
         )
         if collection.last:
             break
+    barren.require_learnt()
     return merged(result, learner.joint.finished(), model.module.dtype)
 
 
@@ -224,7 +225,7 @@ class Barren:
     """Counts steps in a row that had nothing to learn from; a state for checkpoints."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._steps = name, 0
+        self._name, self._steps, self._learnt, self._rewards = name, 0, False, ""
 
     def look(self, collection: Collection, step: int) -> None:
         """Count a step.
@@ -241,24 +242,33 @@ class Barren:
                 "little to learn from them.",
                 stacklevel=2,
             )
+        values, counts = np.unique(np.round(rewards.mean(-1), 2), return_counts=True)
+        self._rewards = ", ".join(f"{n} of {value:g}" for value, n in zip(values, counts, strict=True))
         self._steps = 0 if collection.rollouts else self._steps + 1
+        self._learnt |= bool(collection.rollouts)
         if self._steps == BARREN:
-            values, counts = np.unique(np.round(rewards.mean(-1), 2), return_counts=True)
-            histogram = ", ".join(f"{n} of {value:g}" for value, n in zip(values, counts, strict=True))
-            raise DataError(
-                f"Nothing could be learnt in {BARREN} steps of {self._name!r} in a row: the answers to "
-                f"every problem got the same reward. Mean rewards of the last {len(rewards)} problems: "
-                f"{histogram}. Take easier problems where they are 0, harder ones where they are 1, or more "
-                "answers to each problem."
-            )
+            raise self._error(f"{BARREN} steps of {self._name!r} in a row")
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the count."""
-        return {"steps": self._steps}
+    def require_learnt(self) -> None:
+        """Raise `DataError` when there were steps, and nothing to learn from in any of them."""
+        if self._steps and not self._learnt:
+            raise self._error(f"any of the {self._steps} steps of {self._name!r}")
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Take the count over."""
-        self._steps = state_dict["steps"]
+    def _error(self, where: str) -> DataError:
+        return DataError(
+            f"Nothing could be learnt in {where}: the answers to every problem got the same reward. Mean "
+            f"rewards of the problems of the last step: {self._rewards}. Take easier problems where they are "
+            "0, harder ones where they are 1, or more answers to each problem."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"steps": self._steps, "learnt": self._learnt, "rewards": self._rewards}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the counts over."""
+        self._steps, self._learnt = state_dict["steps"], state_dict["learnt"]
+        self._rewards = state_dict["rewards"]
 
 
 @dataclass(frozen=True, slots=True)
