@@ -99,13 +99,13 @@ def completion_logits(
 
 
 def sequence_logprobs(
-    model: LanguageModel, pairs: Sequence[tuple[str, str]], meter: Meter | None = None
+    model: LanguageModel, pairs: Sequence[tuple[str, str | tuple[int, ...]]], meter: Meter | None = None
 ) -> list[float]:
     """Return log p(completion | prompt) of each pair, natural logarithm, without an end token.
 
     Args:
         model: scores.
-        pairs: (prompt, completion); an empty completion has 0.
+        pairs: (prompt, completion), which may be tokens as drawn; an empty completion has 0.
         meter: charged all tokens read as scored tokens, and the FLOPs.
 
     Raises:

@@ -1,0 +1,114 @@
+"""Rewards that a model gives its own answers: how likely it finds them, or how often it says the same.
+
+All are of answers drawn at temperature 1 with their log-probabilities under the model that drew them. They
+must stay those of that model while another learns from them: a model that is scored by itself drifts to
+whatever it says already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from selfstudy.core.budget import Meter
+from selfstudy.core.errors import MachineError
+from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.scoring import sequence_logprobs
+
+if TYPE_CHECKING:
+    from selfstudy.search.rollouts import Answer, Group
+    from selfstudy.tasks.reasoning import ReasoningTask
+
+SelfReward = Literal["likelihood", "normalised", "majority"]
+TOLERANCE = 0.02  # nats a token between a sampler's log-probabilities and the model's own; bfloat16 has 0.01
+
+
+def own_rewards(task: ReasoningTask, group: Group, kind: SelfReward) -> np.ndarray:
+    """Return the rewards [G] of a group's answers.
+
+    likelihood: log p(y | x), the sum over all tokens drawn, the end token included.
+    normalised: the same, divided by the number of tokens.
+    majority: the share of the group's answers that state an equivalent answer; 0 for stating none.
+    """
+    return SELF_REWARDS[kind](task, group)
+
+
+def _likelihoods(task: ReasoningTask, group: Group) -> np.ndarray:
+    return np.array([sum(answer.logprobs) for answer in group.answers])
+
+
+def _normalised(task: ReasoningTask, group: Group) -> np.ndarray:
+    return _likelihoods(task, group) / [max(1, len(answer.tokens)) for answer in group.answers]
+
+
+def _shares(task: ReasoningTask, group: Group) -> np.ndarray:
+    return vote_shares(task, group.answers, group.answers)
+
+
+SELF_REWARDS: dict[SelfReward, Callable[[ReasoningTask, Group], np.ndarray]] = {
+    "likelihood": _likelihoods,
+    "normalised": _normalised,
+    "majority": _shares,
+}
+
+
+def vote_shares(task: ReasoningTask, answers: Sequence[Answer], voters: Sequence[Answer]) -> np.ndarray:
+    """Return for each of `answers` the share of `voters` that state an equivalent answer, [G]."""
+    votes = [task.answer(voter.steps, voter.problem) for voter in voters]
+    stated = [task.answer(answer.steps, answer.problem) for answer in answers]
+
+    def share(text: str | None, problem: object) -> float:
+        if text is None:
+            return 0.0
+        return sum(
+            vote is not None and task.equivalent(problem, vote, text)  # type: ignore[arg-type]
+            for vote in votes
+        ) / len(votes)
+
+    return np.array([share(text, answer.problem) for text, answer in zip(stated, answers, strict=True)])
+
+
+def cut(task: ReasoningTask, answer: Answer, end: int | None) -> bool:
+    """Tell whether an answer was cut off by the limit of tokens.
+
+    Its log-probability lacks what would have followed, and so is too high.
+
+    Args:
+        task: says what a finished solution is, and which strings end one.
+        answer: drawn.
+        end: the model's end token. Where there is none, and no string that ends a solution, all answers go
+            to the limit; then one that is a finished solution by its form is whole.
+    """
+    if answer.finish in ("stop", "end"):
+        return False
+    endless = end is None and not task.stop
+    return not (endless and task.is_end(answer.problem, answer.steps))
+
+
+def require_own_logprobs(model: LanguageModel, drawn: Sequence[tuple[str, Answer]], meter: Meter) -> None:
+    """Compare the log-probabilities that came with drawn answers with the model's own.
+
+    An engine that applies a temperature or cuts the distribution off (top-p, top-k) before it states them
+    gives another number; then neither rewards nor coverage mean anything.
+
+    Args:
+        model: drew the answers.
+        drawn: some, each after the text that it was drawn after.
+        meter: charged what is read.
+
+    Raises:
+        MachineError: they differ by more than rounding explains.
+    """
+    own = sequence_logprobs(model, [(prompt, answer.tokens) for prompt, answer in drawn], meter)
+    stated = np.array([sum(answer.logprobs) for _, answer in drawn])
+    lengths = np.array([max(1, len(answer.tokens)) for _, answer in drawn])
+    off = np.abs(stated - own).sum() / lengths.sum()
+    if not off <= TOLERANCE:
+        raise MachineError(
+            f"The log-probabilities that came with {len(drawn)} answers of {model.name!r} differ from the "
+            f"model's own by {off:.3g} nats a token; rounding explains {TOLERANCE:g}. The engine states them "
+            "after a temperature or a cut of the distribution (top-p, top-k), or its weights are others. Let "
+            "it state raw ones (vLLM: logprobs_mode=raw_logprobs), without top-p and top-k."
+        )
