@@ -104,6 +104,8 @@ class Rollout:
     behaviour: tuple[float, ...] | None = None
     """Log-probability of each token where it was drawn under something else (another prompt); None: under
     the policy as it stands, after `prompt`."""
+    elsewhere: bool | None = None
+    """What an objective is told in `Tokens.elsewhere`; None: whether `behaviour` is given."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Tokens:
     counted: torch.Tensor
     """Which of the T places belong to the answer."""
     elsewhere: torch.Tensor
-    """[B, 1]: whether the answer was drawn under something else (`Rollout.behaviour`)."""
+    """[B, 1]: whether the answer was drawn under something else (`Rollout.elsewhere`)."""
 
 
 Prompted = tuple[tuple[int, ...], tuple[int, ...]]
@@ -280,6 +282,11 @@ class _Row:
     reference: np.ndarray | None
 
     @property
+    def elsewhere(self) -> bool:
+        told = self.rollout.elsewhere
+        return self.rollout.behaviour is not None if told is None else told
+
+    @property
     def sequence(self) -> Prompted:
         return self.rollout.prompt, self.rollout.tokens
 
@@ -386,7 +393,7 @@ class _Learner:
             log_ratio = sequence_log_ratio(log_ratio, counted)
         ratio = log_ratio.exp()
         advantages = logp.new_tensor([[row.rollout.advantage] for row in rows])
-        elsewhere = torch.tensor([[row.rollout.behaviour is not None] for row in rows], device=logp.device)
+        elsewhere = torch.tensor([[row.elsewhere] for row in rows], device=logp.device)
         loss = self.objective(Tokens(ratio, advantages, counted, elsewhere))
         distance = torch.zeros_like(logp)
         if settings.kl:
