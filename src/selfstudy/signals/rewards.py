@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from selfstudy.search.rollouts import Answer, Group
     from selfstudy.tasks.reasoning import ReasoningTask
 
+Vote = Literal["string", "canonical"]
 Reward = Callable[[Sequence["Group"]], np.ndarray]
 """The rewards [P, G] of the answers of P groups."""
 
@@ -41,32 +43,64 @@ def shorter(task: ReasoningTask) -> Reward:
     return _each(lambda answer: 1 - len(answer.tokens) / task.room(answer.problem))
 
 
-def majority(task: ReasoningTask, *, among_none: bool = False) -> Reward:
-    """Reward 1 for the answer that most of the group state, of equals the first; no truth is used.
+def majority(task: ReasoningTask, *, vote: Vote = "string", among_none: bool = False) -> Reward:
+    """Reward 1 for answers equivalent to the one that most of the group state, of equals the first.
+
+    No truth is used.
 
     Args:
-        task: extracts the answers.
+        task: extracts the answers, and tells which are equivalent.
+        vote: see `agreement`.
         among_none: whether stating no answer counts as an answer.
     """
 
     def reward(groups: Sequence[Group]) -> np.ndarray:
-        stated = [[task.answer(a.steps, a.problem) for a in group.answers] for group in groups]
-        return np.array([agreement(row, among_none=among_none) for row in stated])
+        return np.array([_agreeing(task, group, vote, among_none) for group in groups])
 
     return reward
 
 
-def agreement(answers: Sequence[str | None], *, among_none: bool = False) -> list[float]:
-    """Return 1 for each of a group's answers that equals the most frequent one, of equals the first.
+def _agreeing(task: ReasoningTask, group: Group, vote: Vote, among_none: bool) -> list[float]:
+    return agreement(
+        [task.answer(answer.steps, answer.problem) for answer in group.answers],
+        lambda a, b: task.equivalent(group.problem, a, b),
+        vote=vote,
+        among_none=among_none,
+    )
+
+
+def agreement(
+    answers: Sequence[str | None],
+    equivalent: Callable[[str, str], bool] = operator.eq,
+    *,
+    vote: Vote = "string",
+    among_none: bool = False,
+) -> list[float]:
+    """Return 1 for each answer of a group that is equivalent to the most frequent, of equals the first.
+
+    Args:
+        answers: None states none: it has no vote, and 0.
+        equivalent: tells whether the second answer means what the first does.
+        vote: what counts as the same answer in the vote: equal texts ("string"), or answers equivalent to one
+            seen before ("canonical"). By texts, 1/2 and 0.5 split the vote, though both are rewarded.
+        among_none: treat None as an answer like any other.
 
     >>> agreement(["4", "4", "5", None])
     [1.0, 1.0, 0.0, 0.0]
     """
-    counts = Counter(answer for answer in answers if answer is not None or among_none)
+    stated = ["None" if answer is None and among_none else answer for answer in answers]
+    first: dict[str, str] = {}  # of the answers that count as the same in the vote
+    for answer in stated:
+        if answer is not None and answer not in first:
+            same = (other for other in first.values() if vote == "canonical" and equivalent(other, answer))
+            first[answer] = next(same, answer)
+    counts = Counter(first[answer] for answer in stated if answer is not None)
     if not counts:
         return [0.0] * len(answers)
     most, _ = counts.most_common(1)[0]
-    return [float(answer == most) for answer in answers]
+    return [
+        float(answer is not None and (first[answer] == most or equivalent(most, answer))) for answer in stated
+    ]
 
 
 def valued(value: Values, prompts: Callable[[Answer], str], meter: Meter) -> Reward:
