@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -92,3 +94,52 @@ def random_tiny_model(
         module = LlamaForCausalLM(config)
     tokenizer = character_tokenizer(vocabulary, context=context, end=end)
     return LanguageModel(f"tiny-{layers}x{width}", module, tokenizer)
+
+
+def random_line_model(
+    lines: Sequence[str], largest: int, *, layers: int = 4, width: int = 128, seed: int = 0, context: int = CONTEXT
+) -> LanguageModel:
+    """Return an untrained tiny model that writes whole lines: one token each, its line break included.
+
+    Args:
+        lines: what it writes.
+        largest: it also reads the numbers from 0 to this one, with "->" and line breaks between.
+        layers: of the decoder.
+        width: of a hidden state.
+        seed: of the weights.
+        context: most tokens.
+    """
+    tokenizer = line_tokenizer(lines, largest, context=context)
+    config = tiny_config(layers, width, vocabulary="?" * (len(tokenizer) - 1), context=context, end=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = LlamaForCausalLM(config)
+    return LanguageModel(f"lines-{layers}x{width}", module, tokenizer)
+
+
+def line_tokenizer(
+    lines: Sequence[str], largest: int, *, context: int = CONTEXT
+) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of `random_line_model`; blanks between numbers and arrows are no tokens.
+
+    >>> line_tokenizer(["x = sorted(x)"], 9)("3 1 -> 1\\nx = sorted(x)\\n")["input_ids"]
+    [3, 1, 10, 1, 11, 12]
+    """
+    words = [*map(str, range(largest + 1)), "->", "\n", *(f"{line}\n" for line in lines), "<pad>"]
+    whole = "|".join(re.escape(f"{line}\n") for line in lines)
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(rf"{whole}|\d+|->|\n"), "isolated"),
+            pre_tokenizers.Split(Regex(r"\A \z"), "removed"),
+        ]
+    )
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<pad>",
+        padding_side="left",
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+    )
