@@ -29,6 +29,7 @@ OTHERS = {
     "web-noise": ("digits", "gcn"),
     "transductive-clustering": ("digits", "gcn"),
     "loki": ("pool:digits?labels=20", "sequence-lstm"),
+    "grpo": ("digits", "gcn"),
     "rest-em": ("arrays", "top-down-bubble"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
     "self-rewarding": ("projected-images", "sequence-transformer"),

@@ -295,6 +295,20 @@ SMALLEST: dict[str, Smallest] = {
         learning={"rounds": 1, "samples": 16, "temperature": 1.0, "tuning": _LEARNING},
         refused=({"samples": 0}, {"temperature": -1.0}, {"restart": "never"}, {"tuning": {"steps": "x"}}),
     ),
+    "grpo": Smallest(
+        # Drawn hot, so that not all answers to a problem are right.
+        fields={"steps": 3, "problems": 6, "group": 4, "temperature": 2.0, "gradient": {"mini_batches": 2}},
+        learning={"steps": 12, "problems": 16, "gradient": {"learning_rate": 2e-4}},
+        learning_task="chain100?steps=6&train=200&validation=0&test=500",
+        learning_temperature=1.0,  # in a few steps, what it draws becomes better before its likeliest answer
+        refused=(
+            {"group": 1},
+            {"temperature": 0.0},
+            {"advantages": "best"},
+            {"gradient": {"clip_low": 2.0}},
+            {"gradient": {"ratio": "word"}},
+        ),
+    ),
     "self-rewarding": Smallest(
         fields={
             "rounds": 2,
