@@ -1,12 +1,13 @@
 """Runs untrusted Python against tests, in bubblewrap.
 
     >>> from selfstudy.signals.sandbox import Program
-    >>> double = Program(code="def double(x): return 2 * x", tests=("assert double(4) == 8",), names=("double",))
+    >>> code = "def double(x): return 2 * x"
+    >>> program = Program(code=code, tests=("assert double(4) == 8",), names=("double",))
 
-`judge([double])` then returns a list with one `Verdict`, whose `passed` is `(True,)`.
+`judge([program])` then returns a list with one `Verdict`, whose `passed` is `(True,)`.
 """
 
-from selfstudy.signals.sandbox.pool import judge, require_sandbox
+from selfstudy.signals.sandbox.pool import Sandbox, judge, require_sandbox
 from selfstudy.signals.sandbox.programs import ENDINGS, Limits, Program, Verdict
 
-__all__ = ["ENDINGS", "Limits", "Program", "Verdict", "judge", "require_sandbox"]
+__all__ = ["ENDINGS", "Limits", "Program", "Sandbox", "Verdict", "judge", "require_sandbox"]

@@ -32,8 +32,10 @@ class Program:
     """Python source that is run before every test, in the tests' process: imports, helpers, data."""
 
     def __post_init__(self) -> None:
-        """Raises:
-        UsageError: no tests, or a name that is no Python name.
+        """Check the fields.
+
+        Raises:
+            UsageError: no tests, or a name that is no Python name.
         """
         if not self.tests:
             raise UsageError("A program without tests cannot be judged. Give at least one test.")
@@ -65,8 +67,10 @@ class Limits:
     """Bytes of the arguments or of the result of one call. What a program prints is thrown away."""
 
     def __post_init__(self) -> None:
-        """Raises:
-        UsageError: a limit that is not a positive number.
+        """Check the fields.
+
+        Raises:
+            UsageError: a limit that is not a positive number.
         """
         for field in fields(self):
             value = getattr(self, field.name)
