@@ -165,7 +165,10 @@ def _fitting(
         raise DataError(
             f"There is nothing to train on in {name!r}: 0 pairs of a better and a worse completion."
         )
-    chosen, rejected = (_sequences(model, pairs, side) for side in ("chosen", "rejected"))
+    chosen, rejected = (
+        pair_tokens(model, [(pair.prompt, getattr(pair, side)) for pair in pairs], end=True)
+        for side in ("chosen", "rejected")
+    )
     kept = [
         i
         for i, both in enumerate(zip(chosen, rejected, strict=True))
@@ -180,18 +183,6 @@ def _fitting(
         )
     targets = np.array([pairs[i].target for i in kept], dtype=float)
     return [chosen[i] for i in kept], [rejected[i] for i in kept], targets
-
-
-def _sequences(model: LanguageModel, pairs: Sequence[Pair], side: str) -> Sequences:
-    given = [getattr(pair, side) for pair in pairs]
-    texts = [
-        (pair.prompt, one if isinstance(one, str) else "") for pair, one in zip(pairs, given, strict=True)
-    ]
-    read = pair_tokens(model, texts, end=True)
-    return [
-        (tokens, start) if isinstance(one, str) else (tokens[:start] + list(one), start)
-        for (tokens, start), one in zip(read, given, strict=True)
-    ]
 
 
 def logprobs(model: LanguageModel, sequences: Sequences) -> np.ndarray:
