@@ -1,7 +1,7 @@
 """The filter of system calls that every process in a sandbox is under, as a program of classic BPF.
 
 Everything is allowed but what is listed: what reaches into other processes or the kernel, makes processes,
-opens doors to the network, or holds memory that no limit counts. Child processes are forbidden, threads are not.
+opens doors to the network, or holds memory that no limit counts. Threads are allowed, processes are not.
 Sources: Linux's seccomp_filter documentation; arch/x86/entry/syscalls/syscall_64.tbl and
 include/uapi/asm-generic/unistd.h for the numbers.
 """
@@ -105,12 +105,12 @@ def call_filter(machine: str | None = None) -> bytes:
     program = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, name), (_RETURN, 0, 0, _KILL)]
     program += [(_LOAD, 0, 0, _NUMBER), (_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, deny)]
     for numbers in DENIED.values():
-        if numbers[column] is not None:
-            program += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, deny)]
+        if (number := numbers[column]) is not None:
+            program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, deny)]
     # glibc then falls back to clone, whose flags can be looked at.
     program += [(_EQUAL, 0, 1, CLONE3[column]), (_RETURN, 0, 0, _ERROR | errno.ENOSYS)]
-    for numbers, test in ((CLONE, (_ANY_BIT, 0, 1, _THREAD)), (SOCKET, (_EQUAL, 0, 1, _LOCAL))):
-        program += [(_EQUAL, 0, 4, numbers[column]), (_LOAD, 0, 0, _ARGUMENT), test]
+    for call, test in ((CLONE, (_ANY_BIT, 0, 1, _THREAD)), (SOCKET, (_EQUAL, 0, 1, _LOCAL))):
+        program += [(_EQUAL, 0, 4, call[column]), (_LOAD, 0, 0, _ARGUMENT), test]
         program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, deny)]
     program += [(_RETURN, 0, 0, _ALLOW)]
     return b"".join(struct.pack("=HBBI", *line) for line in program)

@@ -49,8 +49,8 @@ def command(files: int, descriptors: dict[str, int]) -> list[str]:
 def _bubblewrap() -> str:
     if not sys.platform.startswith("linux"):
         raise MachineError(
-            f"Code is judged in bubblewrap, which needs Linux; this is {sys.platform}. Run code tasks on Linux, or in "
-            "a virtual machine with it."
+            f"Code is judged in bubblewrap, which needs Linux; this is {sys.platform}. "
+            "Run code tasks on Linux, or in a virtual machine with it."
         )
     found = shutil.which("bwrap")
     if found is None:

@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 
+_MESSAGE_QUEUES = 12  # RLIMIT_MSGQUEUE, which the module does not name
 MESSAGE = 2**30
 """Bytes of the longest message of the host."""
 
@@ -28,21 +29,17 @@ def confine(limits: dict, keep: set[int]) -> None:
         ("NOFILE", 64, 64),
         ("CORE", 0, 0),
         ("MEMLOCK", 0, 0),
-        ("MSGQUEUE", 0, 0),
     ):
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}", _NUMBERS.get(name)), (soft, hard))
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (soft, hard))
+    resource.setrlimit(_MESSAGE_QUEUES, (0, 0))
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    for descriptor in map(int, os.listdir("/proc/self/fd")):
-        if descriptor > 2 and descriptor not in keep:
-            try:
-                os.close(descriptor)
-            except OSError:
-                pass  # that of the listing itself
-
-
-_NUMBERS = {"MSGQUEUE": 12}
+    low = 3
+    for descriptor in sorted(keep):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, 2**16)
 
 
 def module(name: str) -> dict:

@@ -94,16 +94,14 @@ def main(link: int, results: int) -> None:
         state, text, values = code.hear()
         given = _given(code, values)
     except (Ended, ValueError, TypeError, AttributeError, KeyError, IndexError):
-        send(results, b"G")
-        return
+        state, text, given = "", "", {}
     send(results, _LETTERS.get(state, b"G") + str(text)[:200].encode("utf-8", "replace"))
-    if state != "ran":
-        return
-    for test in job["tests"]:
+    for test in job["tests"] if state == "ran" else ():
         outcome = _outcome(job["setup"], test, given)
         send(results, b"G" if code.gone else outcome)
         if code.gone:
-            return
+            break
+    receive(0, MESSAGE)  # until the host ends the sandbox
 
 
 def _given(code: _Code, values: dict) -> dict:

@@ -11,8 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -71,7 +70,7 @@ class Guest:
         self._errors, stderr = os.pipe()
         self._info, info = os.pipe()
         rules, written = os.pipe()
-        self._process_one: int | None = None
+        self._first: int | None = None
         given = (stdin, stderr, info, rules)
         try:
             os.write(written, call_filter())
@@ -96,58 +95,45 @@ class Guest:
         self.send(_modules(module))
 
     def send(self, message: bytes) -> None:
-        """Send a message; one to a process that has ended is lost, which shows when it does not answer."""
-        try:
+        """Send a message; it is lost if the process has ended, which shows when no answer comes."""
+        with suppress(Ended):
             send(self._input, message)
-        except Ended:
-            pass
 
-    def found(self) -> None:
-        """Learn which process is the first of the sandbox. Called before any judged code runs in it.
+    def found(self) -> bool:
+        """Learn which process is the first of the sandbox, unless it has not started.
 
-        Raises:
-            MachineError: the sandbox has not started.
+        Called before judged code runs, so that nothing but bwrap has written what is read.
         """
         told = b""
-        while b"}" not in told and _readable(self._info, SECONDS_TO_START):
+        while self._first is None and b"}" not in told and _readable(self._info, SECONDS_TO_START):
             part = os.read(self._info, 4096)
             if not part:
                 break
             told += part
-        try:
-            self._process_one = os.pidfd_open(json.loads(told)["child-pid"])
-        except (ValueError, KeyError, ProcessLookupError):
-            raise self.failure() from None
+        with suppress(ValueError, KeyError, ProcessLookupError):
+            self._first = self._first or os.pidfd_open(json.loads(told)["child-pid"])
+        return self._first is not None
 
-    def failure(self) -> MachineError:
-        """End the guest, and return why it did not start."""
-        self.end()
-        return MachineError(_no_start(self._said))
-
-    def end(self) -> int:
-        """Kill every process in the sandbox, and return the exit code of its Python once all are gone."""
-        if self._input < 0:
-            return self._process.returncode
-        if self._process_one is None:
-            self._process.kill()  # what it has started dies with it
+    def end(self) -> str:
+        """Kill every process in the sandbox, and return what bwrap said once all are gone."""
+        if self.found() and self._first is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+            _readable(self._first, SECONDS_TO_START)  # the kernel ends the whole namespace before that
         else:
-            try:
-                signal.pidfd_send_signal(self._process_one, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            _readable(self._process_one, SECONDS_TO_START)  # the kernel ends the whole namespace before that
-            os.close(self._process_one)
-        code = self._process.wait()
-        self._said = (
-            os.read(self._errors, 4096).decode(errors="replace") if _readable(self._errors, 0) else ""
-        )
+            self._process.kill()
+        self._process.wait()
+        if self._first is not None:
+            with suppress(ChildProcessError):  # ours only if bwrap went first, and we are whom orphans go to
+                os.waitid(os.P_PIDFD, self._first, os.WEXITED)
+            os.close(self._first)
+        said = os.read(self._errors, 4096) if _readable(self._errors, 0) else b""
         for descriptor in (self._input, self._errors, self._info):
             os.close(descriptor)
-        self._input = -1
-        return code
+        return said.decode(errors="replace")
 
     def ended(self, seconds: float) -> int | None:
-        """Return the exit code if Python ends by itself within some seconds, a signal as 128 and its number."""
+        """Return the exit code if Python ends within some seconds, a signal as 128 and its number."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -180,15 +166,13 @@ class Pair:
         Raises:
             MachineError: the sandboxes have not started.
         """
-        self.code.found()
-        self.tests.found()
         limits = asdict(self._limits)
-        job = {"setup": program.setup, "tests": tests, "limits": limits}
-        self.tests.send(encode(job))
-        self.code.send(encode({"code": program.code, "names": program.names, "limits": limits}))
-        if self.hear(time.monotonic() + SECONDS_TO_START) != b"R":
-            self.tests.end()
-            raise self.code.failure()
+        if self.code.found() and self.tests.found():
+            self.tests.send(encode({"setup": program.setup, "tests": tests, "limits": limits}))
+            self.code.send(encode({"code": program.code, "names": program.names, "limits": limits}))
+            if self.hear(time.monotonic() + SECONDS_TO_START) == b"R":
+                return
+        raise MachineError(_no_start(self.end()))
 
     def hear(self, until: float) -> bytes | None:
         """Return the next message of the tests' process; b"" when it has ended, None after `until`."""
@@ -205,13 +189,13 @@ class Pair:
                 size = HEADER + min(int.from_bytes(message, "big"), _LONGEST_LINE)
         return message[HEADER:]
 
-    def end(self) -> None:
-        """Kill both, and return when nothing is left of them."""
-        if self._results >= 0:
-            self.code.end()
-            self.tests.end()
-            os.close(self._results)
-            self._results = -1
+    def end(self) -> str:
+        """Kill both, and return what bwrap said when nothing is left of them."""
+        if self._results < 0:
+            return ""
+        os.close(self._results)
+        self._results = -1
+        return self.code.end() + self.tests.end()
 
 
 def _readable(descriptor: int, seconds: float) -> bool:
@@ -225,8 +209,8 @@ def _no_start(said: str) -> str:
     text = f"Code is judged in bubblewrap, which cannot make a sandbox on this machine ({said}). "
     if "namespace" in said or "uid map" in said or "not permitted" in said or "denied" in said:
         text += (
-            "It needs user namespaces. As root, allow them with: sysctl kernel.unprivileged_userns_clone=1, or on "
-            "Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0. A container has to be started with "
-            "--security-opt seccomp=unconfined --security-opt systempaths=unconfined. "
+            "It needs user namespaces. As root, allow them with: sysctl kernel.unprivileged_userns_clone=1, "
+            "or on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0. A container has to be "
+            "started with --security-opt seccomp=unconfined --security-opt systempaths=unconfined. "
         )
     return text + "Without it no code is run."

@@ -1,9 +1,8 @@
-"""Plain data as bytes, and messages through file descriptors; shared by the host and by what runs in a sandbox.
+"""Plain data as bytes, and messages through file descriptors; for the host and for what runs in a sandbox.
 
 Plain data are None, bool, int of any size, float, complex, str, bytes, list, tuple, dict, set and frozenset
 of plain data. What is decoded is exactly of these types, whatever was encoded: a class of the judged code
-never arrives. Nothing here is executed, and nothing but the builtins is used, since this file is run in sandboxes
-that hold little else.
+never arrives. Only builtins are used, since sandboxes run this file too, and are to start fast.
 
 A value is a letter, then its text up to ";", or its length up to ":" and its parts.
 """
@@ -12,12 +11,16 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False  # that of `typing`, whose import takes longer than the start of a sandbox
+if TYPE_CHECKING:
+    from typing import Any
+
 DEEPEST = 100
 """Levels of nesting; also what ends cyclic data."""
 HEADER = 4
 """Bytes before a message that tell its length."""
 
-_SEQUENCES: tuple[tuple[type, bytes], ...] = ((list, b"l"), (tuple, b"t"), (set, b"S"), (frozenset, b"Z"))
+_SEQUENCES: tuple[tuple[Any, bytes], ...] = ((list, b"l"), (tuple, b"t"), (set, b"S"), (frozenset, b"Z"))
 
 
 class NotPlain(TypeError):
@@ -75,7 +78,7 @@ def _encode_sequence(value: object, parts: list[bytes], depth: int) -> None:
     raise NotPlain(f"{type(value).__name__!r} is not plain data")
 
 
-def decode(data: bytes) -> object:
+def decode(data: bytes) -> Any:
     """Return the value that `data` encodes.
 
     Raises:
@@ -126,7 +129,7 @@ def _complex(text: str) -> complex:
 
 
 _NUMBERS = {b"i": lambda text: int(text, 16), b"f": float.fromhex, b"c": _complex}
-_MAKERS: dict[bytes, type] = {letter: kind for kind, letter in _SEQUENCES}
+_MAKERS: dict[bytes, Any] = {letter: kind for kind, letter in _SEQUENCES}
 
 
 def send(descriptor: int, message: bytes) -> None:

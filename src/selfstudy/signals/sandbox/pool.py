@@ -56,9 +56,9 @@ class Sandbox:
 
     def close(self) -> None:
         """End every process; what is being judged is judged first."""
+        self._end_waiting()  # first, since they are cut off when the threads that started them end
         self._workers.shutdown()
-        while self._waiting:
-            self._waiting.popleft().end()
+        self._end_waiting()
 
     def __enter__(self) -> Sandbox:
         return self
@@ -70,6 +70,10 @@ class Sandbox:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _end_waiting(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().end()
 
     def _judge(self, program: Program) -> Verdict:
         return judge_program(program, self.limits, self._take)
