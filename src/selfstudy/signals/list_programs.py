@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from selfstudy.data.list_programs import Values, body, known, perform, source
+from selfstudy.data.list_programs import RETURN, Values, body, known, perform, source
 from selfstudy.signals.sandbox import Program, judge
 
 Cases = Sequence[tuple[Values, Values]]
@@ -23,7 +23,9 @@ def read_cases(gold: str) -> list[tuple[Values, Values]]:
 
 
 def share_right(lines: Sequence[str], cases: Cases) -> float:
-    """Return the share of cases that a program of known lines gets right."""
+    """Return the share of cases that a program of known lines gets right; without a `return` it is none."""
+    if RETURN not in lines:
+        return 0.0
     lines = body(lines)
     return sum(perform(lines, given) == wanted for given, wanted in cases) / len(cases)
 
