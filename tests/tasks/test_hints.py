@@ -51,7 +51,7 @@ def test_the_form_of_hinted_prompts() -> None:
     chain, policy = task_of("chain100?steps=2&train=1&validation=0&test=1"), random_tiny_model(1, 32)
     question = chain.train[0].prompt
     hint = chain.hint(chain.train[0])
-    assert posed(policy, chain, chain.train[0], hint) == f"{question[:-1]}\n{solve(question)[0]}:"
+    assert posed(policy, chain, chain.train[0], hint) == f"{solve(question)[0]}\n{question}"
     assert posed(policy, chain, chain.train[0]) == question
     words = ReasoningTask(
         "words",

@@ -50,7 +50,8 @@ def _guided(prompt: str, answer: str) -> str:
 
 
 def _hinted(prompt: str, hint: str) -> str:
-    return f"{prompt.removesuffix(':')}\n{hint}:"
+    # Before the question: what is written then stands as far from the question as without a hint.
+    return f"{hint}\n{prompt}"
 
 
 def _tells(prompt: str, answer: str, hint: str) -> bool:

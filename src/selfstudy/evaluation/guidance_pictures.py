@@ -1,0 +1,65 @@
+"""What a training with hints did: how often they were needed, whether they helped, what was gained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from selfstudy.evaluation.pass_at_k import Gains
+from selfstudy.evaluation.pictures import Picture, line, picture
+
+ACCURACIES = {
+    "raw_accuracy": "answers without a hint",
+    "guided_accuracy": "answers with a hint, to problems that failed without",
+    "guided_share": "groups with hinted answers in the batch",
+}
+
+
+def guidance_pictures(lines: Sequence[Mapping[str, Any]]) -> list[Picture]:
+    """Return the course of a training with hints.
+
+    Args:
+        lines: of the log, as `run.metrics()` gives them.
+    """
+    logged = [row for row in lines if "raw_accuracy" in row]
+    if not logged:
+        return []
+    course = picture(
+        "With and without hints",
+        [_curve(logged, key, name) for key, name in ACCURACIES.items()],
+        x="step",
+        y="share",
+        note="Hints teach while failed problems are solved with them; as answers without a hint become "
+        "right, fewer groups need one.",
+    )
+    away = picture(
+        "How far hinted answers are from the policy without hints",
+        [_curve(logged, "guided_kl", "mean log ratio with over without")],
+        x="step",
+        y="nats per token",
+    )
+    return [course, away]
+
+
+def gains_picture(found: Gains) -> Picture:
+    """Return pass@k before and after."""
+    counts = found.to_json()
+    return picture(
+        "pass@k of training problems, without hints",
+        [line(name, list(curve), list(curve.values())) for name, curve in _curves(found).items()],
+        x="k",
+        y="pass@k",
+        note=f"Of {counts['problems']} problems {counts['self_distilled']} that were solved now and then are "
+        f"solved more often, {counts['capability']} that never were are solved now, and {counts['lost']} no "
+        "longer are.",
+        layout={"xaxis": {"type": "log"}},
+    )
+
+
+def _curve(logged: Sequence[Mapping[str, Any]], key: str, name: str) -> dict[str, Any]:
+    rows = [row for row in logged if key in row]
+    return line(name, [row["step"] for row in rows], [row[key] for row in rows])
+
+
+def _curves(found: Gains) -> dict[str, dict[int, float]]:
+    return {"before": found.before, "after": found.after}
