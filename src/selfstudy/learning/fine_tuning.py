@@ -12,6 +12,7 @@ import torch
 
 from selfstudy.core.errors import BudgetSpent, DataError, UsageError
 from selfstudy.core.run import Run
+from selfstudy.data.problem_images import ProblemImage
 from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.best_weights import BestWeights
 from selfstudy.learning.distributed import processes
@@ -27,10 +28,10 @@ from selfstudy.learning.loops import (
 )
 from selfstudy.learning.precision import lower_weights, raise_weights
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.models.language.scoring import completion_logprobs, pair_tokens
+from selfstudy.models.language.scoring import Tokens, completion_logprobs, pair_tokens
 
-Sequences = list[tuple[list[int], int]]
-"""(tokens, place where the completion begins) of each example."""
+Sequences = list[Tokens]
+"""Of each example."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,8 @@ class Example:
     completion: str | tuple[int, ...]
     """What follows, the loss is on its tokens: a text, which the end token follows where there is one, or
     tokens as they were drawn."""
+    images: tuple[ProblemImage, ...] = ()
+    """What the prompt shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +123,15 @@ def fine_tune(
             "A policy that several processes train cannot be looked at on the way: take the last weights, or "
             "train in one process."
         )
-    sequences = fitting(model, [(e.prompt, e.completion) for e in examples], run, name)
+    sequences = fitting(
+        model, [(e.prompt, e.completion) for e in examples], run, name, [e.images for e in examples]
+    )
     result = model.copy()
     module = trainable_module(result, settings.lora_rank, run, name)
     batch = min(settings.batch, len(sequences))
     steps = settings.steps or step_count(len(sequences), batch, settings.epochs)
     joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
-    mean_length = float(np.mean([len(tokens) for tokens, _ in sequences]))
+    mean_length = float(np.mean([len(row[0]) for row in sequences]))
     cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
     best = BestWeights(module)
     state = {**joint.state, "best": best} if watch else joint.state
@@ -139,7 +144,7 @@ def fine_tune(
         run.log(part=name, step=step, loss=loss, norm=norm, rate=rate)
         if watch and watch.due(step + 1, steps):
             try:
-                figure = watch.figure(LanguageModel(result.name, module, result.tokenizer, result.engine))
+                figure = watch.figure(result.with_module(module))
             except BudgetSpent:
                 break
             best.offer(figure, step + 1)
@@ -151,8 +156,8 @@ def fine_tune(
 
 def accumulate(joint: Joint, sequences: Sequences, micro_batch: int | None) -> float:
     """Add the gradient of the mean negative log-likelihood of all completion tokens; return its value."""
-    lengths = [len(tokens) for tokens, _ in sequences]
-    total = sum(lengths) - sum(start for _, start in sequences)
+    lengths = [len(row[0]) for row in sequences]
+    total = sum(lengths) - sum(row[1] for row in sequences)
 
     def loss(module: Any, rows: Sequences) -> torch.Tensor:
         return -completion_logprobs(module, rows).sum()[None] / total
@@ -161,15 +166,22 @@ def accumulate(joint: Joint, sequences: Sequences, micro_batch: int | None) -> f
 
 
 def fitting(
-    model: LanguageModel, pairs: Sequence[tuple[str, str | tuple[int, ...]]], run: Run, name: str
+    model: LanguageModel,
+    pairs: Sequence[tuple[str, str | tuple[int, ...]]],
+    run: Run,
+    name: str,
+    images: Sequence[Sequence[ProblemImage]] = (),
 ) -> Sequences:
-    """Return the tokens of the pairs that fit into the context, end token included; log how many do not."""
+    """Return the tokens of the pairs that fit into the context, end token included; log how many do not.
+
+    `images` are those that each prompt shows, empty where none does.
+    """
     if not pairs:
         raise DataError(
             f"There is nothing to train on in {name!r}: 0 examples. Where they are selected solutions, none "
             "was good enough; take easier problems or draw more."
         )
-    sequences = pair_tokens(model, pairs, end=True)
+    sequences = pair_tokens(model, pairs, end=True, images=images)
     kept = [row for row in sequences if row[1] < len(row[0]) <= model.context]
     if len(kept) < len(sequences):
         run.log(part=name, dropped=len(sequences) - len(kept), examples=len(sequences))
@@ -211,4 +223,4 @@ def merged(result: LanguageModel, module: Any, dtype: torch.dtype) -> LanguageMo
     """Return the trained model, weights of `dtype` with the low-rank updates added, in evaluation mode."""
     plain = module.merge_and_unload() if hasattr(module, "merge_and_unload") else module
     lower_weights(plain, dtype)
-    return LanguageModel(result.name, plain, result.tokenizer, result.engine)
+    return result.with_module(plain)

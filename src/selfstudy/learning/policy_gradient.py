@@ -31,6 +31,7 @@ from selfstudy.learning.policy_losses import (
     sequence_log_ratio,
     token_weights,
 )
+from selfstudy.models.language.images import Inputs
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import batches_by_length
@@ -106,6 +107,8 @@ class Rollout:
     the policy as it stands, after `prompt`."""
     elsewhere: bool | None = None
     """What an objective is told in `Tokens.elsewhere`; None: whether `behaviour` is given."""
+    images: Inputs | None = None
+    """What the module is given of the prompt's images, one object for all answers to it."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,8 @@ class Tokens:
     """[B, 1]: whether the answer was drawn under something else (`Rollout.elsewhere`)."""
 
 
-Prompted = tuple[tuple[int, ...], tuple[int, ...]]
-"""(prompt, answer) as tokens."""
+Prompted = tuple[tuple[int, ...], tuple[int, ...]] | tuple[tuple[int, ...], tuple[int, ...], Inputs]
+"""(prompt, answer) as tokens, and what the module is given of the prompt's images, where it has some."""
 Objective = Callable[[Tokens], torch.Tensor]
 """The loss of each token, [B, T]."""
 Collect = Callable[[LanguageModel, int], Collection]
@@ -196,7 +199,7 @@ def optimise_policy(
     settings.validate()
     result = model.copy()
     module = trainable_module(result, settings.lora_rank, run, name)
-    policy = LanguageModel(result.name, module, result.tokenizer, result.engine)
+    policy = result.with_module(module)
     learner = _Learner(module, model, settings, objective or clipped(settings), temperature, longest)
     barren = Barren(name)
     saved = {**learner.joint.state, "barren": barren, **(state or {})}
@@ -219,7 +222,8 @@ def optimise_policy(
         )
         if collection.last:
             break
-    barren.require_learnt()
+    else:
+        barren.require_learnt()
     return merged(result, learner.joint.finished(), model.module.dtype)
 
 
@@ -288,7 +292,11 @@ class _Row:
 
     @property
     def sequence(self) -> Prompted:
-        return self.rollout.prompt, self.rollout.tokens
+        return (
+            self.rollout.prompt,
+            self.rollout.tokens,
+            *([self.rollout.images] if self.rollout.images else []),
+        )
 
 
 class _Learner:
@@ -423,16 +431,17 @@ def units_of(module: torch.nn.Module, sequences: Sequence[Prompted]) -> list[tup
 
     Answers to the same prompt share it where that saves work.
     """
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for place, (prompt, _) in enumerate(sequences):
-        groups.setdefault(prompt, []).append(place)
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, (prompt, _, *images) in enumerate(sequences):
+        groups.setdefault((prompt, *map(id, images)), []).append(place)
     units = []
-    for prompt, places in groups.items():
+    for places in groups.values():
+        prompt, _, *images = sequences[places[0]]
         answers = [sequences[i][1] for i in places]
-        if worth_sharing(module, len(prompt), [len(one) for one in answers]):
+        if not images and worth_sharing(module, len(prompt), [len(one) for one in answers]):
             units.append((Answers(prompt, tuple(answers)), places))
         else:
-            units += [(Answers(prompt, (one,)), [i]) for i, one in zip(places, answers, strict=True)]
+            units += [(Answers(prompt, (one,), *images), [i]) for i, one in zip(places, answers, strict=True)]
     return units
 
 

@@ -36,7 +36,13 @@ def draw_step(
 
 
 def learnable(
-    groups: Sequence[Group], rewards: np.ndarray, kind: str, *, leave_out: bool, figures: Mapping[str, float]
+    groups: Sequence[Group],
+    rewards: np.ndarray,
+    kind: str,
+    *,
+    leave_out: bool,
+    figures: Mapping[str, float],
+    alike: np.ndarray | None = None,
 ) -> Collection:
     """Return what the policy learns from groups with rewards [P, G].
 
@@ -46,11 +52,12 @@ def learnable(
         kind: of the advantages, see `group_advantages`.
         leave_out: leave groups of equal rewards out.
         figures: for the log.
+        alike: [P], which groups count as those of equal rewards; None takes those that are.
     """
     advantages = group_advantages(rewards, kind)
-    constant = constant_groups(rewards)
+    constant = constant_groups(rewards) if alike is None else alike
     rollouts = [
-        Rollout(group.prompt, answer.tokens, float(advantage))
+        Rollout(group.prompt, answer.tokens, float(advantage), images=group.images)
         for group, row, same in zip(groups, advantages, constant, strict=True)
         if not (leave_out and same)
         for answer, advantage in zip(group.answers, row, strict=True)

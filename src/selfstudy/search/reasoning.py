@@ -25,7 +25,8 @@ RETRIES = 3
 
 def posed(policy: Policy, task: ReasoningTask, problem: Problem, hint: str | None = None) -> str:
     """Return a problem as the policy reads it: in its chat template, or after the task's preamble."""
-    return policy.prompt(task.prompt(problem, chat=policy.chat, hint=hint))
+    text = task.prompt(problem, chat=policy.chat, hint=hint)
+    return policy.prompt(text, images=len(problem.images)) if problem.images else policy.prompt(text)
 
 
 def require_room(policy: LanguageModel, task: ReasoningTask) -> None:
@@ -186,6 +187,7 @@ class ReasoningDomain:
                     max_tokens=tokens,
                     temperature=temperature,
                     stop=stop,
+                    images=self.problems[p].images,
                 )
                 for (p, path), key in zip(states, keys, strict=True)
             ]

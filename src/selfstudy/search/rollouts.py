@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from selfstudy.core.budget import Meter
 from selfstudy.models.language.backends import open_sampler
+from selfstudy.models.language.images import Inputs, look_at
 from selfstudy.models.language.sampling import Request
 from selfstudy.search.reasoning import Steps, posed
 
@@ -41,6 +42,8 @@ class Group:
     prompt: tuple[int, ...]
     """Tokens that the answers were drawn after."""
     answers: tuple[Answer, ...]
+    images: Inputs | None = None
+    """What a module is given of the problem's images; None where it has none."""
 
 
 def draw_groups(
@@ -52,6 +55,7 @@ def draw_groups(
     keys: Sequence[Sequence[int]],
     temperature: float,
     prompts: Sequence[str] | None = None,
+    begun: Sequence[Steps] | None = None,
 ) -> list[Group]:
     """Draw as many answers to each problem as it has keys.
 
@@ -63,26 +67,41 @@ def draw_groups(
         keys: P rows of stream keys.
         temperature: of the draws.
         prompts: the texts that the policy continues; None poses the problems.
+        begun: the lines of a solution that each prompt ends with already: they come first in the steps of the
+            answers, and leave less room. None is none.
 
     Raises:
         BudgetSpent: the meter does not cover it; what was drawn in this call is lost.
     """
+    rooms = [task.room(problem) for problem in problems]
+    if prompts and begun:
+        plain = policy.encode_all([posed(policy, task, problem) for problem in problems])
+        longer = policy.encode_all(prompts)
+        rooms = [max(0, r + len(a) - len(b)) for r, a, b in zip(rooms, plain, longer, strict=True)]
     prompts = prompts or [posed(policy, task, problem) for problem in problems]
+    begun = begun or [()] * len(problems)
     requests = [
         Request(
-            prompt=prompt, key=key, max_tokens=task.room(problem), temperature=temperature, stop=task.stop
+            prompt=prompt,
+            key=key,
+            max_tokens=room,
+            temperature=temperature,
+            stop=task.stop,
+            images=problem.images,
         )
-        for problem, prompt, row in zip(problems, prompts, keys, strict=True)
+        for problem, prompt, room, row in zip(problems, prompts, rooms, keys, strict=True)
         for key in row
     ]
     completions = iter(open_sampler(policy, meter).sample(requests))
     groups = []
-    for problem, tokens, row in zip(problems, policy.encode_all(prompts), keys, strict=True):
+    read = look_at(policy, prompts, [problem.images for problem in problems])
+    for problem, seen, before, row in zip(problems, read, begun, keys, strict=True):
         drawn = [next(completions) for _ in row]
         answers = tuple(
-            Answer(problem, c.text, task.steps(c.text), c.tokens, c.finish, c.logprobs) for c in drawn
+            Answer(problem, c.text, (*before, *task.steps(c.text)), c.tokens, c.finish, c.logprobs)
+            for c in drawn
         )
-        groups.append(Group(problem, tuple(tokens), answers))
+        groups.append(Group(problem, seen.tokens, answers, seen.inputs or None))
     return groups
 
 
@@ -126,7 +145,7 @@ def draw_until(
         )
         for i, new in zip(waiting, drawn, strict=True):
             before = groups[i].answers if i in groups else ()
-            groups[i] = Group(new.problem, new.prompt, before + new.answers)
+            groups[i] = Group(new.problem, new.prompt, before + new.answers, new.images)
         waiting = [i for i in waiting if size < len(keys[i]) and not enough(groups[i])]
         size *= 2
     return [groups[i] for i in range(len(problems))]

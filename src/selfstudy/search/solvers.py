@@ -47,6 +47,7 @@ def sample_solutions(
                 max_tokens=task.room(problem),
                 temperature=temperature,
                 stop=task.stop,
+                images=problem.images,
             )
             for problem, key in zip(problems, keys, strict=True)
         ]

@@ -6,6 +6,7 @@ question, 70/10/20 %, so that more rows never move a question from one split to 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,8 @@ from selfstudy.tasks.forms import INSTRUCTION, text_form
 from selfstudy.tasks.reasoning import ReasoningTask
 from selfstudy.tasks.rows import columns, gather, need_columns, split_items
 
+_log = logging.getLogger(__name__)
+
 
 def table(
     kind: str,
@@ -28,6 +31,8 @@ def table(
     answer: str = "answer",
     solution: str = "",
     hint: str = "",
+    images: str = "",
+    labels: bool = True,
     verifier: str = "math",
     preamble: str = "",
     instruction: str = INSTRUCTION,
@@ -48,6 +53,10 @@ def table(
         answer: column of the gold answer.
         solution: column of reference steps, one per line; none if empty.
         hint: column of a hint for training, or several with commas between, weak ones first; none if empty.
+        images: column of the images that a question shows, one or a list: paths from the folder of the file,
+            or what image files hold; none if empty.
+        labels: false leaves the answers of `path` unread, if it has any. It needs `test`; a fifth of
+            its problems is for validation.
         verifier: math, exact, choice, chain, countdown or module:function.
         preamble: file with worked examples that plain language models read first.
         instruction: what chat models are told after the question.
@@ -67,18 +76,22 @@ def table(
     _check(kind, path, given)
     judge = verifier_named(verifier)
     rows, test_rows = _hub(path, config, split, test) if kind == "hf" else _files(kind, path, test)
-    hints = [column.strip() for column in hint.split(",") if column.strip()]
-    need_columns(path, rows, [column for column in (prompt, answer, solution, *hints) if column])
-    read = columns(prompt, answer, solution, hints)
+    truth = (answer, solution, *filter(None, map(str.strip, hint.split(","))))
+    if not labels:
+        _leave_unread(path, rows, test_rows, [column for column in truth if column])
     held_out = None
     if test_rows is not None:
-        need_columns(test or "test", test_rows, [prompt, answer])
+        need_columns(test or "test", test_rows, list(filter(None, (prompt, answer, images))))
+        read = columns(prompt, *truth[:2], truth[2:], images, Path(test).expanduser().parent)
         held_out = gather(test or "test", test_rows, read, judge).items
-    gathered = gather(path, rows, read, judge, taken=[item.prompt for item in held_out or ()])
+    told = truth if labels else ("", "")
+    need_columns(path, rows, list(filter(None, (prompt, *told, images))))
+    read = columns(prompt, *told[:2], told[2:], images, Path(path).expanduser().parent)
+    gathered = gather(path, rows, read, judge, taken=[item.key for item in held_out or ()])
     forms = {"chain": CHAIN_FORM, "countdown": COUNTDOWN_FORM}
     return ReasoningTask(
         _name(kind, path, given),
-        split_items(path, gathered.items, held_out),
+        split_items(path, gathered.items, held_out, labelled=labels),
         form=forms.get(verifier) or text_form(preamble=_preamble(preamble), instruction=instruction),
         verifier=judge,
         max_steps=max_steps,
@@ -114,6 +127,19 @@ def _hub(path: str, config: str, split: str, test: str) -> tuple[list[Row], list
     test = test or ("test" if "test" in splits and split != "test" else "")
     rows = read_hub(path, config or None, split)
     return rows, read_hub(path, config or None, test) if test else None
+
+
+def _leave_unread(path: str, rows: list[Row], test_rows: list[Row] | None, truth: list[str]) -> None:
+    """Take the columns of the truth off the rows to train on, and say so."""
+    if test_rows is None:
+        raise UsageError(
+            f"labels=false leaves {path} without answers to test on. Name a file with answers: test=FILE."
+        )
+    held = [
+        row for row in rows if row.values and any(row.values.pop(name, None) is not None for name in truth)
+    ]
+    if held:
+        _log.warning("%s: the answers of %d rows are not read (labels=false).", path, len(held))
 
 
 def _preamble(path: str) -> str:

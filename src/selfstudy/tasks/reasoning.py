@@ -17,6 +17,7 @@ from typing import Any
 
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, UsageError, nearest
+from selfstudy.data.problem_images import ProblemImage
 from selfstudy.data.splits import SPLITS, text_key
 from selfstudy.evaluation.scores import ACCURACY
 from selfstudy.signals.verifiers import Verifier
@@ -29,10 +30,12 @@ RAISES_ALLOWED, CHECKS_LOOKED_AT = 0.05, 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem as a method sees it. `id` is a hash of the question, `prompt` the question itself."""
+    """One problem as a method sees it. `id` is a hash of what is asked, `prompt` the question itself."""
 
     id: str
     prompt: str
+    images: tuple[ProblemImage, ...] = ()
+    """What the question is about, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,20 @@ class Item:
     """Reference steps, where the source has them."""
     hints: tuple[str, ...] = ()
     """Texts that help to solve it, each stronger than the one before."""
+    images: tuple[ProblemImage, ...] = ()
+    """What the question is about, in its order."""
+    labelled: bool = True
+    """Whether the answer is known; without it, it is empty."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others: the question, and the names of its images."""
+        return "\x1f".join([self.prompt, *(image.name for image in self.images)])
+
+    @property
+    def home(self) -> str:
+        """What decides its split: the first of its images by name (questions about one stay together)."""
+        return min((image.name for image in self.images), default=self.prompt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +146,7 @@ class ReasoningTask(MeteredTask):
         self.dropped = dict(dropped or {})
         self.meter = meter or Meter()
         self.train, self.validation, self.test = (
-            tuple(Problem(text_key(item.prompt), item.prompt) for item in splits.get(split, ()))
+            tuple(Problem(text_key(item.key), item.prompt, item.images) for item in splits.get(split, ()))
             for split in SPLITS
         )
         self.fingerprint = text_key(
@@ -298,7 +315,7 @@ def _never(question: str, one: str, other: str) -> bool:
 
 def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, form: SolutionForm):
     """Return (solve, grade, guide, shown, hint, telling), the only functions that can see the truth."""
-    truth = {text_key(item.prompt): (split, item) for split in SPLITS for item in splits.get(split, ())}
+    truth = {text_key(item.key): (split, item) for split in SPLITS for item in splits.get(split, ())}
     if len(truth) != sum(len(splits.get(split, ())) for split in SPLITS):
         raise DataError(f"Task {name!r} holds a question twice; its splits must be distinct.")
     counts: Counter[str] = Counter()
@@ -308,6 +325,11 @@ def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, 
         if problem.id not in truth:
             raise UsageError(f"Problem {problem.id!r} does not belong to task {name!r}.")
         split, item = truth[problem.id]
+        if not item.labelled:
+            raise UsageError(
+                f"Problem {problem.id!r} of {name!r} was loaded without its answer. Take a method that needs "
+                "none for training, such as mm-upt, or problems with answers."
+            )
         if split == "test" and not test_too:
             raise UsageError(
                 f"Problem {problem.id!r} is a test problem of {name!r}: only evaluate() uses its truth. "

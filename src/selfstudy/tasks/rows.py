@@ -6,9 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from selfstudy.core.errors import DataError, nearest
+from selfstudy.data.problem_images import LEAST_SIDE, LONGEST_SHAPE, UnusableImage, cell_images
 from selfstudy.data.readers import UNPARSABLE, Row, plain_text
 from selfstudy.data.splits import split_of
 from selfstudy.signals.verifiers import Verifier
@@ -16,6 +18,7 @@ from selfstudy.tasks.reasoning import Item
 
 DROPS_ALLOWED = 0.2
 DUPLICATED = "duplicated"
+IMAGES_ALLOWED, ROWS_NAMED = 0.01, 5  # rows without usable images: share, and how many a message names
 TORN_SHOWN = 5  # questions with two answers that a message lists
 
 _log = logging.getLogger(__name__)
@@ -30,15 +33,30 @@ class Gathered:
 
 
 def columns(
-    prompt: str, answer: str, solution: str = "", hints: Sequence[str] = ()
+    prompt: str,
+    answer: str,
+    solution: str = "",
+    hints: Sequence[str] = (),
+    images: str = "",
+    folder: Path = Path(),
 ) -> Callable[[Mapping[str, Any]], Item]:
-    """Return a reader of rows that takes question, answer, reference steps and hints from named columns."""
+    """Return a reader of rows that takes question, answer, steps, hints and images from named columns.
+
+    Without a column of answers problems are unlabelled. Paths of images start at `folder`.
+    """
 
     def read(values: Mapping[str, Any]) -> Item:
         lines = plain_text(values.get(solution)) if solution else ""
         steps = tuple(line.strip() for line in lines.split("\n") if line.strip())
         help_ = tuple(filter(None, (plain_text(values.get(hint)) for hint in hints)))
-        return Item(plain_text(values.get(prompt)), plain_text(values.get(answer)), steps or None, help_)
+        return Item(
+            plain_text(values.get(prompt)),
+            plain_text(values.get(answer)) if answer else "",
+            steps or None,
+            help_,
+            cell_images(values.get(images), folder) if images else (),
+            labelled=bool(answer),
+        )
 
     return read
 
@@ -70,32 +88,38 @@ def gather(
         rows: the rows.
         read: makes an item of a row's values; a TypeError, ValueError or KeyError means "unparsable".
         verifier: its idea of a usable gold answer decides.
-        taken: questions that are in the test split already.
+        taken: keys of items that are in the test split already.
 
     Raises:
-        DataError: over 20 % of the rows were dropped, or all of them; a question with two different answers.
+        DataError: over 20 % of the rows were dropped, or all of them, or over 1 % for their images; a
+            question with two different answers.
     """
     items: list[Item] = []
     dropped: Counter[str] = Counter()
     first: Row | None = None
     seen, taken = dict[str, str](), set(taken)
     torn: dict[str, str] = {}
+    unseen: list[tuple[int, str]] = []
     for row in rows:
         item, fault = None, row.fault
         if row.values is not None:
             try:
                 item = read(row.values)
                 fault = _fault(item, verifier, seen, taken)
+            except UnusableImage as error:
+                fault = str(error)
+                unseen.append((row.line, fault))
             except (TypeError, ValueError, KeyError):
                 fault = UNPARSABLE
         if fault or item is None:
             dropped[fault] += 1
             first = first or row
-            if fault == DUPLICATED and item and not _same(item, seen[item.prompt], verifier):
-                torn.setdefault(item.prompt, item.answer)
+            if fault == DUPLICATED and item and not _same(item, seen[item.key], verifier):
+                torn.setdefault(item.key, item.answer)
             continue
-        seen[item.prompt] = item.answer
+        seen[item.key] = item.answer
         items.append(item)
+    _require_images(source, unseen, len(rows))
     if torn:
         some = "; ".join(f"{q[:60]!r}: {seen[q]!r} and {a!r}" for q, a in list(torn.items())[:TORN_SHOWN])
         raise DataError(
@@ -115,6 +139,22 @@ def gather(
     return Gathered(items, dict(dropped))
 
 
+def _require_images(source: str, unseen: Sequence[tuple[int, str]], count: int) -> None:
+    """Refuse rows (line, fault) without usable images where they are many of `count`; else name them."""
+    if not unseen:
+        return
+    named = ", ".join(f"{line} {fault}" for line, fault in unseen[:ROWS_NAMED])
+    named += f" and {len(unseen) - ROWS_NAMED} more" * (len(unseen) > ROWS_NAMED)
+    if len(unseen) > IMAGES_ALLOWED * count:
+        raise DataError(
+            f"{len(unseen)} of {count} rows of {source} are without images that can be used: row {named}; up "
+            f"to {IMAGES_ALLOWED:.0%} are dropped. Paths start at the folder of the file; sides are at least "
+            f"{LEAST_SIDE} pixels, and none is over {LONGEST_SHAPE} times the other. Mend the images, or "
+            "leave the rows out."
+        )
+    _log.warning("%s: dropped %d rows for their images: row %s.", source, len(unseen), named)
+
+
 def _same(item: Item, answer: str, verifier: Verifier) -> bool:
     """Tell whether two answers to one question are one: as texts, or as the verifier sees it."""
     if item.answer == answer or verifier.reads != "answer" or verifier.grade_all is not None:
@@ -127,27 +167,34 @@ def _fault(item: Item, verifier: Verifier, seen: Mapping[str, str], taken: set[s
         return "empty"
     if not item.prompt:
         return "without a question"
-    if not item.answer:
+    if not item.answer and item.labelled:
         return "without an answer"
-    if item.prompt in seen:
+    if item.key in seen:
         return DUPLICATED
-    if item.prompt in taken:
+    if item.key in taken:
         return "also in the test split"
-    return "" if verifier.usable(item.answer) else "with an answer that cannot be verified"
+    return (
+        "" if not item.labelled or verifier.usable(item.answer) else "with an answer that cannot be verified"
+    )
 
 
 def split_items(
-    source: str, items: Sequence[Item], test: Sequence[Item] | None = None
+    source: str, items: Sequence[Item], test: Sequence[Item] | None = None, *, labelled: bool = True
 ) -> dict[str, list[Item]]:
     """Split by hash: 70/10/20 %, or 90/10 % beside a given test split.
+
+    Items without labels are all to train on; a given test split then goes to validation and test, 20/80 %.
 
     Raises:
         DataError: no problem is left to train on or to test on.
     """
     splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": list(test or ())}
     ends = {} if test is None else {"train_end": 0.9, "validation_end": 1.0}
+    if not labelled:
+        splits |= {"train": list(items), "test": []}
+        items, ends = list(test or ()), {"train_end": 0.0, "validation_end": 0.2}
     for item in items:
-        splits[split_of(item.prompt, **ends)].append(item)
+        splits[split_of(item.home, **ends)].append(item)
     for split in ("train", "test"):
         if not splits[split]:
             raise DataError(

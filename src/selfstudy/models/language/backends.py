@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import UsageError
+from selfstudy.models.language.image_sampling import ImageSampler
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Sampler, TorchSampler
 from selfstudy.models.language.served import ServedModel
@@ -35,4 +36,6 @@ def open_sampler(policy: Policy, meter: Meter | None = None, *, remember: bool =
         return ServedSampler(policy, meter)
     if policy.engine.backend == "vllm":
         return VllmSampler(policy, meter)
+    if policy.processor is not None:
+        return ImageSampler(policy, meter)
     return TorchSampler(policy, meter, remember=remember)

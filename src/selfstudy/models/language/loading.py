@@ -15,7 +15,7 @@ from selfstudy.core.errors import MachineError, MissingExtra, UsageError, neares
 from selfstudy.core.files import write_whole
 from selfstudy.core.machine import cache_folder
 from selfstudy.models.language.engine import Engine
-from selfstudy.models.language.model import LanguageModel, pretrained
+from selfstudy.models.language.model import LanguageModel, parts, pretrained
 from selfstudy.models.language.tiny import POLICY, VALUE, WEIGHTS
 from selfstudy.models.language.value import ValueModel
 
@@ -87,8 +87,8 @@ def _load(spec: str, dtype: torch.dtype) -> LanguageModel:
             f"There is no model {spec!r}. {nearest(spec, [TINY, GEMMA])} A model is one of these names, an "
             "existing folder, a .gguf file, or a hub id of the form owner/name."
         )
-    module = pretrained(AutoModelForCausalLM, spec, dtype=dtype)
-    return LanguageModel(spec, module, pretrained(AutoTokenizer, spec))
+    module, tokenizer, processor = parts(spec, dtype=dtype)
+    return LanguageModel(spec, module, tokenizer, processor=processor)
 
 
 def from_gguf(path: Path) -> Path:

@@ -12,7 +12,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 from transformers.utils import logging as transformers_logging
 
 from selfstudy.core.errors import DataError, UsageError
@@ -33,6 +45,7 @@ class LanguageModel:
         tokenizer: a fast tokenizer; shared between copies, never changed.
         context: positions the model has, in tokens.
         engine: how its completions are drawn.
+        processor: of a vision-language model, what turns images into its inputs; else None.
     """
 
     def __init__(
@@ -41,11 +54,13 @@ class LanguageModel:
         module: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
         engine: Engine | None = None,
+        processor: Any = None,
     ) -> None:
         self.name = name
         self.module = module.eval()
         self.tokenizer = tokenizer
         self.engine = engine or Engine()
+        self.processor = processor
         self.context = context_of(module.config, tokenizer)
 
     def __repr__(self) -> str:
@@ -56,9 +71,24 @@ class LanguageModel:
         """Whether the tokenizer has a chat template."""
         return bool(getattr(self.tokenizer, "chat_template", None))
 
-    def prompt(self, text: str) -> str:
-        """Wrap `text` as a user's message where there is a chat template; else return it unchanged."""
-        return in_template(self.tokenizer, text) if self.chat else text
+    def prompt(self, text: str, *, images: int = 0) -> str:
+        """Wrap `text` as a user's message where there is a chat template; else return it unchanged.
+
+        Args:
+            text: of the question.
+            images: how many the question shows; their places stand before the text.
+
+        Raises:
+            UsageError: there are images, and the model reads text alone.
+        """
+        if images and self.processor is None:
+            raise UsageError(
+                f"The model {self.name!r} reads text alone, and the problems have images. Take a "
+                "vision-language model, such as --model Qwen/Qwen2.5-VL-3B-Instruct."
+            )
+        if images and not self.chat:
+            return images * str(self.processor.image_token) + text
+        return in_template(self.processor if images else self.tokenizer, text, images) if self.chat else text
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text that begins a sequence: BOS where the tokenizer adds it, no EOS."""
@@ -109,7 +139,7 @@ class LanguageModel:
         folder = Path(folder)
         with no_bars():
             self.module.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        (self.processor or self.tokenizer).save_pretrained(folder)
         dtype = str(self.module.dtype).removeprefix("torch.")
         write_json(folder / NAME_FILE, {"name": self.name, "dtype": dtype, "engine": asdict(self.engine)})
 
@@ -122,18 +152,22 @@ class LanguageModel:
             dtype: of the weights; None takes that of the saved model, float32 for others.
 
         Raises:
-            UsageError: the folder holds no causal language model, or none with a tokenizer.
+            UsageError: the folder holds no causal or vision-language model, or none with a tokenizer.
         """
         folder = Path(folder)
         about = read_json(folder / NAME_FILE) if (folder / NAME_FILE).exists() else {}
         dtype = dtype or getattr(torch, about.get("dtype", "float32"))
-        module = pretrained(AutoModelForCausalLM, str(folder), local_files_only=True, dtype=dtype)
-        tokenizer = pretrained(AutoTokenizer, str(folder), local_files_only=True)
-        return cls(about.get("name", folder.name), module, tokenizer, Engine(**about.get("engine", {})))
+        module, tokenizer, processor = parts(str(folder), dtype=dtype, local_files_only=True)
+        engine = Engine(**about.get("engine", {}))
+        return cls(about.get("name", folder.name), module, tokenizer, engine, processor)
 
     def copy(self) -> LanguageModel:
         """Return a model with weights of its own; the tokenizer is shared."""
-        return LanguageModel(self.name, copy.deepcopy(self.module), self.tokenizer, self.engine)
+        return self.with_module(copy.deepcopy(self.module))
+
+    def with_module(self, module: Any) -> LanguageModel:
+        """Return this model with another module in the place of its own."""
+        return LanguageModel(self.name, module, self.tokenizer, self.engine, self.processor)
 
 
 @contextlib.contextmanager
@@ -148,11 +182,38 @@ def no_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+def parts(source: str, *, dtype: torch.dtype, **options: Any) -> tuple[Any, Any, Any]:
+    """Return module, tokenizer and processor of a folder or hub id; the processor is None for text alone.
+
+    Raises:
+        UsageError: one of them cannot be loaded.
+    """
+    if not sees(source, **options):
+        module = pretrained(AutoModelForCausalLM, source, dtype=dtype, **options)
+        return module, pretrained(AutoTokenizer, source, **options), None
+    module = pretrained(AutoModelForImageTextToText, source, dtype=dtype, **options)
+    tokenizer = pretrained(AutoTokenizer, source, **options)
+    processor = pretrained(AutoProcessor, source, **options)
+    processor.chat_template = processor.chat_template or getattr(tokenizer, "chat_template", None)
+    return module, tokenizer, processor
+
+
+def sees(source: str, **options: Any) -> bool:
+    """Tell whether a folder or hub id is a model of images and text, and not one of text too."""
+    try:
+        kind = AutoConfig.from_pretrained(source, **options).model_type
+    except (OSError, ValueError, KeyError):
+        return False  # the loading of the model says what is wrong
+    return (
+        kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    )
+
+
 def pretrained(kind: Any, source: str, **options: Any) -> Any:
     """Call `kind.from_pretrained`, in float32 for models, and explain a failure to the user."""
-    if kind is not AutoTokenizer:
+    part = {AutoTokenizer: "tokenizer", AutoProcessor: "processor"}.get(kind, "model")
+    if part == "model":
         options.setdefault("dtype", torch.float32)
-    part = "tokenizer" if kind is AutoTokenizer else "model"
     try:
         with no_bars():
             loaded = kind.from_pretrained(source, **options)
@@ -175,9 +236,16 @@ def context_of(config: Any, tokenizer: Any) -> int:
     return int(limit) if limit and limit < _UNLIMITED else 2048
 
 
-def in_template(tokenizer: Any, text: str) -> str:
-    """Return `text` as a user's message in the chat template, up to where the answer begins."""
-    message = [{"role": "user", "content": text}]
+def in_template(tokenizer: Any, text: str, images: int = 0) -> str:
+    """Return `text` as a user's message in the chat template, up to where the answer begins.
+
+    Args:
+        tokenizer: or a processor, where there are images.
+        text: of the message.
+        images: how many stand before it.
+    """
+    shown = [*[{"type": "image"}] * images, {"type": "text", "text": text}]
+    message = [{"role": "user", "content": shown if images else text}]
     return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
 
 

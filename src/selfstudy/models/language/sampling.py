@@ -18,6 +18,7 @@ import torch
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, MachineError, UsageError
 from selfstudy.core.random import uniforms
+from selfstudy.data.problem_images import ProblemImage
 from selfstudy.models.language.choosing import choose
 from selfstudy.models.language.decoder import Decoder, can_decode
 from selfstudy.models.language.flight import Flight
@@ -44,6 +45,8 @@ class Request:
     """Divides the logits; 0 takes the likeliest token."""
     stop: tuple[str, ...] = ()
     """Strings that end the sequence as soon as one is complete."""
+    images: tuple[ProblemImage, ...] = ()
+    """What the prompt shows, for vision-language models alone."""
 
 
 @dataclass(frozen=True, slots=True)

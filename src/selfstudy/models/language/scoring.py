@@ -10,9 +10,14 @@ import torch.nn.functional as F
 
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError
+from selfstudy.data.problem_images import ProblemImage
+from selfstudy.models.language.images import Inputs, joined, look_at
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
 
+Tokens = tuple[list[int], int] | tuple[list[int], int, Inputs]
+"""The tokens of a prompt and its completion, the place where this begins, and what the module is given of the
+prompt's images where it has some."""
 BATCH_TOKENS = 8192  # tokens of one forward pass, padding included
 
 
@@ -44,32 +49,40 @@ def batches_by_length(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Ite
 
 
 def pair_tokens(
-    model: LanguageModel, pairs: Sequence[tuple[str, str | tuple[int, ...]]], *, end: bool
-) -> list[tuple[list[int], int]]:
+    model: LanguageModel,
+    pairs: Sequence[tuple[str, str | tuple[int, ...]]],
+    *,
+    end: bool,
+    images: Sequence[Sequence[ProblemImage]] = (),
+) -> list[Tokens]:
     """Return (tokens, start) of each (prompt, completion); the completion begins at `start`.
 
     Args:
         model: gives the tokenizer.
         pairs: texts; a completion may be tokens as they were drawn, which stay as they are.
         end: add the end token to a completion that is a text, where the tokenizer has one.
+        images: that each prompt shows; empty where none does. What the module is given of them comes third.
 
     Raises:
         DataError: a prompt without tokens.
     """
-    prompts = model.encode_all([prompt for prompt, _ in pairs])
+    seen = look_at(model, [prompt for prompt, _ in pairs], images or [()] * len(pairs))
     texts = model.encode_all([said for _, said in pairs if isinstance(said, str)], begins=False)
     tail = [model.end] if end and model.end is not None else []
     read = iter(texts)
     completions = [next(read) + tail if isinstance(said, str) else list(said) for _, said in pairs]
-    for (text, _), tokens in zip(pairs, prompts, strict=True):
-        if not tokens:
+    for (text, _), one in zip(pairs, seen, strict=True):
+        if not one.tokens:
             raise DataError(
                 f"The prompt {text!r} has no tokens, so nothing can be learned or scored after it."
             )
-    return [(a + b, len(a)) for a, b in zip(prompts, completions, strict=True)]
+    return [
+        ([*one.tokens, *rest], len(one.tokens), *([one.inputs] if one.inputs else []))
+        for one, rest in zip(seen, completions, strict=True)
+    ]
 
 
-def completion_logprobs(module: torch.nn.Module, sequences: Sequence[tuple[list[int], int]]) -> torch.Tensor:
+def completion_logprobs(module: torch.nn.Module, sequences: Sequence[Tokens]) -> torch.Tensor:
     """Return [B] sums of log p(token | all before it) over the tokens from `start` on; differentiable."""
     logits, tokens, counted = completion_logits(module, sequences)
     nll = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
@@ -77,24 +90,26 @@ def completion_logprobs(module: torch.nn.Module, sequences: Sequence[tuple[list[
 
 
 def completion_logits(
-    module: torch.nn.Module, sequences: Sequence[tuple[list[int], int]]
+    module: torch.nn.Module, sequences: Sequence[Tokens]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return logits [B, T, V] (float32), the tokens [B, T] that followed, and which belong to a completion.
 
     The T columns are those from the earliest `start` on, the same ones for all rows.
     """
     device = next(module.parameters()).device
-    tokens = pad_right([row for row, _ in sequences], device)  # [B, L]
+    tokens = pad_right([row[0] for row in sequences], device)  # [B, L]
     column = torch.arange(tokens.shape[1], device=device)
-    starts = torch.tensor([start for _, start in sequences], device=device)
-    lengths = torch.tensor([len(row) for row, _ in sequences], device=device)
+    starts = torch.tensor([row[1] for row in sequences], device=device)
+    lengths = torch.tensor([len(row[0]) for row in sequences], device=device)
     counted = (column >= starts[:, None]) & (column < lengths[:, None])
     first = int(starts.min())
     # Logits only where some row needs them: with large vocabularies they are most of the memory. Places, not
     # their number: a slice of the hidden states is not contiguous, and torch then copies the vocabulary
     # layer for each row.
     keep = torch.arange(first - 1, tokens.shape[1] - 1, device=device)
-    logits = module(input_ids=tokens, use_cache=False, logits_to_keep=keep).logits
+    seen: list[Inputs] = [row[2] if len(row) > 2 else {} for row in sequences]
+    images = joined(seen, tokens.shape[1], device) if any(seen) else {}
+    logits = module(input_ids=tokens, use_cache=False, logits_to_keep=keep, **images).logits
     return logits.float(), tokens[:, first:], counted[:, first:]
 
 
@@ -112,7 +127,7 @@ def sequence_logprobs(
         DataError: a pair longer than the model's context, or a prompt without tokens.
     """
     sequences = pair_tokens(model, pairs, end=False)
-    for tokens, _ in sequences:
+    for tokens, *_ in sequences:
         if len(tokens) > model.context:
             raise DataError(
                 f"A text of {len(tokens)} tokens is longer than the context of {model.context}. "
@@ -121,9 +136,9 @@ def sequence_logprobs(
     meter = meter or Meter()
     out = np.zeros(len(pairs))
     with Inference(model.module):
-        for batch in batches_by_length([len(tokens) for tokens, _ in sequences]):
+        for batch in batches_by_length([len(row[0]) for row in sequences]):
             part = [sequences[i] for i in batch]
-            read = sum(len(tokens) for tokens, _ in part)
+            read = sum(len(row[0]) for row in part)
             meter.charge(scored_tokens=read, flops=model.flops(read))
             out[batch] = completion_logprobs(model.module, part).double().cpu().numpy()
     return [float(value) for value in out]

@@ -129,8 +129,16 @@ class ServedModel:
         """Whether it is asked by messages rather than by the beginning of a text."""
         return self.server.chat or bool(getattr(self._tokenizer, "chat_template", None))
 
-    def prompt(self, text: str) -> str:
-        """Wrap `text` as a user's message in the local chat template, if there is one."""
+    def prompt(self, text: str, *, images: int = 0) -> str:
+        """Wrap `text` as a user's message in the local chat template, if there is one.
+
+        Raises:
+            UsageError: the question shows images, which are not sent to servers.
+        """
+        if images:
+            raise UsageError(
+                f"The problems have images, which are not sent to {self!r}. Load the model here."
+            )
         if self._tokenizer is None or not self.chat:
             return text
         wrapped = in_template(self._tokenizer, text)

@@ -8,11 +8,12 @@ whole row. Only for decoders whose layers all look at everything before them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from selfstudy.models.language.images import Inputs, joined
 from selfstudy.models.language.scoring import pad_right
 
 # What is known to attend by the mask and the positions that it is given.
@@ -27,6 +28,8 @@ class Answers:
 
     prompt: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
+    images: Inputs = field(default_factory=dict)
+    """What the module is given of the prompt's images."""
 
     @property
     def length(self) -> int:
@@ -74,6 +77,8 @@ def answer_logits(
     keep = torch.arange(first, rows.shape[1], device=device)
     shared = any(len(unit.answers) > 1 for unit in units)
     layout = _layout(units, rows.shape[1], device, next(module.parameters()).dtype) if shared else {}
+    if any(unit.images for unit in units):
+        layout |= joined([unit.images for unit in units], rows.shape[1], device)
     logits = module(input_ids=rows, use_cache=False, logits_to_keep=keep, **layout).logits
     tokens = pad_right([one for unit in units for one in unit.answers], device)
     places, owners = _places(units, tokens.shape[1])
