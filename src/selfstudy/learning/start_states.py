@@ -14,6 +14,8 @@ import numpy as np
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.learning.loops import check_positive
+from selfstudy.models.language.model import LanguageModel
+from selfstudy.search.reasoning import SEPARATOR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,16 @@ class Start(NamedTuple):
     """A problem, and the lines of a solution that answers begin after."""
 
     problem: str
-    lines: tuple[str, ...] = ()
+    """Its id."""
+    solution: tuple[str, ...] = ()
+    """All lines of the solution."""
+    count: int = 0
+    """So many of them are the beginning."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of the beginning."""
+        return self.solution[: self.count]
 
 
 def assemble(
@@ -94,7 +105,7 @@ def assemble(
         best = int(rewards.argmax())
         if rewards[best] >= settings.least_reward:
             lines = tuple(solutions[best])
-            starts += [Start(problem, lines[:i]) for i in beginnings(len(lines), settings, rng(problem))]
+            starts += [Start(problem, lines, i) for i in beginnings(len(lines), settings, rng(problem))]
     if samples and not starts:
         raise DataError(_all_alike(samples, settings))
     return starts
@@ -109,6 +120,40 @@ def beginnings(lines: int, settings: Assembly, rng: np.random.Generator) -> list
     count = settings.count or math.ceil(settings.ratio * lines)
     weights = settings.decay ** np.arange(lines)
     return (1 + rng.choice(lines, size=count, p=weights / weights.sum())).tolist()
+
+
+def start_texts(policy: LanguageModel, prompts: Sequence[str], starts: Sequence[Start]) -> list[str | None]:
+    """Return the text of each start state, None where it leaves no room or cannot be had.
+
+    A text ends with a line break, or before it where a token goes on beyond it: its tokens must begin those
+    of the whole solution, or the policy would go on from what it never wrote.
+
+    Args:
+        policy: whose tokens count.
+        prompts: the posed problem of each start state.
+        starts: the start states.
+    """
+    wholes = [prompt + written(start.solution) for prompt, start in zip(prompts, starts, strict=True)]
+    texts = [prompt + written(start.lines) for prompt, start in zip(prompts, starts, strict=True)]
+    shorter = [
+        text.removesuffix(SEPARATOR) if start.count else text
+        for text, start in zip(texts, starts, strict=True)
+    ]
+    found: list[str | None] = []
+    for whole, *options in zip(
+        policy.encode_all(wholes),
+        zip(texts, policy.encode_all(texts), strict=True),
+        zip(shorter, policy.encode_all(shorter), strict=True),
+        strict=True,
+    ):
+        fitting = (text for text, ids in options if ids == whole[: len(ids)] and len(ids) < policy.context)
+        found.append(next(fitting, None))
+    return found
+
+
+def written(lines: Sequence[str]) -> str:
+    """Return lines as text, each with its line break."""
+    return "".join(line + SEPARATOR for line in lines)
 
 
 def spread(rewards: np.ndarray) -> float:

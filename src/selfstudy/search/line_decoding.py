@@ -34,7 +34,12 @@ class LineDomain:
     """
 
     def __init__(
-        self, task: ReasoningTask, problems: Sequence[Problem], policy: Policy, meter: Meter, temperature: float
+        self,
+        task: ReasoningTask,
+        problems: Sequence[Problem],
+        policy: Policy,
+        meter: Meter,
+        temperature: float,
     ) -> None:
         require_continuation(policy)
         self.task, self.problems, self.policy, self.meter = task, problems, policy, meter
@@ -60,7 +65,9 @@ class LineDomain:
         ]
         texts = iter(self._sampler.sample(requests))
         drawn = [[self._lines(next(texts).text) for _ in range(n)] for _ in states]
-        self.empty += sum(not rest for (_, lines), row in zip(states, drawn, strict=True) if not lines for rest in row)
+        self.empty += sum(
+            not rest for (_, lines), row in zip(states, drawn, strict=True) if not lines for rest in row
+        )
         return drawn
 
     def _rooms(self, states: Sequence[State]) -> list[int]:
@@ -157,7 +164,5 @@ def collect_trees(
     """
     domain = LineDomain(task, problems, policy, meter, temperature)
     streams = np.array(keys, dtype=np.uint64)
-    trees = grow_lines(
-        len(problems), settings, streams, draw=domain.draw, score=domain.graded, check=check
-    )
+    trees = grow_lines(len(problems), settings, streams, draw=domain.draw, score=domain.graded, check=check)
     return trees, domain.empty

@@ -81,7 +81,9 @@ class LineTrees:
     def roots(cls, problems: int, samples: int) -> LineTrees:
         """Return trees with nothing but their roots."""
         forest = Forest.roots(range(problems), branch=samples, low=0.0, end_gate=np.inf)
-        return cls(forest, np.zeros((problems, 1)), np.ones((problems, 1), bool), [[] for _ in range(problems)])
+        return cls(
+            forest, np.zeros((problems, 1)), np.ones((problems, 1), bool), [[] for _ in range(problems)]
+        )
 
     def state(self, tree: int, node: int) -> State:
         """Return what a node stands for."""

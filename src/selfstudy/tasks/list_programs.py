@@ -69,7 +69,9 @@ def list_programs(
     found = re.fullmatch(r"(\d+)(?:-(\d+))?", lines)
     low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= low <= high < LINES_ALLOWED:
-        raise UsageError(f"lines={lines} must be a number from 1 to {LINES_ALLOWED - 1} or a range such as 3-5.")
+        raise UsageError(
+            f"lines={lines} must be a number from 1 to {LINES_ALLOWED - 1} or a range such as 3-5."
+        )
     sizes = {"train": train, "validation": validation, "test": test}
     if min(sizes.values()) < 0:
         raise UsageError(f"The sizes of the splits must be zero or more: {sizes}.")
@@ -87,9 +89,7 @@ def list_programs(
 
 def program_model(layers: int = 4, width: int = 128, seed: int = 0) -> LanguageModel:
     """Return an untrained tiny model that reads numbers and writes the lines of this task, a token each."""
-    return random_line_model(
-        [*LINES, RETURN], LARGEST, layers=layers, width=width, seed=seed, context=128
-    )
+    return random_line_model([*LINES, RETURN], LARGEST, layers=layers, width=width, seed=seed, context=128)
 
 
 def _fill(name: str, sizes: dict[str, int], seed: int, low: int, high: int) -> dict[str, list[Item]]:

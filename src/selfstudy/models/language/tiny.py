@@ -97,7 +97,13 @@ def random_tiny_model(
 
 
 def random_line_model(
-    lines: Sequence[str], largest: int, *, layers: int = 4, width: int = 128, seed: int = 0, context: int = CONTEXT
+    lines: Sequence[str],
+    largest: int,
+    *,
+    layers: int = 4,
+    width: int = 128,
+    seed: int = 0,
+    context: int = CONTEXT,
 ) -> LanguageModel:
     """Return an untrained tiny model that writes whole lines: one token each, its line break included.
 
@@ -117,9 +123,7 @@ def random_line_model(
     return LanguageModel(f"lines-{layers}x{width}", module, tokenizer)
 
 
-def line_tokenizer(
-    lines: Sequence[str], largest: int, *, context: int = CONTEXT
-) -> PreTrainedTokenizerFast:
+def line_tokenizer(lines: Sequence[str], largest: int, *, context: int = CONTEXT) -> PreTrainedTokenizerFast:
     """Return the tokenizer of `random_line_model`; blanks between numbers and arrows are no tokens.
 
     >>> line_tokenizer(["x = sorted(x)"], 9)("3 1 -> 1\\nx = sorted(x)\\n")["input_ids"]
