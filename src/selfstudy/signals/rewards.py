@@ -43,6 +43,37 @@ def shorter(task: ReasoningTask) -> Reward:
     return _each(lambda answer: 1 - len(answer.tokens) / task.room(answer.problem))
 
 
+def closed(task: ReasoningTask) -> Reward:
+    """Reward 1 for an answer with the line that closes a solution, or an end of its own where none does."""
+    closing = task.form.closing
+
+    def score(answer: Answer) -> float:
+        if not closing:
+            return float(answer.finish in ("stop", "end"))
+        return float(after_closing(answer.text, closing) is not None)
+
+    return _each(score)
+
+
+def trailing(task: ReasoningTask) -> Reward:
+    """Count the characters after the line that closes a solution: to be weighed below 0."""
+    return _each(lambda answer: float(len(after_closing(answer.text, task.form.closing) or "")))
+
+
+def after_closing(text: str, closing: str) -> str | None:
+    r"""Return what follows the first line that is `closing`, or None without such a line.
+
+    >>> after_closing("x = 1\n```\nThat is all.", "```")
+    '\nThat is all.'
+    """
+    start = 0
+    for line in text.split("\n"):
+        if closing and line.strip() == closing:
+            return text[start + len(line) :]
+        start += len(line) + 1
+    return None
+
+
 def majority(task: ReasoningTask, *, vote: Vote = "string", among_none: bool = False) -> Reward:
     """Reward 1 for answers equivalent to the one that most of the group state, of equals the first.
 

@@ -13,8 +13,10 @@ from selfstudy.core.specs import make
 # argument. The functions' keyword-only parameters are the fields.
 NAMES = {
     "chain100": "selfstudy.tasks.chain:chain100",
+    "list-programs": "selfstudy.tasks.list_programs:list_programs",
     "gsm8k": "selfstudy.tasks.word_problems:gsm8k",
     "math500": "selfstudy.tasks.word_problems:math500",
+    "digit-sums": "selfstudy.tasks.digit_sums:digit_sums",
     "mawps": "selfstudy.tasks.word_problems:mawps",
     "svamp": "selfstudy.tasks.word_problems:svamp",
     "in-context-regression": "selfstudy.tasks.regression:in_context_regression",
@@ -35,6 +37,7 @@ NAMES = {
     "rotated-digits": "selfstudy.tasks.label_metrics:rotated_digits",
 }
 PREFIXES: dict[str, tuple[str, ...]] = {
+    "backtracking-countdown-": ("selfstudy.tasks.backtracking_countdown:backtracking_countdown",),
     "countdown-": ("selfstudy.tasks.countdown:countdown",),
     "gym:": ("selfstudy.tasks.gym:gym",),
     "mathematics:": ("selfstudy.tasks.mathematics:mathematics",),
@@ -58,6 +61,8 @@ GRADED = {
     prefix: ("selfstudy.tasks.label_metrics:graded", prefix)
     for prefix in ("pool:images:", "pool:vectors:", "pool:", *TEXTS)
 }
+# A list of problems with a judge of outputs in the place of right answers.
+JUDGED = {f"{kind}:": ("selfstudy.tasks.preferences:prompts", kind) for kind in ROWS}
 TABLES = {f"{kind}:": ("selfstudy.tasks.tables:table", kind) for kind in ROWS}
 
 
@@ -87,6 +92,8 @@ def task(spec: str) -> Any:
             raise UsageError(f"Unknown task {name!r}. {_nearest_task(name, known)}")
         named = {field.partition("=")[0] for field in query.split("&")}
         kinds = TEXTS if "text" in named else TABLES if "label" in named else PREFIXES
+        if "judge" in named:
+            kinds = JUDGED
         if "metric" in named:
             kinds = GRADED
         target, *first = kinds.get(prefix) or PREFIXES[prefix]

@@ -71,6 +71,8 @@ class Score:
     split: str
     ids: tuple[str, ...]
     correct: tuple[bool, ...]
+    grades: tuple[float, ...]
+    """How right each solution is, in [0, 1]; 1 is correct."""
     accuracy: float
     count: int
     low: float
@@ -170,13 +172,23 @@ class ReasoningTask(MeteredTask):
         other.train = tuple(problems)
         return other
 
+    def among(self, problems: Sequence[Problem]) -> ReasoningTask:
+        """Return this task with only `problems`, some of its own, to train on."""
+        smaller = copy.copy(self)
+        smaller.train = tuple(problems)
+        return smaller
+
     def prompt(self, problem: Problem, *, chat: bool = False, hint: str | None = None) -> str:
         """Return the text for a plain language model, or the message for a chat model."""
         return self.form.prompt(problem.prompt, chat=chat, hint=hint)
 
     def steps(self, text: str) -> tuple[str, ...]:
-        """Split a solution into its steps: the lines that are not blank, without outer blanks."""
-        return tuple(line.strip() for line in text.split("\n") if line.strip())
+        """Split a solution into its steps: the lines that are not blank; see `SolutionForm.lines`."""
+        return self.form.lines(text)
+
+    def written(self, steps: Sequence[str]) -> str:
+        """Return the text of a whole solution: its steps, each with the line break that ends it."""
+        return "".join(f"{step}\n" for step in steps)
 
     def is_end(self, problem: Problem, steps: Sequence[str]) -> bool:
         """Tell whether `steps` have the form of a finished solution; the truth is not consulted."""
@@ -253,6 +265,18 @@ class ReasoningTask(MeteredTask):
         """Return the share of training questions in which their answer stands as a word of its own."""
         return self._shown([problem.id for problem in self.train])
 
+    def prefer(
+        self, problems: Sequence[Problem], outputs: Sequence[Sequence[str]]
+    ) -> list[list[float]] | list[list[list[float]]]:
+        """Return what the truth says of several outputs to each problem, as texts: their grades.
+
+        Other tasks may return wins instead: for every two outputs the probability that the first is better.
+        See `grades` for what is counted and raised.
+        """
+        many = [problem for problem, texts in zip(problems, outputs, strict=True) for _ in texts]
+        found = iter(self.grades(many, [self.steps(text) for texts in outputs for text in texts]))
+        return [[next(found) for _ in texts] for texts in outputs]
+
     @property
     def oracle(self) -> Oracle:
         """The door to reference solutions, counted on this task's meter."""
@@ -291,7 +315,8 @@ class ReasoningTask(MeteredTask):
         solutions = solver(problems, meter)
         if len(solutions) != len(problems):
             raise UsageError(f"The solver gave {len(solutions)} solutions for {len(problems)} problems.")
-        correct = tuple(grade == 1 for grade in self._grade(problems, solutions, meter, True))
+        grades = tuple(self._grade(problems, solutions, meter, True))
+        correct = tuple(grade == 1 for grade in grades)
         from selfstudy.evaluation.statistics import wilson
 
         low, high = wilson(sum(correct), len(correct))
@@ -300,6 +325,7 @@ class ReasoningTask(MeteredTask):
             split=split,
             ids=tuple(problem.id for problem in problems),
             correct=correct,
+            grades=grades,
             accuracy=sum(correct) / len(correct),
             count=len(correct),
             low=low,
