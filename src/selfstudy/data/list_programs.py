@@ -7,6 +7,7 @@ of a search need not be run one by one; a test holds each function to its text.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ LINES: dict[str, Callable[[Values], Values]] = {
     "x = x[:1] + x": lambda x: x[:1] + x,
     "x = [sum(x)]": lambda x: (sum(x),),
     "x = [len(x)]": lambda x: (len(x),),
-    "x = [a + b for a, b in zip(x, x[1:])]": lambda x: tuple(a + b for a, b in zip(x, x[1:], strict=False)),
+    "x = [a + b for a, b in zip(x, x[1:])]": lambda x: tuple(a + b for a, b in itertools.pairwise(x)),
 }
 RETURN = "return x"
 """The line that ends a program."""
@@ -98,7 +99,7 @@ def behaviour(lines: tuple[str, ...]) -> Behaviour:
 
 
 def behaviours(most: int) -> dict[Behaviour, int]:
-    """Return the least number of lines of each behaviour that `most` lines can have, that of none included."""
+    """Return the least number of lines of each behaviour that up to `most` lines can have."""
     start = tuple(PROBES)
     found, last = {start: 0}, [start]
     for count in range(1, most + 1):
@@ -114,7 +115,7 @@ def behaviours(most: int) -> dict[Behaviour, int]:
 
 
 def telling(shown: Behaviour) -> bool:
-    """Tell whether a behaviour makes a problem: small numbers, short lists, and not the same for all lists."""
+    """Tell whether a behaviour makes a problem: small numbers, short lists, not the same for all lists."""
     return len(set(shown)) > _PROBES // 2 and all(
         len(values) <= 2 * LONGEST and max(values, default=0) <= LARGEST for values in shown
     )

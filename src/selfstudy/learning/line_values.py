@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def line_value_samples(
     task: ReasoningTask, policy: LanguageModel, trees: Sequence[dict[str, Any]], *, beginnings: bool = True
 ) -> list[ValueSample]:
-    """Return the value targets of trees: every solution with its reward, every expanded beginning with its mean.
+    """Return the value targets of trees: solutions with their rewards, expanded beginnings with their means.
 
     A solution that was drawn several times counts as often. States that were not expanded give none.
 

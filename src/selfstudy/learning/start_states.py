@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Assembly:
             raise UsageError(f"Assembly.samples is {self.samples}; rewards of one answer have no spread.")
         if not 0 <= self.least_spread < 0.5 or not 0 <= self.least_reward <= 1 or not 0 < self.decay <= 1:
             raise UsageError(
-                "Assembly.least-spread must be 0 to 0.5, least-reward 0 to 1, and decay above 0 and at most 1."
+                "Assembly.least-spread must be 0 to 0.5, least-reward 0 to 1, decay above 0 and at most 1."
             )
 
 
@@ -170,17 +170,8 @@ def _all_alike(samples: Sequence[Sampled], settings: Assembly) -> str:
         if count
     )
     return (
-        f"The rewards of the answers to each of {len(samples)} problems differ by less than a standard deviation "
-        f"of {settings.least_spread:g}, so nothing can be learned from them. Mean rewards of the problems: "
+        f"The rewards of the answers to each of {len(samples)} problems have a standard deviation below "
+        f"{settings.least_spread:g}, so nothing can be learned from them. Mean rewards of the problems: "
         f"{histogram}. Raise the temperature or the number of answers (--assembly.samples), or take easier "
         "problems where the means are near 0 and harder ones where they are near 1."
     )
-
-
-def record(sample: Sampled) -> dict[str, Any]:
-    """Return a sample as JSON data."""
-    return {
-        "problem": sample.problem,
-        "solutions": [list(lines) for lines in sample.solutions],
-        "rewards": list(sample.rewards),
-    }

@@ -65,9 +65,8 @@ class LineDomain:
         ]
         texts = iter(self._sampler.sample(requests))
         drawn = [[self._lines(next(texts).text) for _ in range(n)] for _ in states]
-        self.empty += sum(
-            not rest for (_, lines), row in zip(states, drawn, strict=True) if not lines for rest in row
-        )
+        whole = [(*lines, *rest) for (_, lines), row in zip(states, drawn, strict=True) for rest in row]
+        self.empty += whole.count(())
         return drawn
 
     def _rooms(self, states: Sequence[State]) -> list[int]:
@@ -116,8 +115,8 @@ def line_solver(
         settings: of the search; `iterations * samples` solutions are drawn at most.
         seed: root of the random streams.
         temperature: of the draws.
-        outcome: `value` knows whole solutions only (ORM-MCTS): its scores stand in for rewards, and beginnings
-            are not scored.
+        outcome: `value` knows whole solutions only (ORM-MCTS): its scores stand in for rewards, and
+            beginnings are not scored.
     """
     require_continuation(policy)
 
@@ -150,7 +149,7 @@ def collect_trees(
     temperature: float,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[LineTrees, int]:
-    """Grow trees over training problems, rewarded by the task's verifier; return them and the empty solutions.
+    """Grow trees over training problems, rewarded by the task's verifier.
 
     Args:
         policy: draws solutions.
@@ -161,6 +160,9 @@ def collect_trees(
         keys: one stream for each problem.
         temperature: of the draws.
         check: called before every iteration.
+
+    Returns:
+        The trees, and how many solutions without a line were drawn.
     """
     domain = LineDomain(task, problems, policy, meter, temperature)
     streams = np.array(keys, dtype=np.uint64)

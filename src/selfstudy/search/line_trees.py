@@ -67,7 +67,7 @@ class Completion(NamedTuple):
 
 @dataclass(eq=False)
 class LineTrees:
-    """T trees: in the forest `visits` is N, `value` V, `ended` terminal, and `prior` what a terminal is worth.
+    """T trees. In the forest `visits` is N, `value` V, `ended` terminal, `prior` what a terminal is worth.
 
     A node that ends a solution without a line of its own has the action "".
     """

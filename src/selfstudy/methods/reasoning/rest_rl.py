@@ -4,9 +4,9 @@ Zhoubian, Zhang, Tang 2025, "ReST-RL: Achieving Accurate Code Reasoning of LLMs 
 and Decoding", arXiv 2508.19576; details from the authors' program. Stage 1, ReST-GRPO: sample, leave out
 problems whose rewards hardly differ, let rollouts begin within the best solution too, then GRPO; repeat.
 Stage 2, VM-MCTS: collect search trees with rewards by the tests, fit a value model on them, and decode by
-`search.line_decoding.line_solver` without tests. Pick stage 1 over `grpo` when many groups fail or pass as one;
-pick stage 2 when 15 to 100 samples a question can be afforded at test time. `rest-mcts` also searches, but
-needs no graded rewards and trains by supervision.
+`search.line_decoding.line_solver` without tests. Pick stage 1 over `grpo` when many groups fail or pass as
+one; pick stage 2 when 15 to 100 samples a question can be afforded at test time. `rest-mcts` also searches,
+but needs no graded rewards and trains by supervision.
 
 Deviations: the value model reads the last hidden state at the end of each line through a linear head, without
 padding or truncation (texts beyond the context are left out). The closing line stands for the closing fence;
@@ -39,7 +39,6 @@ from selfstudy.learning.start_states import (
     Sampled,
     Start,
     assemble,
-    record,
     spread,
     start_texts,
     written,
@@ -156,7 +155,7 @@ class RestRl(Method):
         return Fit(model=policy, parts=parts, metrics={"iterations": iterations})
 
     def sample(self, task: ReasoningTask, policy: LanguageModel, run: Run, i: int) -> list[Sampled]:
-        """Draw and grade answers to every training problem; of none where all problems are kept as they are."""
+        """Draw and grade answers to every training problem; none where all are kept as they are."""
         if self.assembly.starts == "none":
             return [Sampled(problem.id, (), ()) for problem in task.train]
 
@@ -168,9 +167,9 @@ class RestRl(Method):
             rewards = verified(task)(groups)
             return [
                 {
-                    **record(
-                        Sampled(group.problem.id, [answer.steps for answer in group.answers], row.tolist())
-                    ),
+                    "problem": group.problem.id,
+                    "solutions": [answer.steps for answer in group.answers],
+                    "rewards": row.tolist(),
                     "tokens": sum(len(answer.tokens) for answer in group.answers),
                 }
                 for group, row in zip(groups, rewards, strict=True)
@@ -253,15 +252,11 @@ class RestRl(Method):
         self, task: ReasoningTask, policy: LanguageModel, samples: Sequence[Sampled], starts: Starts, run: Run
     ) -> LanguageModel:
         """ReST-DPO: the best answer to a problem over its worst, where their rewards differ."""
-        pairs = [
-            Pair(
-                prompt,
-                written(sample.solutions[int(np.argmax(sample.rewards))]),
-                written(sample.solutions[low]),
-            )
-            for prompt, sample in zip(_prompts(task, policy, samples), samples, strict=True)
-            if max(sample.rewards) > sample.rewards[low := int(np.argmin(sample.rewards))]
-        ]
+        pairs = []
+        for prompt, sample in zip(_prompts(task, policy, samples), samples, strict=True):
+            best, worst = int(np.argmax(sample.rewards)), int(np.argmin(sample.rewards))
+            if sample.rewards[best] > sample.rewards[worst]:
+                pairs.append(Pair(prompt, written(sample.solutions[best]), written(sample.solutions[worst])))
         return prefer(policy, pairs, self.preference, run, "policy")
 
     def _fine_tune(

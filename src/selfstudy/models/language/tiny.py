@@ -124,9 +124,9 @@ def random_line_model(
 
 
 def line_tokenizer(lines: Sequence[str], largest: int, *, context: int = CONTEXT) -> PreTrainedTokenizerFast:
-    """Return the tokenizer of `random_line_model`; blanks between numbers and arrows are no tokens.
+    r"""Return the tokenizer of `random_line_model`; blanks between numbers and arrows are no tokens.
 
-    >>> line_tokenizer(["x = sorted(x)"], 9)("3 1 -> 1\\nx = sorted(x)\\n")["input_ids"]
+    >>> line_tokenizer(["x = sorted(x)"], 9)("3 1 -> 1\nx = sorted(x)\n")["input_ids"]
     [3, 1, 10, 1, 11, 12]
     """
     words = [*map(str, range(largest + 1)), "->", "\n", *(f"{line}\n" for line in lines), "<pad>"]
