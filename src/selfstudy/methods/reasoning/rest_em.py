@@ -143,4 +143,4 @@ def keep_right(
 
 def solution_example(task: ReasoningTask, model: LanguageModel, problem: Problem, steps: Steps) -> Example:
     """Return a solution as a fine-tuning example."""
-    return Example(posed(model, task, problem), "".join(step + SEPARATOR for step in steps))
+    return Example(posed(model, task, problem), "".join(step + SEPARATOR for step in steps), problem.images)
