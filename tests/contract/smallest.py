@@ -47,7 +47,7 @@ class Reasoning:
     """Chains of two steps; the truth is in answers and reference solutions."""
 
     task = "chain100?steps=2&train=12&validation=0&test=12"
-    learning_task = "chain100?steps=12&train=96&validation=0&test=500"
+    learning_task = "chain100?steps=8&train=96&validation=0&test=400"
     model = "tiny-lm"
     unknown = (("--task", "chain1000"), ("--model", "tiny-ml"))
     """Names that do not exist, by option."""
@@ -281,6 +281,7 @@ SMALLEST: dict[str, Smallest] = {
             "policy_tuning": _LEARNING,
             "value_tuning": {"learning_rate": 3e-5, "epochs": 1, "batch": 64},
         },
+        learning_temperature=1.0,
         refused=(
             {"rounds": 0},
             {"temperature": 0.0},
@@ -293,11 +294,12 @@ SMALLEST: dict[str, Smallest] = {
     "rest-em": Smallest(
         fields={"rounds": 2, "samples": 2, "batch": 5, "tuning": _TUNING},
         learning={"rounds": 1, "samples": 16, "temperature": 1.0, "tuning": _LEARNING},
+        learning_temperature=1.0,  # in seconds what it draws becomes better, not yet its likeliest answer
         refused=({"samples": 0}, {"temperature": -1.0}, {"restart": "never"}, {"tuning": {"steps": "x"}}),
     ),
     "grpo": Smallest(
         # Drawn hot, so that not all answers to a problem are right.
-        fields={"steps": 3, "problems": 6, "group": 4, "temperature": 2.0, "gradient": {"mini_batches": 2}},
+        fields={"steps": 3, "problems": 6, "group": 4, "temperature": 1.4, "gradient": {"mini_batches": 2}},
         learning={"steps": 12, "problems": 16, "gradient": {"learning_rate": 2e-4}},
         learning_task="chain100?steps=6&train=200&validation=0&test=500",
         learning_temperature=1.0,  # in a few steps, what it draws becomes better before its likeliest answer
