@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import comb, logsumexp
 
 from selfstudy.core.errors import UsageError
 from selfstudy.evaluation.pictures import Picture, bars, line, picture
+from selfstudy.evaluation.statistics import auc
 
 LOW, HIGH, BINS = -4.0, 4.0, 16  # of log10 (n p(best)); what lies beyond is counted in the outer bins
 
@@ -79,11 +80,7 @@ def best_of_curve(rewards: Sequence[float], values: Sequence[float], n: int) -> 
         raise UsageError(f"The best of {n} cannot be estimated from {many} samples.")
     best_last = np.argsort(-np.asarray(rewards, dtype=float), kind="stable")[::-1]
     # The sample of rank k is the best of those chosen when all others are among the k below it.
-    k = np.arange(many)
-    with np.errstate(invalid="ignore"):
-        logs = gammaln(k + 1) - gammaln(k - n + 2) - gammaln(n)
-    total = gammaln(many + 1) - gammaln(many - n + 1) - gammaln(n + 1)
-    chances = np.where(k >= n - 1, np.exp(np.where(k >= n - 1, logs, 0.0) - total), 0.0)
+    chances = comb(np.arange(many), n - 1) / comb(many, n)
     return float(chances @ np.asarray(values, dtype=float)[best_last])
 
 
@@ -144,3 +141,35 @@ def curve_picture(numbers: Sequence[int], curves: dict[str, Sequence[float]], y:
         note="Each point is the mean over the prompts, and over all choices of n of the samples drawn.",
         layout={"xaxis": {"type": "log"}},
     )
+
+
+def coverage_report(drawn: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[Picture]]:
+    """Return figures and pictures of what was drawn: coverage, and what the best of n would be.
+
+    Args:
+        drawn: a record of each prompt with "samples", "cut", "empty", "unanswered" and "distinct" answers, and of
+            those that may be chosen "rewards", "logprobs" and "grades" (none where nobody asked).
+    """
+    usable = [x for x in drawn if x["distinct"]]
+    coverage = Coverage(
+        np.array([x["samples"] for x in usable]), np.array([max(x["logprobs"]) for x in usable])
+    )
+    most = min(len(x["rewards"]) for x in usable)
+    numbers = sorted({min(2**i, most) for i in range(most.bit_length() + 1)})
+    curves = {
+        name: [float(np.mean([best_of_curve(x["rewards"], x[key], n) for x in usable])) for n in numbers]
+        for name, key in (("log-likelihood", "logprobs"), ("accuracy", "grades"))
+        if usable[0][key]
+    }
+    report: dict[str, Any] = {
+        "prompts": len(usable),
+        "sharp": sum(x["distinct"] == 1 for x in usable),
+        **{name: sum(x[name] for x in drawn) for name in ("samples", "cut", "empty", "unanswered")},
+        "coverage": coverage.to_json(),
+        "best_of": {"n": numbers, **curves},
+    }
+    right = [grade == 1 for x in usable for grade in x["grades"]]
+    if len(set(right)) == 2:
+        report["auc"] = auc([reward for x in usable for reward in x["rewards"]], right)
+    pictures = [coverage.picture(), *(curve_picture(numbers, {k: v}, k) for k, v in curves.items())]
+    return report, pictures

@@ -19,7 +19,7 @@ from selfstudy.models.language.scoring import sequence_logprobs
 
 if TYPE_CHECKING:
     from selfstudy.search.rollouts import Answer, Group
-    from selfstudy.tasks.reasoning import ReasoningTask
+    from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
 SelfReward = Literal["likelihood", "normalised", "majority"]
 TOLERANCE = 0.02  # nats a token between a sampler's log-probabilities and the model's own; bfloat16 has 0.01
@@ -44,7 +44,8 @@ def _normalised(task: ReasoningTask, group: Group) -> np.ndarray:
 
 
 def _shares(task: ReasoningTask, group: Group) -> np.ndarray:
-    return vote_shares(task, group.answers, group.answers)
+    stated = [task.answer(answer.steps, group.problem) for answer in group.answers]
+    return vote_shares(task, group.problem, stated, stated)
 
 
 SELF_REWARDS: dict[SelfReward, Callable[[ReasoningTask, Group], np.ndarray]] = {
@@ -54,20 +55,19 @@ SELF_REWARDS: dict[SelfReward, Callable[[ReasoningTask, Group], np.ndarray]] = {
 }
 
 
-def vote_shares(task: ReasoningTask, answers: Sequence[Answer], voters: Sequence[Answer]) -> np.ndarray:
-    """Return for each of `answers` the share of `voters` that state an equivalent answer, [G]."""
-    votes = [task.answer(voter.steps, voter.problem) for voter in voters]
-    stated = [task.answer(answer.steps, answer.problem) for answer in answers]
+def vote_shares(
+    task: ReasoningTask, problem: Problem, stated: Sequence[str | None], votes: Sequence[str | None]
+) -> np.ndarray:
+    """Return for each of the answers `stated` the share of `votes` that are equivalent to it, [G].
 
-    def share(text: str | None, problem: object) -> float:
-        if text is None:
-            return 0.0
-        return sum(
-            vote is not None and task.equivalent(problem, vote, text)  # type: ignore[arg-type]
-            for vote in votes
-        ) / len(votes)
+    None states no answer: it has share 0, and a vote for none.
+    """
 
-    return np.array([share(text, answer.problem) for text, answer in zip(stated, answers, strict=True)])
+    def share(text: str | None) -> float:
+        same = [vote is not None and task.equivalent(problem, vote, text or "") for vote in votes]
+        return 0.0 if text is None else sum(same) / len(votes)
+
+    return np.array([share(text) for text in stated])
 
 
 def cut(task: ReasoningTask, answer: Answer, end: int | None) -> bool:
