@@ -31,6 +31,7 @@ OTHERS = {
     "loki": ("pool:digits?labels=20", "sequence-lstm"),
     "grpo": ("digits", "gcn"),
     "rest-em": ("arrays", "top-down-bubble"),
+    "guide": ("cooccurrence", "gcn"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
     "self-rewarding": ("projected-images", "sequence-transformer"),
 }

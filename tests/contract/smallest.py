@@ -311,6 +311,21 @@ SMALLEST: dict[str, Smallest] = {
             {"gradient": {"ratio": "word"}},
         ),
     ),
+    "guide": Smallest(
+        # Drawn hot, so that not all answers to a problem are right.
+        fields={"steps": 3, "problems": 6, "group": 4, "draws": 2, "temperature": 1.4},
+        learning={"steps": 10, "problems": 16, "draws": 2, "gradient": {"learning_rate": 2e-4}},
+        learning_task="chain100?steps=6&train=200&validation=0&test=500",
+        learning_temperature=1.0,  # in a few steps, what it draws becomes better before its likeliest answer
+        refused=(
+            {"group": 1},
+            {"hints": "sometimes"},
+            {"failed": 1.0},
+            {"lowest": 0.9, "highest": 0.1},
+            {"shaping": {"quantile": 1.0}},
+            {"gradient": {"clip_low": 2.0}},
+        ),
+    ),
     "self-rewarding": Smallest(
         fields={
             "rounds": 2,
