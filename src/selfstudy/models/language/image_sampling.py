@@ -144,10 +144,18 @@ class _Drawing:
         keys = np.array([row.request.key & (2**64 - 1) for row in rows], dtype=np.uint64)
         places = np.arange(max(row.limit for row in rows), dtype=np.uint64)
         self.uniform = torch.from_numpy(uniforms(keys[:, None], places)).to(device)  # [B, T]
+        config = sampler.model.module.config
+        names = ("image_token_id", "video_token_id", "image_token_index", "video_token_index")
+        marks = [getattr(config, name, None) for name in names]
+        self.places_of_images = torch.tensor(
+            [m for m in marks if m is not None], dtype=torch.long, device=device
+        )
         self.step = 0
 
     def choose(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return scores [B, V] that leave one token to each row."""
+        # A place of an image in an answer would lack its image when the answer is read in training.
+        scores = scores.index_fill(1, self.places_of_images, -torch.inf)
         rows = torch.arange(len(self.rows), device=scores.device)
         tokens, logprobs = choose(scores, self.temperature, rows, self.uniform[:, self.step])
         self.step += 1
