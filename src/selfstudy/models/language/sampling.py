@@ -8,7 +8,7 @@ token. (Batches of different shapes round differently; that changes a token in a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,11 +16,10 @@ import numpy as np
 import torch
 
 from selfstudy.core.budget import Meter
-from selfstudy.core.errors import DataError, MachineError, UsageError
-from selfstudy.core.random import uniforms
+from selfstudy.core.errors import DataError, UsageError
 from selfstudy.data.problem_images import ProblemImage
-from selfstudy.models.language.choosing import choose
 from selfstudy.models.language.decoder import Decoder, can_decode
+from selfstudy.models.language.drawing import Drawing, Drawn, Group, Row
 from selfstudy.models.language.flight import Flight
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.memory import memory_of
@@ -28,7 +27,7 @@ from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.module_flight import ModuleFlight
 from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.prompts import Prompts, allocated
-from selfstudy.models.language.stopping import END, GO_ON, LOOK, STOP, Stopping
+from selfstudy.models.language.stopping import Stopping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +85,8 @@ class TorchSampler:
     def __init__(self, model: LanguageModel, meter: Meter | None = None, *, remember: bool = False) -> None:
         self.model = model
         self.meter = meter or Meter()
-        self._remember = remember
-        self._stopping = Stopping(model)
+        self.remember = remember
+        self.stopping = Stopping(model)
         self._inference = Inference(model.module)
         self._allocate()
 
@@ -97,7 +96,7 @@ class TorchSampler:
             self._cache = PrefixCache(Decoder(self.model.module), self.model.engine.cache_mib * 2**19)
             self._prompts = Prompts(self._cache, memory_of(self.model.module))
 
-    def _begin_anew(self) -> None:
+    def begin_anew(self) -> None:
         """Let go of all memory: there may be numbers in it that are not finite."""
         memory_of(self.model.module).discard()
         self._allocate()
@@ -119,40 +118,40 @@ class TorchSampler:
         for text, tokens in prompts.items():
             if not tokens:
                 raise DataError(f"The prompt {text!r} has no tokens; a model needs one to go on from.")
-        done: dict[int, _Drawn] = {}
-        groups: dict[str, _Group] = {}
+        done: dict[int, Drawn] = {}
+        groups: dict[str, Group] = {}
         for i, request in enumerate(requests):
             tokens = prompts[request.prompt]
             limit = min(request.max_tokens, self.model.context - len(tokens))
-            row = _Row(i, request, tokens, limit)
+            row = Row(i, request, tokens, limit)
             if limit > 0:
-                group = groups.setdefault(request.prompt, _Group(np.array(tokens, dtype=np.int32), deque()))
+                group = groups.setdefault(request.prompt, Group(np.array(tokens, dtype=np.int32), deque()))
                 group.waiting.append(row)
             else:
-                done[i] = _Drawn(row, [], [], "length" if request.max_tokens == 0 else "context")
+                done[i] = Drawn(row, [], [], "length" if request.max_tokens == 0 else "context")
         if groups:
             with self._inference:
                 self._draw(list(groups.values()), done)
         return self._completions([done[i] for i in range(len(requests))])
 
-    def _completions(self, drawn: Sequence[_Drawn]) -> list[Completion]:
+    def _completions(self, drawn: Sequence[Drawn]) -> list[Completion]:
         out = []
         texts = self.model.decode_all([one.tokens for one in drawn])
         for one, text in zip(drawn, texts, strict=True):
             if one.finish == "stop":
-                text = self._stopping.cut(text, one.row.request.stop)
+                text = self.stopping.cut(text, one.row.request.stop)
             out.append(Completion(text, tuple(one.tokens), tuple(one.logprobs), one.finish))
         return out
 
-    def _draw(self, groups: list[_Group], done: dict[int, _Drawn]) -> None:
+    def _draw(self, groups: list[Group], done: dict[int, Drawn]) -> None:
         if self._cache is not None:
             self._cache.follow_weights()
-            if not self._remember:
+            if not self.remember:
                 self._cache.forget()
         groups.sort(key=lambda group: (len(group.prompt), group.prompt.tobytes()))
-        _Drawing(self, groups, done).run()
+        Drawing(self, groups, done).run()
 
-    def _flight(self, groups: Sequence[_Group]) -> tuple[Flight | ModuleFlight, int]:
+    def flight(self, groups: Sequence[Group]) -> tuple[Flight | ModuleFlight, int]:
         """Return a flight for these groups and how many requests stand beside each of its places.
 
         As many as there are, as the engine allows, and as memory holds.
@@ -184,253 +183,6 @@ class TorchSampler:
         # At most: heads may share keys, and layers may have none.
         token = 2 * config.num_hidden_layers * config.hidden_size * size
         return self.model.engine.cache_mib * 2**20 // token
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    place: int
-    request: Request
-    prompt: list[int]
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Requests with the same prompt, int32 [n], that are not seated yet."""
-
-    prompt: np.ndarray
-    waiting: deque[_Row]
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """What a request has got."""
-
-    row: _Row
-    tokens: list[int]
-    logprobs: list[float]
-    finish: str
-
-
-class _Seats:
-    """What each of S requests on its way has drawn, and is to draw; the first index of every tensor."""
-
-    def __init__(self, count: int, steps: int, device: torch.device) -> None:
-        def zeros(*shape: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
-            return torch.zeros((count, *shape), dtype=dtype, device=device)
-
-        self.taken = zeros(dtype=torch.bool)
-        self.row, self.drawn, self.limit, self.stops = zeros(), zeros(), zeros(), zeros()
-        self.temperature = zeros(dtype=torch.float64)
-        self.uniform, self.logprobs = (zeros(steps, dtype=torch.float64) for _ in range(2))
-        self.tokens = zeros(steps)
-
-
-class _Drawing:
-    """One call: groups that wait, requests on their way, and what is done.
-
-    Requests with the same prompt that have drawn the same tokens so far are one row of the flight.
-    """
-
-    def __init__(self, sampler: TorchSampler, groups: list[_Group], done: dict[int, _Drawn]) -> None:
-        self.sampler, self.model, self.done = sampler, sampler.model, done
-        self.device = self.model.device
-        self.queue = deque(groups)
-        self.flight, self.beside = sampler._flight(groups)
-        rows = [row for group in groups for row in group.waiting]
-        seats = self.flight.places * self.beside
-        self.seats = _Seats(seats, max(row.limit for row in rows), self.device)
-        self.at_seat: list[tuple[_Row, int] | None] = [None] * seats  # a request and its place
-        self.free = list(range(seats))[::-1]
-        self.groups: list[_Group | None] = [None] * self.flight.places  # whose prompt is at each place
-        self.at_place = [0] * self.flight.places  # how many requests stand beside it
-        self.last = torch.zeros(0, dtype=torch.long, device=self.device)  # the token that each row feeds next
-        sets = {stops: i for i, stops in enumerate(dict.fromkeys(row.request.stop for row in rows))}
-        self.stop_sets = sets
-        tables = np.stack([sampler._stopping.table(stops) for stops in sets])
-        self.codes = torch.from_numpy(tables).to(self.device)  # [sets of stop strings, V]
-
-    def run(self) -> None:
-        """Draw until every request is done."""
-        while self._admit():
-            drawn, rows = len(self.at_seat) - len(self.free), len(self.last)
-            self.sampler.meter.charge(generated_tokens=drawn, flops=self.model.flops(rows))
-            self._advance(self.flight.step(self.last))
-
-    def _admit(self) -> bool:
-        """Give places where nothing is left to groups that wait; return whether anything is on its way."""
-        moving = len(self.free) < len(self.at_seat)
-        free = [place for place, count in enumerate(self.at_place) if not count]
-        if not any(group.waiting for group in self.queue):
-            self._draw_together()
-            return moving
-        # Prompts are read together; without refills, together with all others.
-        if moving and (not self.flight.refills or 4 * len(free) < self.flight.places):
-            return True
-        groups = self._next_groups(len(free))
-        prompts = [group.prompt[:-1] for group in groups]
-        places = self.flight.choose(prompts, free)
-        self.flight.put(places, prompts, self._charge_read)
-        for place, group in zip(places, groups, strict=True):
-            self.groups[place] = group
-        self._seat(places)
-        return True
-
-    def _next_groups(self, most: int) -> list[_Group]:
-        """Take groups from the queue; one with more requests than stand beside a place comes again later."""
-        groups: list[_Group] = []
-        while self.queue and len(groups) < most:
-            group = self.queue.popleft()
-            ahead = self.beside * sum(other is group for other in groups)
-            if len(group.waiting) > ahead:
-                groups.append(group)
-            if len(group.waiting) > ahead + self.beside:
-                self.queue.append(group)
-        return groups
-
-    def _charge_read(self, tokens: int) -> None:
-        self.sampler.meter.charge(flops=self.model.flops(tokens))
-
-    def _seat(self, places: Iterable[int]) -> None:
-        """Let requests that wait for the prompts at these places begin, by feeding its last token."""
-        seats, device = self.seats, self.device
-        at, rows, numbers, feeds = [], [], [], []
-        begun: dict[tuple[int, object], int] = {}
-        for place in places:
-            group = self.groups[place]
-            while group is not None and group.waiting and self.at_place[place] < self.beside:
-                row, here = group.waiting.popleft(), self.free.pop()
-                self.at_seat[here] = row, place
-                self.at_place[place] += 1
-                one = row.request.temperature if self.flight.shares else here
-                if (place, one) not in begun:
-                    begun[place, one] = len(begun)
-                    feeds.append(row.prompt[-1])
-                numbers.append(begun[place, one])
-                at.append(here)
-                rows.append(row)
-        if not at:
-            return
-        self.flight.begin([place for place, _ in begun])
-        before = self.flight.rows - len(begun)
-        first = torch.tensor(feeds, device=device)
-        self.last = torch.cat([self.last[:before], first])
-        seat = torch.tensor(at, device=device)
-        seats.taken[seat] = True
-        seats.drawn[seat] = 0
-        seats.row[seat] = torch.tensor(numbers, device=device) + before
-        seats.limit[seat] = torch.tensor([row.limit for row in rows], device=device)
-        seats.stops[seat] = torch.tensor([self.stop_sets[row.request.stop] for row in rows], device=device)
-        temperature = [row.request.temperature for row in rows]
-        seats.temperature[seat] = torch.tensor(temperature, dtype=torch.float64, device=device)
-        if any(temperature):
-            keys = np.array([row.request.key & (2**64 - 1) for row in rows], dtype=np.uint64)
-            drawn = uniforms(keys[:, None], np.arange(seats.uniform.shape[1], dtype=np.uint64))
-            seats.uniform[seat] = torch.from_numpy(drawn).to(device)
-
-    def _advance(self, logits: torch.Tensor) -> None:
-        """Choose a token for every request, note it, and let go of those that it ends."""
-        seats = self.seats
-        seat = seats.taken.nonzero()[:, 0]
-        row, place = seats.row[seat], seats.drawn[seat]
-        temperature = seats.temperature.new_zeros(len(logits)).index_copy_(0, row, seats.temperature[seat])
-        token, logprob = choose(logits, temperature, row, seats.uniform[seat, place])
-        if not bool(torch.isfinite(logprob).all()):
-            self._refuse(seat[~torch.isfinite(logprob)])
-        seats.tokens[seat, place], seats.logprobs[seat, place] = token, logprob
-        code = self.codes[seats.stops[seat], token]
-        self._look_back(seat, code)
-        seats.drawn[seat] = place + 1
-        over = (code != GO_ON) | (place + 1 >= seats.limit[seat])
-        places = self._leave(seat[over], code[over]) if bool(over.any()) else []
-        self._part(seat[~over], token[~over])
-        if self.flight.refills:
-            self._seat(places)
-
-    def _look_back(self, seat: torch.Tensor, code: torch.Tensor) -> None:
-        """Decide the requests whose token may complete a stop string that earlier tokens began."""
-        for i in (code == LOOK).nonzero()[:, 0].tolist():
-            here = int(seat[i])
-            row, _ = self._request(here)
-            drawn = self.seats.tokens[here, : int(self.seats.drawn[here]) + 1].tolist()
-            code[i] = STOP if self.sampler._stopping.in_tail(drawn, row.request.stop) else GO_ON
-
-    def _request(self, seat: int) -> tuple[_Row, int]:
-        here = self.at_seat[seat]
-        assert here is not None
-        return here
-
-    def _leave(self, seat: torch.Tensor, code: torch.Tensor) -> dict[int, None]:
-        """Note what has ended; return the places where it stood."""
-        seats = self.seats
-        texts: dict[bytes, tuple[int, np.ndarray]] = {}
-        places: dict[int, None] = {}
-        for here, tokens, logprobs, count, value, number in zip(
-            seat.tolist(),
-            seats.tokens[seat].tolist(),
-            seats.logprobs[seat].tolist(),
-            seats.drawn[seat].tolist(),
-            code.tolist(),
-            seats.row[seat].tolist(),
-            strict=True,
-        ):
-            row, place = self._request(here)
-            no_room = "length" if row.limit == row.request.max_tokens else "context"
-            finish = {STOP: "stop", END: "end"}.get(value, no_room)
-            self.done[row.place] = _Drawn(row, tokens[:count], logprobs[:count], finish)
-            text = np.array([*row.prompt, *tokens[: count - 1]], dtype=np.int32)
-            texts[text.tobytes()] = number, text
-            self.at_seat[here] = None
-            self.free.append(here)
-            self.at_place[place] -= 1
-            places[place] = None
-        if self.sampler._remember:
-            rows = torch.tensor([number for number, _ in texts.values()], device=self.device)
-            self.flight.keep(rows, [text for _, text in texts.values()])
-        seats.taken[seat] = False
-        return places
-
-    def _part(self, seat: torch.Tensor, token: torch.Tensor) -> None:
-        """Fork rows whose requests have chosen different tokens, and let go of rows that nobody shares."""
-        rows, size = self.flight.rows, self.codes.shape[1]
-        chosen, which = torch.unique(self.seats.row[seat] * size + token, return_inverse=True)
-        source = chosen // size
-        parts = torch.zeros_like(source, dtype=torch.bool)
-        parts[1:] = source[1:] == source[:-1]  # the first goes on in its row, others in a copy
-        number = source.clone()
-        number[parts] = torch.arange(rows, rows + int(parts.sum()), device=self.device)
-        if len(chosen) > len(source.unique()):
-            self.flight.fork(source[parts])
-        alive = torch.zeros(self.flight.rows, dtype=torch.bool, device=self.device)
-        alive[number] = True
-        if not bool(alive.all()):
-            number = self.flight.leave(alive)[number]
-        self.last = self.last.new_zeros(self.flight.rows).index_copy_(0, number, chosen % size)
-        self.seats.row[seat] = number[which]
-
-    def _draw_together(self) -> None:
-        """Leave out places without requests where they have become many, for nothing waits to take them."""
-        if not self.flight.rows or all(self.at_place):
-            return
-        now = self.flight.shrink()
-        if now is None:
-            return
-        left = [place for place, count in enumerate(self.at_place) if count]
-        self.groups = [self.groups[place] for place in left]
-        self.at_place = [self.at_place[place] for place in left]
-        new = now.tolist()
-        self.at_seat = [None if here is None else (here[0], new[here[1]]) for here in self.at_seat]
-
-    def _refuse(self, seat: torch.Tensor) -> None:
-        """Raise `MachineError` for logits that are not finite."""
-        self.sampler._begin_anew()
-        row, _ = self._request(int(seat[0]))
-        raise MachineError(
-            f"The model {self.model.name!r} gives logits that are not finite at token "
-            f"{int(self.seats.drawn[seat[0]]) + 1} of request {row.place} (prompt "
-            f"{row.request.prompt[:60]!r}). Its weights are damaged, or its training diverged: look at the "
-            "loss, lower the learning rate, or use dtype=float32."
-        )
 
 
 def validate(request: Request) -> None:
