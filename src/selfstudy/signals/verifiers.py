@@ -17,6 +17,8 @@ from selfstudy.core.errors import UsageError, nearest
 from selfstudy.core.functions import user_function
 from selfstudy.data.chains import chain_answer
 from selfstudy.data.countdown import reaches_target
+from selfstudy.signals.code_tests import grade_code, usable_tests
+from selfstudy.data.shown_countdown import solved
 
 # Longer texts are not mathematical answers, and parsing them could take minutes.
 LONGEST_ANSWER = 500
@@ -64,6 +66,11 @@ def chain(question: str, gold: str, given: str) -> bool:
 def countdown(question: str, gold: str, given: str) -> bool:
     """An exact replay: every step true and from numbers at hand, each used once, the last one the target."""
     return reaches_target(question, given.splitlines())
+
+
+def shown_countdown(question: str, gold: str, given: str) -> bool:
+    """An exact replay of the last branch of a countdown solution that may go back."""
+    return solved(question, given.splitlines())
 
 
 def mathematics(question: str, gold: str, given: str) -> bool:
@@ -125,6 +132,8 @@ VERIFIERS = {
         Verifier("choice", choice, usable=lambda gold: _letter(gold) is not None),
         Verifier("chain", chain, reads="solution", usable=lambda gold: gold.lstrip("-").isdigit()),
         Verifier("countdown", countdown, reads="solution"),
+        Verifier("tests", lambda *_: False, reads="solution", usable=usable_tests, grade_all=grade_code),
+        Verifier("shown-countdown", shown_countdown, reads="solution"),
     )
 }
 

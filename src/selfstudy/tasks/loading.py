@@ -14,6 +14,8 @@ from selfstudy.core.specs import make
 NAMES = {
     "chain100": "selfstudy.tasks.chain:chain100",
     "list-programs": "selfstudy.tasks.list_programs:list_programs",
+    "humaneval": "selfstudy.tasks.code:humaneval",
+    "mbpp": "selfstudy.tasks.code:mbpp",
     "gsm8k": "selfstudy.tasks.word_problems:gsm8k",
     "math500": "selfstudy.tasks.word_problems:math500",
     "digit-sums": "selfstudy.tasks.digit_sums:digit_sums",
@@ -63,6 +65,8 @@ GRADED = {
 }
 # A list of problems with a judge of outputs in the place of right answers.
 JUDGED = {f"{kind}:": ("selfstudy.tasks.preferences:prompts", kind) for kind in ROWS}
+# A list of problems whose answers are programs, judged by tests.
+PROGRAMS = {f"{kind}:": ("selfstudy.tasks.code:programs", kind) for kind in ROWS}
 TABLES = {f"{kind}:": ("selfstudy.tasks.tables:table", kind) for kind in ROWS}
 
 
@@ -92,6 +96,8 @@ def task(spec: str) -> Any:
             raise UsageError(f"Unknown task {name!r}. {_nearest_task(name, known)}")
         named = {field.partition("=")[0] for field in query.split("&")}
         kinds = TEXTS if "text" in named else TABLES if "label" in named else PREFIXES
+        if "tests" in named:
+            kinds = PROGRAMS
         if "judge" in named:
             kinds = JUDGED
         if "metric" in named:
