@@ -1,4 +1,4 @@
-"""What is particular to MM-UPT: votes as rewards, gold answers in their place, when it stops, what it refuses."""
+"""What is particular to MM-UPT: votes as rewards, gold answers in their place, when it stops, refusals."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_nothing_but_questions_is_read(policy, chains, open_run) -> None:
 
 
 def test_random_rewards_have_the_same_share(policy, chains, open_run) -> None:
-    """Oracle: in the first step, drawn by the same policy, each problem has as many ones; in other places."""
+    """Oracle: in the first step, drawn by the same policy, each problem has as many ones, elsewhere."""
     lines = {}
     for labels in ("majority", "random"):
         run = open_run(labels)
@@ -159,7 +159,7 @@ def test_it_ends_where_all_agree(policy, chains, open_run) -> None:
 
 
 def test_steps_in_a_row_are_counted_across_a_stop() -> None:
-    """Oracle: counted by hand, with the count carried over as a checkpoint does; one step of dispute resets."""
+    """Oracle: counted by hand, with the count carried over as by a checkpoint; dispute resets it."""
     calm, other = _Calm(), _Calm()
     quiet, loud = Collection((), np.ones((1, 2))), Collection((None,), np.ones((1, 2)))  # type: ignore[arg-type]
     assert not any(calm.after(quiet) for _ in range(mm_upt.SETTLED - 1))
@@ -189,7 +189,7 @@ def test_a_base_that_votes_cannot_better(policy, open_run, monkeypatch) -> None:
 
 
 def test_a_budget_may_end_in_a_look(policy, open_run) -> None:
-    """Oracle: a budget for all steps but not for the last look: the trained policy is there, the look is not."""
+    """Oracle: a budget for all steps but not for the last look: the policy is there, the look is not."""
     task = selfstudy.task("chain100?steps=2&train=10&validation=4&test=1")
     free = open_run("free")
     whole = fit(free, task, policy, monitor=4)
