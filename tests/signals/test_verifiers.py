@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from selfstudy.core.errors import UsageError
+from selfstudy.signals import verifiers
 from selfstudy.signals.verifiers import VERIFIERS, verifier
 
 CASES = [
@@ -54,6 +55,15 @@ def test_user_function_from_the_current_directory(tmp_path, monkeypatch):
     judge = verifier("my_checks_a:right")
     assert judge("q", "g", "a\nb") == ("q", "g", "a\nb")
     assert judge.reads == "solution"
+
+
+def test_a_user_function_without_end_is_cut_off(tmp_path, monkeypatch):
+    """Oracle: the message names the function and the limit."""
+    (tmp_path / "my_checks_c.py").write_text("def right(*_):\n    while True:\n        pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verifiers, "SECONDS_TO_CHECK", 0.05)
+    with pytest.raises(TimeoutError, match=r"verifier 'my_checks_c:right' took longer than 0\.05 s"):
+        verifier("my_checks_c:right")("q", "g", "s")
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,14 @@ from selfstudy.core.errors import UsageError, nearest
 from selfstudy.core.functions import user_function
 from selfstudy.data.chains import chain_answer
 from selfstudy.data.countdown import reaches_target
+from selfstudy.signals.time_limit import time_limited
 from selfstudy.signals.code_tests import grade_code, usable_tests
 from selfstudy.data.shown_countdown import solved
 
 # Longer texts are not mathematical answers, and parsing them could take minutes.
 LONGEST_ANSWER = 500
 SECONDS_TO_PARSE = 5
+SECONDS_TO_CHECK = 10  # of a user's own function, for one solution
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 # Small texts of numbers that no memory holds: a power in an exponent, many-digit exponents and factorials.
@@ -141,8 +143,9 @@ VERIFIERS = {
 def verifier(name: str) -> Verifier:
     """Return a verifier by name, or the user's function from `module:function`.
 
-    The function is called as `function(question, gold, solution) -> bool` with the whole solution as text;
-    its module is looked for in the current directory too.
+    The function is called as `function(question, gold, solution)` with the whole solution as text, and
+    returns a bool, or how right the solution is as a float in [0, 1]. A call that takes longer than
+    `SECONDS_TO_CHECK` raises. The module is looked for in the current directory too.
 
     Raises:
         UsageError: no such verifier, module or function.
@@ -154,4 +157,5 @@ def verifier(name: str) -> Verifier:
             f"Unknown verifier {name!r}. {nearest(name, VERIFIERS)} "
             "A function of your own is given as module:function."
         )
-    return Verifier(name, user_function(name, "verifier"), reads="solution")
+    check = time_limited(user_function(name, "verifier"), SECONDS_TO_CHECK, f"the verifier {name!r}")
+    return Verifier(name, check, reads="solution")
