@@ -13,7 +13,11 @@ from pathlib import Path
 
 from selfstudy.core.errors import MachineError
 
-NOBODY = "65534"
+_AS_USER = ["--unshare-all", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
+# A user namespace that root makes maps its user to root, who owns the host's devices, which are seen inside. So root
+# makes none, and the process becomes another user by itself, before anything else (`guest.become`).
+_AS_ROOT = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+_AS_ROOT += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
 INSTALL = "Install it with: apt-get install bubblewrap (dnf, pacman and apk have it under the same name)."
 
 _LIBRARY = re.compile(r"(/\S+) \(0x[0-9a-f]+\)")
@@ -31,18 +35,35 @@ def command(files: int, descriptors: dict[str, int]) -> list[str]:
     Raises:
         MachineError: bubblewrap is not installed.
     """
-    words = [_bubblewrap(), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    words += ["--uid", NOBODY, "--gid", NOBODY, "--hostname", "sandbox", "--clearenv"]
+    words = [_bubblewrap(), "--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"]
+    words += _AS_ROOT if os.geteuid() == 0 else _AS_USER
     words += ["--seccomp", str(descriptors["seccomp"]), "--info-fd", str(descriptors["info"])]
     python, bound, libraries = _interpreter()
-    # A fixed seed of hashes: the order of a set must not decide a verdict.
-    settings = {"PYTHONHASHSEED": "0", "LD_LIBRARY_PATH": ":".join(libraries), "HOME": "/tmp"}
+    settings = {
+        "PYTHONHASHSEED": "0",  # the order of a set must not decide a verdict
+        "MALLOC_ARENA_MAX": "1",  # one for each thread would take its memory from the limit, unused
+        "LD_LIBRARY_PATH": ":".join(libraries),
+        "HOME": "/tmp",
+    }
     for name, value in settings.items():
         words += ["--setenv", name, value]
+    for folder in sorted({str(parent) for path in bound for parent in Path(path).parents} - {"/"}):
+        words += ["--perms", "0755", "--dir", folder]
     for path in bound:
         words += ["--ro-bind", path, path]
-    words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    words += ["--size", str(files), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
+    words += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    words += [
+        "--perms",
+        "1777",
+        "--size",
+        str(files),
+        "--tmpfs",
+        "/tmp",
+        "--remount-ro",
+        "/",
+        "--chdir",
+        "/tmp",
+    ]
     return [*words, python, "-s", "-S", "-P", "-B", "-X", "utf8"]
 
 

@@ -14,8 +14,16 @@ MESSAGE = 2**30
 """Bytes of the longest message of the host."""
 
 
+def become(user: int) -> None:
+    """Become another user, without groups and rights; 0 stays what it is."""
+    if user:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+
+
 def confine(limits: dict, keep: set[int]) -> None:
-    """Limit this process for good, and let it see nothing but standard input and `keep`.
+    """Limit this process for good, and let it see nothing but `keep`.
 
     Args:
         limits: `Limits` as a dict.
@@ -32,9 +40,9 @@ def confine(limits: dict, keep: set[int]) -> None:
     ):
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (soft, hard))
     resource.setrlimit(_MESSAGE_QUEUES, (0, 0))
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
     low = 3
     for descriptor in sorted(keep):
         os.closerange(low, descriptor)

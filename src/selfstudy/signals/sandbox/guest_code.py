@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import builtins
 
-from selfstudy.signals.sandbox.guest import MESSAGE, confine, module, text_of, told
+from selfstudy.signals.sandbox.guest import MESSAGE, become, confine, module, text_of, told
 from selfstudy.signals.sandbox.plain import decode, encode, receive, send
 
 
-def main(link: int) -> None:
+def main(user: int, link: int) -> None:
     """Serve one program.
 
     Args:
+        user: whom to become, or 0.
         link: the descriptor of the socket to the tests.
     """
+    become(user)
     send(link, b"here")
     job = decode(receive(0, MESSAGE))
     confine(job["limits"], {link})

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import _thread
 import builtins
+import time
 
-from selfstudy.signals.sandbox.guest import MESSAGE, confine, module, told
+from selfstudy.signals.sandbox.guest import MESSAGE, become, confine, module, told
 from selfstudy.signals.sandbox.plain import Ended, decode, encode, receive, send
 
 # Raised in a test they could end its loops early, and so let it pass.
@@ -78,13 +79,15 @@ def _made(kind: type[BaseException], text: str) -> BaseException:
     return RuntimeError(text)
 
 
-def main(link: int, results: int) -> None:
+def main(user: int, link: int, results: int) -> None:
     """Test one program.
 
     Args:
+        user: whom to become, or 0.
         link: the descriptor of the socket to the code.
         results: the descriptor of the pipe to the host.
     """
+    become(user)
     job = decode(receive(0, MESSAGE))
     receive(link, 16)
     send(results, b"R")
@@ -101,7 +104,7 @@ def main(link: int, results: int) -> None:
         send(results, b"G" if code.gone else outcome)
         if code.gone:
             break
-    receive(0, MESSAGE)  # until the host ends the sandbox
+    time.sleep(MESSAGE)  # the host ends the sandbox
 
 
 def _given(code: _Code, values: dict) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import marshal
 import os
@@ -49,6 +50,18 @@ def _modules(last: str) -> bytes:
     return marshal.dumps(compiled)
 
 
+_starts = itertools.count()
+
+
+def _user() -> int:
+    """Return whom the next guest is to become: nobody else where we are root, otherwise who it is.
+
+    Each has its own, since the kernel counts the threads of a user. The numbers are those that systemd gives to users for
+    a while; they are mapped in most containers too.
+    """
+    return 61184 + (64 * os.getpid() + next(_starts)) % 4096 if os.geteuid() == 0 else 0
+
+
 class Guest:
     """One process in a sandbox of its own.
 
@@ -78,7 +91,7 @@ class Guest:
             self._process = subprocess.Popen(
                 [
                     *command(limits.files, {"seccomp": rules, "info": info}),
-                    *("-c", _BOOT, *map(str, passed)),
+                    *("-c", _BOOT, *map(str, (_user(), *passed))),
                 ],
                 stdin=stdin,
                 stdout=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from selfstudy.signals.sandbox.guests import Pair
 from selfstudy.signals.sandbox.programs import Limits, Program, Verdict
 
-_SECONDS_TO_END = 1.0  # for a process that has broken off, before it is killed
+_SECONDS_TO_END = 0.25  # for a process that has broken off, before it is killed
 _CPU_SPENT = 128 + signal.SIGXCPU
 
 

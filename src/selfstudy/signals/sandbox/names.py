@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 
 def tested_names(reference: str, tests: Sequence[str], setup: str = "") -> tuple[str, ...]:
-    """Return the names that a reference defines and tests read, sorted: what other code is to define.
+    r"""Return the names that a reference defines and tests read, sorted: what other code is to define.
 
-    Names that the reference imports, or that the setup defines, are left out: judged code that could put its own
-    in their place would be judged by it.
+    Names that the reference imports, or that the setup defines, are left out: judged code that could put its
+    own in their place would be judged by it.
 
-    >>> reference = "from math import isclose, pi\\ndef area(r): return pi * r * r"
+    >>> reference = "from math import isclose, pi\ndef area(r): return pi * r * r"
     >>> tested_names(reference, ["assert isclose(area(1), 3.14, abs_tol=0.01)"])
     ('area',)
 
