@@ -31,6 +31,7 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.oracles import HiddenLabels, Query
 from selfstudy.evaluation.statistics import paired_bootstrap
+from selfstudy.tasks.reasoning import ReasoningTask
 
 from .sessions import session
 from .smallest import Smallest, prepared
@@ -271,19 +272,24 @@ def check_hidden_labels(method: type[Method], settings: Smallest, folder: Path) 
 
 @contextlib.contextmanager
 def _asked() -> Iterator[list[int]]:
-    """Collect how many labels a hidden column gives out inside the block, whoever asks."""
+    """Collect how many labels a hidden column gives out inside the block, whoever asks; hints are labels."""
     counts: list[int] = []
-    answers = HiddenLabels.answers
+    answers, hint = HiddenLabels.answers, ReasoningTask.hint
 
     def counting(self: HiddenLabels, query: Query, directory: Path) -> list[str]:
         counts.append(len(query.places))
         return answers(self, query, directory)
 
-    HiddenLabels.answers = counting  # type: ignore[method-assign]
+    def hinting(self: ReasoningTask, *arguments: Any) -> str | None:
+        text = hint(self, *arguments)
+        counts.append(text is not None)
+        return text
+
+    HiddenLabels.answers, ReasoningTask.hint = counting, hinting  # type: ignore[method-assign]
     try:
         yield counts
     finally:
-        HiddenLabels.answers = answers  # type: ignore[method-assign]
+        HiddenLabels.answers, ReasoningTask.hint = answers, hint  # type: ignore[method-assign]
 
 
 def check_refuses(method: type[Method], settings: Smallest, folder: Path) -> None:

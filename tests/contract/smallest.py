@@ -35,7 +35,7 @@ from selfstudy.models.language.sampling import Completion, TorchSampler
 from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_solver
 from selfstudy.signals.verifiers import verifier
 from selfstudy.tasks.arrays import ArraysTask
-from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, draw, fill_splits
+from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, draw, fill_splits, first_lines
 from selfstudy.tasks.cooccurrence import CooccurrenceTask
 from selfstudy.tasks.projected_images import ProjectedImages
 from selfstudy.tasks.reasoning import Item, ReasoningTask
@@ -63,7 +63,10 @@ class Reasoning:
 
         def items(block: int, n: int) -> list[Item]:
             prompts, solutions = draw(np.random.default_rng(block), n, 2)
-            return [Item(p, lines[-1][-2:], lines) for p, lines in zip(prompts, solutions, strict=True)]
+            return [
+                Item(p, lines[-1][-2:], lines, first_lines(lines))
+                for p, lines in zip(prompts, solutions, strict=True)
+            ]
 
         kept = fill_splits("chains", items, {"train": 12, "validation": 0, "test": 12})
         for split in splits:
@@ -311,6 +314,38 @@ SMALLEST: dict[str, Smallest] = {
             {"gradient": {"ratio": "word"}},
         ),
     ),
+    "rest-rl": Smallest(
+        # Drawn hot, so that not all answers to a problem are right.
+        fields={
+            "assembly": {"samples": 4, "temperature": 1.4},
+            "steps": 2,
+            "problems": 6,
+            "group": 4,
+            "temperature": 1.4,
+            "batch": 5,
+            "search": {"iterations": 3, "samples": 3},
+            "value_tuning": {"epochs": 1, "batch": 32},
+        },
+        learning={
+            "assembly": {"samples": 4},
+            "steps": 6,
+            "problems": 16,
+            "value": False,
+            "gradient": {"learning_rate": 2e-4},
+        },
+        learning_task="chain100?steps=6&train=200&validation=0&test=500",
+        learning_temperature=1.0,
+        refused=(
+            {"group": 1},
+            {"temperature": 0.0},
+            {"learn": "ppo"},
+            {"learn": "sft", "assembly": {"starts": "none"}},
+            {"assembly": {"samples": 1}},
+            {"assembly": {"decay": 0.0}},
+            {"search": {"eps": 0.0}},
+            {"searched": 0},
+        ),
+    ),
     "guide": Smallest(
         # Drawn hot, so that not all answers to a problem are right.
         fields={"steps": 3, "problems": 6, "group": 4, "draws": 2, "temperature": 1.4},
@@ -325,6 +360,7 @@ SMALLEST: dict[str, Smallest] = {
             {"shaping": {"quantile": 1.0}},
             {"gradient": {"clip_low": 2.0}},
         ),
+        may_ask=True,
     ),
     "self-rewarding": Smallest(
         fields={

@@ -82,13 +82,14 @@ def test_answers_to_hints_alone(model, monkeypatch) -> None:
 
         def sample(self, requests):
             assert all(request.prompt.endswith("\n") for request in requests)  # no question behind the hint
-            return [type("Drawn", (), {"text": request.prompt}) for request in requests]
+            return [type("Drawn", (), {"text": request.prompt, "tokens": (1, 2)}) for request in requests]
 
     monkeypatch.setattr(hints_module, "open_sampler", Copying)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         found = usable_hints(task, model, Meter(), strengths=1, strict=False)
     assert found["figures"]["right_by_hint_alone"] == pytest.approx(2 / 3)
+    assert found["tokens"] == 6
     assert any("solves 2 of 3 problems" in str(one.message) for one in said)
 
 

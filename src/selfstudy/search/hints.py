@@ -38,8 +38,8 @@ def usable_hints(
         strict: refuse hints that give an answer away, instead of warning.
 
     Returns:
-        JSON data: "hints" by problem id, and "figures": hinted problems, those without a hint, hints that
-        were too long, problems with a telling hint, and the share of right answers to hints alone.
+        JSON data: "hints" by problem id; "figures": hinted problems, those without a hint, hints that were
+        too long, problems with a telling hint, the share of right answers to hints alone; "tokens" drawn.
 
     Raises:
         DataError: no problem has a usable hint, or `strict` and a hint that gives the answer away.
@@ -69,9 +69,14 @@ def usable_hints(
         if strict:
             raise DataError(f"{said}. Reword them, or allow them by strict_hints=false.")
         warnings.warn(f"{said}: what is learnt from them may be to copy it.", stacklevel=2)
-    figures = {"hinted": len(hints), "missing": counts["missing"], "too_long": counts["too_long"]}
-    alone = _answered_alone(task, model, hints, meter)
-    return {"hints": hints, "figures": {**figures, "telling": telling, "right_by_hint_alone": alone}}
+    figures: dict[str, float] = {
+        "hinted": len(hints),
+        "missing": counts["missing"],
+        "too_long": counts["too_long"],
+    }
+    alone, tokens = _answered_alone(task, model, hints, meter)
+    figures |= {"telling": telling, "right_by_hint_alone": alone}
+    return {"hints": hints, "figures": figures, "tokens": tokens}
 
 
 def draw_hinted(
@@ -89,8 +94,13 @@ def draw_hinted(
     return draw_groups(policy, task, problems, meter, keys=keys, temperature=temperature, prompts=prompts)
 
 
-def _answered_alone(task: ReasoningTask, model: LanguageModel, hints: Hints, meter: Meter) -> float:
-    """Return the share of problems that the model solves when it sees the hint and not the question."""
+def _answered_alone(
+    task: ReasoningTask, model: LanguageModel, hints: Hints, meter: Meter
+) -> tuple[float, int]:
+    """Return the share of problems that the model solves when it sees the hint and not the question.
+
+    And the tokens that it drew for that.
+    """
     problems = [problem for problem in task.train if problem.id in hints][:LOOKED_AT]
     blind = [model.prompt(task.form.prompt("", chat=model.chat, hint=hints[p.id][0])) for p in problems]
     requests = [
@@ -106,4 +116,4 @@ def _answered_alone(task: ReasoningTask, model: LanguageModel, hints: Hints, met
             "problems: the hints hold the answers, and what is learnt from them may be to copy.",
             stacklevel=2,
         )
-    return share
+    return share, sum(len(completion.tokens) for completion in completions)
