@@ -147,8 +147,8 @@ def coverage_report(drawn: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], li
     """Return figures and pictures of what was drawn: coverage, and what the best of n would be.
 
     Args:
-        drawn: a record of each prompt with "samples", "cut", "empty", "unanswered" and "distinct" answers, and of
-            those that may be chosen "rewards", "logprobs" and "grades" (none where nobody asked).
+        drawn: a record of each prompt with "samples", "cut", "empty", "unanswered" and "distinct" answers,
+            and of those that may be chosen "rewards", "logprobs" and "grades" (none where nobody asked).
     """
     usable = [x for x in drawn if x["distinct"]]
     coverage = Coverage(

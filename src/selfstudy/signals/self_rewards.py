@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import MachineError
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
 SelfReward = Literal["likelihood", "normalised", "majority"]
-TOLERANCE = 0.02  # nats a token between a sampler's log-probabilities and the model's own; bfloat16 has 0.01
+# Nats a token between a sampler's log-probabilities and the model's own.
+ROUNDING = 1e-3  # in float32; truly it is a hundredth of that
+COARSE = 0.02  # where either computes in less: bfloat16 has 0.01
 
 
 def own_rewards(task: ReasoningTask, group: Group, kind: SelfReward) -> np.ndarray:
@@ -105,10 +108,12 @@ def require_own_logprobs(model: LanguageModel, drawn: Sequence[tuple[str, Answer
     stated = np.array([sum(answer.logprobs) for _, answer in drawn])
     lengths = np.array([max(1, len(answer.tokens)) for _, answer in drawn])
     off = np.abs(stated - own).sum() / lengths.sum()
-    if not off <= TOLERANCE:
+    fine = model.module.dtype == torch.float32 and model.engine.backend == "torch"
+    tolerance = ROUNDING if fine else COARSE
+    if not off <= tolerance:
         raise MachineError(
             f"The log-probabilities that came with {len(drawn)} answers of {model.name!r} differ from the "
-            f"model's own by {off:.3g} nats a token; rounding explains {TOLERANCE:g}. The engine states them "
+            f"model's own by {off:.3g} nats a token; rounding explains {tolerance:g}. The engine states them "
             "after a temperature or a cut of the distribution (top-p, top-k), or its weights are others. Let "
             "it state raw ones (vLLM: logprobs_mode=raw_logprobs), without top-p and top-k."
         )
