@@ -127,7 +127,7 @@ class ReasoningDomain:
             )
             failed = []
             for (i, slot), completion in zip(waiting, completions, strict=True):
-                step = completion.text.strip()
+                step = "".join(self.task.steps(completion.text))
                 if completion.finish in ("stop", "end") and step and step not in states[i][1]:
                     found[i].append(step)
                 elif completion.finish == "context":  # no room: drawing again would not help
@@ -156,15 +156,23 @@ class ReasoningDomain:
             done |= np.array([self._solved.get(state, False) for state in states], dtype=bool)
         return done
 
-    def finish(self, states: Sequence[State]) -> list[Steps]:
-        """Complete each state greedily to whole solutions; finished ones are returned as they are."""
+    def finish(
+        self, states: Sequence[State], *, keys: np.ndarray | None = None, temperature: float = 0.0
+    ) -> list[Steps]:
+        """Complete each state to a whole solution; finished ones are returned as they are.
+
+        Args:
+            states: any number.
+            keys: uint64 [B], the stream of each completion; None is for greedy ones.
+            temperature: 0 takes the likeliest tokens.
+        """
         open_ = [i for i, end in enumerate(self.ended(states)) if not end]
         completions = self._sample(
             [states[i] for i in open_],
-            np.zeros(len(open_), np.uint64),
+            np.zeros(len(open_), np.uint64) if keys is None else keys[open_],
             self.task.solution_tokens,
             self.task.stop,
-            0.0,
+            temperature,
         )
         solutions = [path for _, path in states]
         for i, completion in zip(open_, completions, strict=True):

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from selfstudy.data.walks import WORDS, Returns
+
 _MARKER = re.compile(r"answer\s+is\s*:?\s*|final\s+answer\s*:\s*", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\s*\{")
 _NUMBER = re.compile(r"\$?\\?\s*(-?\d[\d,]*(?:\.\d+)?)\$?(?:\s*\\?%|\s+[A-Za-z]{2,}.*)?")
@@ -96,8 +98,16 @@ class SolutionForm:
     """Tells from (question, steps) whether the text is a finished solution, by its form alone."""
     answer: Callable[[str | None, Sequence[str]], str | None] = marked_answer
     """Extracts the answer from (question or None, steps)."""
+    indented: bool = False
+    """Whether the blanks before a line belong to it, as in Python; else they are taken off."""
+    closing: str = ""
+    """The line that closes a solution; what follows is not read. Where there is none, the whole text counts."""
+    asks: Callable[[str], bool] = bool
+    """Tells whether a text is a question of this kind, where a model writes its own."""
     room: Callable[[str], int] | None = None
     """Most tokens of a solution, by the question; None gives every question as many."""
+    returns: Returns | None = None
+    """How a solution says that it goes back to an earlier step; None where it cannot."""
     guided: Callable[[str, str], str] | None = None
     """Makes from (question, answer) a question that shows its answer and asks how it is reached; None: there
     is no way to ask so."""
@@ -105,6 +115,15 @@ class SolutionForm:
     """Makes from (question, hint) the question with its hint."""
     tells: Callable[[str, str, str], bool] = tells_answer
     """Tells from (question, answer, hint) whether the hint gives the answer away."""
+
+    def lines(self, text: str) -> tuple[str, ...]:
+        r"""Split a text into the lines that are not blank, without the blanks around them.
+
+        >>> SolutionForm(indented=True).lines("if a:\n\n    b \n")
+        ('if a:', '    b')
+        """
+        lines = (line.rstrip() for line in text.split("\n"))
+        return tuple(line if self.indented else line.strip() for line in lines if line)
 
     def prompt(self, question: str, *, chat: bool = False, hint: str | None = None) -> str:
         """Return the text for a plain model, or for a chat model the user's message."""
@@ -146,7 +165,12 @@ The answer is 80.
 def text_form(*, preamble: str = "", instruction: str = INSTRUCTION) -> SolutionForm:
     """Return the form of tasks in words: question and answer, steps on lines, the answer marked."""
     return SolutionForm(
-        preamble=preamble, template=TEMPLATE, instruction=instruction, stop=STOP, guided=guided_question
+        preamble=preamble,
+        template=TEMPLATE,
+        instruction=instruction,
+        stop=STOP,
+        guided=guided_question,
+        returns=WORDS,
     )
 
 

@@ -1,0 +1,281 @@
+"""ASTRO: search trees become solutions that doubt, go back and try again; then fine-tuning, then rewards.
+
+Kim, Goyal, Tan, Hajishirzi, Iyer, Wang 2025, "ASTRO: Teaching Language Models to Reason by Reflecting and
+Backtracking In-Context", arXiv 2507.00417. Pick it when a model answers in one straight line, answers can
+be checked, and one long generation at test time is cheaper to run than a search. `rest-mcts` trains on
+right paths only and keeps answers short; `grpo` alone seldom brings about that a model goes back.
+
+Deviations from the paper, of which no code is public: the prior of PUCT is uniform over distinct children,
+and what playouts write becomes part of the tree; a wrong leaf is drawn with a weight of 1 + the steps that
+it shares with the right one; small models write traces by a template (`traces.rewriter="template"`) instead
+of telling them anew; rewards are compared with the sample standard deviation, without a distance from the
+fine-tuned model. Fine-tuning learns all tokens of a trace, as in the paper; leaving out the wrong steps is
+not offered.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.method import Fit, Method
+from selfstudy.core.run import Run
+from selfstudy.evaluation.backtracking import backtracking_pictures, count_returns, measured
+from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
+from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
+from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
+from selfstudy.models.language.model import LanguageModel
+from selfstudy.search.pass_rates import between, pass_rates
+from selfstudy.search.puct import PlayoutSearch, grow_by_playouts
+from selfstudy.search.reasoning import posed, prompt_tokens, require_room
+from selfstudy.search.rollouts import draw_groups
+from selfstudy.search.trace_making import TraceMaking, make_traces
+from selfstudy.search.traces import SolutionTree
+from selfstudy.signals.rewards import verified
+from selfstudy.tasks.reasoning import Problem, ReasoningTask
+
+MOST_UNSOLVED = 0.8  # share of trees without a right solution beyond which a search has failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Astro(Method):
+    """Search, write traces with returns, fine-tune on them, then learn from reward (Kim et al. 2025)."""
+
+    works_on = (ReasoningTask, LanguageModel)
+
+    search: PlayoutSearch = field(default_factory=PlayoutSearch)
+    """Trees of the training problems, by PUCT with playouts."""
+    temperature: float = 1.0
+    """Of all draws."""
+    batch: int = 64
+    """Problems handled at once."""
+    traces: TraceMaking = field(default_factory=TraceMaking)
+    """From trees to the texts that are learnt."""
+    tuning: FineTuning = field(default_factory=lambda: FineTuning(learning_rate=1e-3, epochs=3))
+    """Supervised fine-tuning on the traces."""
+    tries: int = 8
+    """Answers by which the difficulty of a problem is rated after fine-tuning."""
+    difficulty: tuple[float, float] = (0.1, 0.9)
+    """Problems whose share of right answers is strictly between these are learnt from."""
+    steps: int = 20
+    """Times that answers are drawn and learnt from; 0 ends with fine-tuning."""
+    problems: int = 32
+    """Problems of such a step."""
+    group: int = 8
+    """Answers to each (G; 4 in the paper)."""
+    advantages: Literal["grpo", "dr-grpo", "leave-one-out"] = "grpo"
+    """How a reward is compared with the others of its group."""
+    runaway: float = 0.5
+    """Learning ends when more than this share of a step's answers reach the longest length unfinished."""
+    gradient: PolicyGradient = field(default_factory=lambda: PolicyGradient(learning_rate=1e-4))
+    """The gradient steps."""
+    watched: int = 64
+    """Validation problems that each stage is measured on."""
+    watched_samples: int = 4
+    """Answers drawn to each of them."""
+
+    def validate(self) -> None:
+        """Check the fields against each other."""
+        if min(self.batch, self.tries, self.problems, self.watched_samples) < 1 or self.group < 2:
+            raise UsageError(
+                "batch, tries, problems and watched_samples must be at least 1, and group at least 2."
+            )
+        if min(self.steps, self.watched) < 0:
+            raise UsageError("steps and watched must be 0 or more.")
+        if not 0 <= self.difficulty[0] < self.difficulty[1] <= 1 or not 0 < self.runaway <= 1:
+            raise UsageError(
+                "difficulty must be two shares, the lower first, and runaway above 0, at most 1."
+            )
+        if self.temperature <= 0:
+            raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
+        for part in (self.search, self.traces, self.gradient):
+            part.validate()
+
+    def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
+        """Return about what a fit spends, by budget unit; traces told by the model are not in it."""
+        line, prompt = task.solution_tokens / (2 * task.max_steps), prompt_tokens(task, model)
+        looks = len(task.train) * self.search.iterations
+        drawn = looks * (self.search.branch * line + self.search.playouts * task.solution_tokens / 2)
+        drawn += len(task.train) * self.tries * task.solution_tokens
+        learnt = reward_cost(task, model, self.steps * self.problems * self.group, self.gradient)
+        return {
+            **learnt,
+            "generated_tokens": learnt["generated_tokens"] + drawn,
+            "verifier_calls": learnt["verifier_calls"] + looks * self.search.playouts,
+            "flops": learnt["flops"] + model.flops(drawn + looks * prompt),
+        }
+
+    def fit(self, task: ReasoningTask, model: LanguageModel, run: Run) -> Fit:
+        """Search -> traces, supervised fine-tuning, learning from reward."""
+        require_returns(task, model, self.traces)
+        require_room(model, task)
+        records = run.stage("search", partial(self._search, task, model, run))
+        trees = [SolutionTree.from_json(record["tree"]) for record in records]
+        ended = len(trees) < len(task.train)  # the budget ended in the search
+        unsolved = sum(not tree.right_leaves() for tree in trees)
+        if not ended:
+            require_solved(unsolved, len(trees))
+        make = partial(make_traces, task, model, trees, self.traces, run, batch=self.batch)
+        made = run.stage("traces", make)
+        metrics = {"trees": len(trees), "unsolved": unsolved, **made, "traces": len(made["traces"])}
+        if not made["traces"]:
+            if not ended and unsolved < len(trees):
+                raise DataError(
+                    f"Every trace was dropped: {made['dropped']}, by reason. Loosen what dropped them."
+                )
+            return Fit(model=model, metrics=metrics)
+        examples = [
+            Example(posed(model, task, task.train[one["problem"]]), one["text"]) for one in made["traces"]
+        ]
+        figures = {"base": self._measure(task, model, run, "base")}
+        tuned = run.stage("tuned", lambda: fine_tune(model, examples, self.tuning, run, "tuned"))
+        figures["tuned"] = self._measure(task, tuned, run, "tuned")
+        policy = self._learn_from_reward(task, tuned, run) if self.steps else tuned
+        if self.steps:
+            figures["rewarded"] = self._measure(task, policy, run, "rewarded")
+        steps = [line for line in run.metrics() if line.get("part") == "rewarded" and "step" in line]
+        return Fit(
+            model=policy,
+            parts={"tuned": tuned} if self.steps else {},
+            metrics={**metrics, "stages": figures},
+            pictures=backtracking_pictures(figures, steps),
+        )
+
+    def _search(self, task: ReasoningTask, model: LanguageModel, run: Run) -> list[dict[str, Any]]:
+        """Return {"tree", "tokens"} of each training problem."""
+
+        def search(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+            keys = np.array([run.key("search", problem.id) for problem in problems], dtype=np.uint64)
+            grown = grow_by_playouts(
+                task,
+                problems,
+                model,
+                self.search,
+                run.meter,
+                keys=keys,
+                temperature=self.temperature,
+                check=run.check,
+            )
+            return [{"tree": tree.to_json(), "tokens": tokens} for tree, tokens in grown]
+
+        chunks = [task.train[i : i + self.batch] for i in range(0, len(task.train), self.batch)]
+        return [record for records in run.map("trees", chunks, search, weight=len) for record in records]
+
+    def _learn_from_reward(self, task: ReasoningTask, tuned: LanguageModel, run: Run) -> LanguageModel:
+        """GRPO with rewards of +1 and -1 on the problems of middle difficulty."""
+        rate = partial(
+            pass_rates,
+            tuned,
+            task,
+            run,
+            "difficulty",
+            samples=self.tries,
+            temperature=self.temperature,
+            batch=self.batch,
+        )
+        rates = [record["rate"] for record in run.stage("difficulty", rate)]
+        kept = task.among([task.train[i] for i in between(rates, self.difficulty)])
+        run.log(part="difficulty", kept=len(kept.train), problems=len(rates))
+        if not kept.train:
+            if len(rates) < len(task.train):
+                return tuned  # the budget ended
+            raise DataError(
+                f"None of {len(rates)} problems has a share of right answers strictly between "
+                f"{self.difficulty[0]:g} and {self.difficulty[1]:g} after fine-tuning (they go from "
+                f"{min(rates):g} to "
+                f"{max(rates):g}, mean {np.mean(rates):.2g}). Widen --difficulty, or take easier or harder "
+                "problems."
+            )
+        judge = verified(task)
+
+        def collect(policy: LanguageModel, step: int) -> Collection:
+            groups = draw_step(policy, kept, run, step, self.problems, self.group, self.temperature)
+            answers = [answer for group in groups for answer in group.answers]
+            cut = [x.finish == "length" and not task.is_end(x.problem, x.steps) for x in answers]
+            backtracks = [count_returns(task.form.returns, answer.steps) for answer in answers]
+            figures = {"unfinished": float(np.mean(cut)), "backtracks": float(np.mean(backtracks))}
+            rewards = 2 * judge(groups) - 1
+            if figures["unfinished"] > self.runaway:
+                warnings.warn(
+                    f"Learning from reward ended in step {step}: {figures['unfinished']:.0%} of the answers "
+                    f"ran on to the longest length of {task.solution_tokens} tokens without an end.",
+                    stacklevel=2,
+                )
+                return Collection((), rewards, figures, last=True)
+            return learnable(groups, rewards, self.advantages, leave_out=True, figures=figures)
+
+        learn = partial(
+            optimise_policy,
+            tuned,
+            collect,
+            self.gradient,
+            run,
+            "rewarded",
+            steps=self.steps,
+            longest=task.solution_tokens,
+            temperature=self.temperature,
+        )
+        try:
+            return run.stage("rewarded", learn)
+        except DataError as error:
+            raise DataError(f"{error} For that, change the bounds of --difficulty.") from error
+
+    def _measure(self, task: ReasoningTask, policy: LanguageModel, run: Run, stage: str) -> dict[str, float]:
+        """Return figures on validation problems; none where there are none, or the budget ends."""
+
+        def measure(problems: Sequence[Problem]) -> dict[str, float]:
+            keys = [[run.key("watch", p.id, i) for i in range(self.watched_samples)] for p in problems]
+            groups = draw_groups(policy, task, problems, run.meter, keys=keys, temperature=self.temperature)
+            return {
+                **measured(task, groups),
+                "tokens": sum(len(answer.tokens) for group in groups for answer in group.answers),
+            }
+
+        watched = task.validation[: self.watched]
+        found = run.stage(
+            f"measured-{stage}", lambda: run.map("watched", [watched] if watched else [], measure, weight=len)
+        )
+        if found:
+            run.log(part=f"measured-{stage}", **found[0])
+        return found[0] if found else {}
+
+
+def require_returns(task: ReasoningTask, model: LanguageModel, traces: TraceMaking) -> None:
+    """Raise where traces shall go back, and the task or the model does not know how.
+
+    Raises:
+        UsageError: the solutions of the task cannot go back.
+        DataError: the tokenizer cannot encode what says so.
+    """
+    if not traces.goes_back:
+        return
+    if task.form.returns is None:
+        raise UsageError(
+            f"The solutions of the task {task.name!r} cannot go back to an earlier step. Take one whose can: "
+            "backtracking-countdown-4, or a task in words such as gsm8k or your own; or make plain traces, "
+            "which is search, fine-tuning and reward alone (--traces.wrong 1)."
+        )
+    phrase = task.form.returns.write([1])
+    try:
+        model.encode_all([phrase], begins=False)
+    except DataError as error:
+        raise DataError(
+            f"The tokenizer of {model.name!r} cannot encode {phrase!r}, which says in {task.name!r} that a "
+            "solution goes back. Take a model whose tokenizer can, or make plain traces (--traces.wrong 1)."
+        ) from error
+
+
+def require_solved(unsolved: int, trees: int) -> None:
+    """Raise `DataError` when more than 80 percent of the trees have no right solution."""
+    if unsolved > MOST_UNSOLVED * trees:
+        raise DataError(
+            f"{unsolved} of {trees} trees hold no right solution; up to {MOST_UNSOLVED:.0%} are passed over. "
+            "Use easier problems, more iterations or playouts (--search.iterations, --search.playouts), or a "
+            "better starting model."
+        )
