@@ -32,7 +32,9 @@ OTHERS = {
     "grpo": ("digits", "gcn"),
     "rest-em": ("arrays", "top-down-bubble"),
     "guide": ("cooccurrence", "gcn"),
+    "rest-rl": ("digits", "attention-decoder"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
+    "sharpening": ("digits", "linear-attention"),
     "self-rewarding": ("projected-images", "sequence-transformer"),
 }
 

@@ -380,6 +380,21 @@ SMALLEST: dict[str, Smallest] = {
         refused=({"samples": 1}, {"temperature": 0.0}, {"judge": "coin"}),
         needs_truth=False,
     ),
+    "sharpening": Smallest(
+        fields={"samples": 3, "batch": 5, "tuning": _TUNING},
+        learning={"samples": 16, "tuning": {"learning_rate": 1e-4, "steps": 40, "batch": 32}},
+        learning_task="chain100?steps=8&train=96&validation=0&test=500",
+        learning_temperature=1.0,  # greedy answers say the likeliest already
+        refused=(
+            {"samples": 0},
+            {"delta": 2.0},
+            {"reward": "truth"},
+            {"variant": "dpo"},
+            {"looks": -1},
+            {"batch": "many"},
+        ),
+        needs_truth=False,
+    ),
     "scan-and-snap": Smallest(
         fields={
             "steps": 6,

@@ -88,7 +88,7 @@ def test_fine_tuning_on_the_best_of_n_has_its_optimum_at_that_law() -> None:
 
 
 def test_the_number_of_samples_grows_with_the_coverage() -> None:
-    """Oracle: log(1/delta) / p by hand: 0.1 and 44 give 0.990; ten times the coverage needs ten times as many."""
+    """Oracle: log(1/delta) / p by hand: 0.1 and 44 give 0.990; a tenth of p needs ten times as many."""
     assert found(0.1, 44) == pytest.approx(0.990, abs=5e-4)
     for p in (0.1, 0.01, 0.001):
         enough = math.ceil(math.log(1 / 0.05) / p)
