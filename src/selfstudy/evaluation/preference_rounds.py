@@ -17,11 +17,11 @@ def round_figures(records: Sequence[dict[str, Any]], kinds: Sequence[str]) -> di
     """Return what a round's comparisons and pairs say, as JSON data.
 
     Args:
-        records: by prompt: the outputs' `tokens` (drawn ones first), the place of the reference as `gold`
+        records: by prompt: the outputs' token `ids` (drawn ones first), the place of the reference as `gold`
             (None without one), `wins` [m, m] (None where nothing was compared) and `defective` outputs.
         kinds: of the pairs.
     """
-    drawn = [tokens for record in records for tokens in record["tokens"][: record["samples"]]]
+    drawn = [ids for record in records for ids in record["ids"][: record["samples"]]]
     compared = [record for record in records if record["wins"] is not None]
     against_gold = [
         float(win_rates(np.array(record["wins"]))[record["gold"]])
@@ -33,7 +33,7 @@ def round_figures(records: Sequence[dict[str, Any]], kinds: Sequence[str]) -> di
         "prompts": len(records),
         "pairs": len(kinds),
         **{kind: counts[kind] for kind in KINDS},
-        "length": float(np.mean([len(tokens) for tokens in drawn])),
+        "length": float(np.mean([len(ids) for ids in drawn])),
         "generated_tokens": sum(map(len, drawn)),
         "defective": float(np.mean([one for record in records for one in record["defective"]])),
         "student_over_gold": 1 - float(np.mean(against_gold)) if against_gold else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,8 +66,8 @@ def duel(
     run: Run,
     temperature: float,
     batch: int = 64,
-) -> list[list[float]]:
-    """Return for each problem the win of the first model's output, and the tokens of both.
+) -> list[dict[str, Any]]:
+    """Return for each problem the `win` of the first model's output, and the `lengths` of both in tokens.
 
     One output each, drawn with the same random numbers. Recorded in batches; a budget that ends leaves the
     rest out.
@@ -83,7 +83,7 @@ def duel(
         batch: problems at once.
     """
 
-    def compare(chunk: Sequence[Problem]) -> list[list[float]]:
+    def compare(chunk: Sequence[Problem]) -> list[dict[str, Any]]:
         keys = [[run.key("duel", problem.id)] for problem in chunk]
         sides = [
             [
@@ -94,8 +94,11 @@ def duel(
         ]
         ours, theirs = ([answer.text for answer in side] for side in sides)
         wins = head_to_head(chunk, ours, theirs, judge)
-        lengths = ([len(answer.tokens) for answer in side] for side in sides)
-        return [list(row) for row in zip(wins.tolist(), *lengths, strict=True)]
+        lengths = [[len(answer.tokens) for answer in side] for side in sides]
+        return [
+            {"win": win, "lengths": [a, b], "tokens": a + b}
+            for win, a, b in zip(wins.tolist(), *lengths, strict=True)
+        ]
 
     chunks = [problems[i : i + batch] for i in range(0, len(problems), batch)]
     done = run.map("duel", chunks, compare, weight=len)
@@ -141,4 +144,4 @@ def cyclic_share(wins: np.ndarray) -> float:
         (beats[a, b] and beats[b, c] and beats[c, a]) or (beats[b, a] and beats[c, b] and beats[a, c])
         for a, b, c in triples
     )
-    return round_about / len(triples) if triples else 0.0
+    return float(round_about / len(triples)) if triples else 0.0

@@ -1,7 +1,7 @@
 """Outputs to one prompt with what a judge says of them, as records, and the pairs that they make.
 
-A record is JSON data: the `prompt` as the model sees it, the `texts` and `tokens` of m outputs, of which the
-first `samples` were drawn and the one at `gold` (None without one) is the reference, which of them are
+A record is JSON data: the `prompt` as the model sees it, the `texts` and token `ids` of m outputs, of which
+the first `samples` were drawn and the one at `gold` (None without one) is the reference, which of them are
 `defective`, and what `judged` adds.
 """
 
@@ -76,7 +76,7 @@ def pairs_of(record: Record, pairing: str, margins: Margins, *, soft: bool) -> l
     for i, j in PAIRINGS[pairing](scores, gold, margins):
         if different(texts[i], texts[j]):
             target = 1.0 if rewards is None else float(1 / (1 + np.exp(rewards[j] - rewards[i])))
-            pair = Pair(record["prompt"], tuple(record["tokens"][i]), tuple(record["tokens"][j]), target)
+            pair = Pair(record["prompt"], tuple(record["ids"][i]), tuple(record["ids"][j]), target)
             pairs.append((pair, kind_of((i, j), gold)))
     return pairs
 

@@ -211,17 +211,19 @@ class Dno(Method):
 
     def _outputs(self, task: ReasoningTask, policy: LanguageModel, group: Group) -> Record:
         texts = [answer.text for answer in group.answers]
-        tokens = [list(answer.tokens) for answer in group.answers]
+        ids = [list(answer.tokens) for answer in group.answers]
+        drawn = sum(map(len, ids))
         reference = task.oracle.solution(group.problem) if self.gold else None
         if reference is not None:
             texts.append(task.written(reference))
             end = [] if policy.end is None else [policy.end]
-            tokens.append([*policy.encode_all(texts[-1:], begins=False)[0], *end])
+            ids.append([*policy.encode_all(texts[-1:], begins=False)[0], *end])
         return {
             "problem": group.problem.id,
             "prompt": posed(policy, task, group.problem),
             "texts": texts,
-            "tokens": tokens,
+            "ids": ids,
+            "tokens": drawn,
             "samples": self.samples,
             "gold": None if reference is None else self.samples,
             "defective": [not text.strip() or repeats(text) > self.repeated for text in texts],
@@ -250,8 +252,9 @@ class Dno(Method):
         rows = run.stage(f"validation-{t}", work)
         if not problems or len(rows) < len(problems):
             return {"win_rate": None, "length_controlled": None}
-        wins, *lengths = np.array(rows).T
-        return {"win_rate": float(wins.mean()), "length_controlled": length_controlled(wins, *lengths)}
+        wins = np.array([row["win"] for row in rows])
+        ours, theirs = np.array([row["lengths"] for row in rows]).T
+        return {"win_rate": float(wins.mean()), "length_controlled": length_controlled(wins, ours, theirs)}
 
     def _no_pairs(self, records: Sequence[Record], t: int) -> str:
         if self.pairing == WITHOUT_JUDGE:
