@@ -54,6 +54,7 @@ def solution(question: str, digits: Sequence[int]) -> str:
 FORM = SolutionForm(
     ended=lambda question, steps: stated(question, steps) is not None,
     answer=stated,
+    asks=QUESTIONS.__contains__,
     stop=("\n",),
     room=lambda question: LONGEST,
 )

@@ -25,6 +25,7 @@ from selfstudy.evaluation.pictures import Picture, line, picture
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
+from selfstudy.search.questions import Questions, write_questions
 from selfstudy.search.reasoning import require_room
 from selfstudy.search.rollouts import Group, draw_groups
 from selfstudy.signals.rewards import Reward, majority, summed, verified
@@ -59,6 +60,8 @@ class MmUpt(Method):
     """Validation problems whose truth is looked at for the log and the report, and for no decision."""
     look_every: int = 20
     """Steps between two looks."""
+    questions: Questions = field(default_factory=Questions)
+    """Questions that the model writes itself before it is trained, without answers like the others."""
     gradient: PolicyGradient = field(
         default_factory=lambda: PolicyGradient(learning_rate=1e-4, clip_high=0.3, dual_clip=3.0, kl=0.01)
     )
@@ -73,6 +76,9 @@ class MmUpt(Method):
         if self.temperature <= 0:
             raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
         self.gradient.validate()
+        self.questions.validate()
+        if self.questions.each and self.labels == "gold":
+            raise UsageError("labels=gold needs answers, which questions of the model's own do not have.")
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit."""
@@ -80,7 +86,7 @@ class MmUpt(Method):
         cost = reward_cost(task, model, self.steps * self.problems * self.samples, self.gradient)
         judged = cost["verifier_calls"] if self.labels == "gold" else 0
         more = looks * self.samples
-        drawn = more * task.solution_tokens
+        drawn = more * task.solution_tokens + self.questions.each * len(task.train) * self.questions.tokens
         return {
             **cost,
             "generated_tokens": cost["generated_tokens"] + drawn,
@@ -93,6 +99,7 @@ class MmUpt(Method):
         require_room(model, task)
         if self.samples == 2:
             warnings.warn("With samples=2 the first sample wins every disagreement.", stacklevel=2)
+        task = self._with_questions(task, model, run)
         calm = _Calm()
 
         def collect(policy: LanguageModel, step: int) -> Collection:
@@ -121,6 +128,12 @@ class MmUpt(Method):
         after = run.stage("monitor", lambda: self._look(task, policy, run, self.steps))
         logged = [row for row in run.metrics() if row.get("part") == "policy" and "constant" in row]
         return Fit(model=policy, metrics=_figures(logged, after), pictures=_pictures(logged, after))
+
+    def _with_questions(self, task: ReasoningTask, model: LanguageModel, run: Run) -> ReasoningTask:
+        if not self.questions.each:
+            return task
+        new = write_questions(task, model, self.questions, run)
+        return task.posing(new if self.questions.alone else [*task.train, *new])
 
     def _reward(self, task: ReasoningTask, run: Run, step: int) -> Reward:
         if self.labels == "gold":
