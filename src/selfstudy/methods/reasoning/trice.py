@@ -134,6 +134,7 @@ class Trice(Method):
             except BudgetSpent:
                 break
             run.log(
+                part="policy",
                 step=step,
                 lag=lag,
                 generated_tokens=sum(len(z.tokens) for z in proposals),
