@@ -14,17 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from selfstudy.core.budget import Meter
 from selfstudy.core.random import derive
-from selfstudy.models.language.backends import Policy
-from selfstudy.search.domain import check_number
+from selfstudy.search.domain import Domain, State, check_number
 from selfstudy.search.mcts import TreeSearch, grow
 from selfstudy.search.phases import LOOK, ROLL, Rules, Search, expand
-from selfstudy.search.reasoning import ConstantValue, ReasoningDomain, Steps
+from selfstudy.search.reasoning import Steps
 from selfstudy.search.traces import SolutionTree
 from selfstudy.search.tree import NO_NODE, Forest
 
@@ -73,33 +71,34 @@ def puct(
     return values + exploration * priors * np.sqrt(parent_visits)[..., None] / (1 + visits)
 
 
+class PlayoutDomain(Domain, Protocol):
+    """A domain that can also go on to the end."""
+
+    def finish(self, states: Sequence[State], *, keys: np.ndarray, temperature: float) -> list[Steps]:
+        """Return the whole solution drawn after each state by its key (uint64 [B])."""
+
+
 def grow_by_playouts(
     task: ReasoningTask,
     problems: Sequence[Problem],
-    policy: Policy,
+    domain: PlayoutDomain,
     settings: PlayoutSearch,
-    meter: Meter,
     *,
     keys: np.ndarray,
     temperature: float,
     check: Callable[[], None] = lambda: None,
-) -> list[tuple[SolutionTree, int]]:
-    """Return the search tree of each problem, playouts included, and the tokens drawn for it.
+) -> list[SolutionTree]:
+    """Return the search tree of each problem, playouts included.
 
     Args:
-        task: splits texts, tells their end and verifies them; training or validation problems only.
-        problems: T of them.
-        policy: proposes steps and plays to the end.
+        task: tells the end of solutions and verifies them.
+        problems: T training or validation problems.
+        domain: of these problems; proposes steps, and plays to the end.
         settings: limits and weights.
-        meter: counts tokens.
         keys: uint64 [T], the random stream of each tree.
-        temperature: of all draws.
+        temperature: of the playouts.
         check: called before every iteration; may raise to stop the search.
-
-    Raises:
-        DataError: the policy never ends a step.
     """
-    domain = ReasoningDomain(task, problems, policy, ConstantValue(0.0), meter, temperature=temperature)
     played = _Playouts(task, problems, domain, settings, temperature)
     forest = grow(
         domain,
@@ -110,9 +109,7 @@ def grow_by_playouts(
         rules=Rules(played.score, expand, played.simulate, played.backup),
         check=check,
     )
-    domain.require_separator()
-    drawn = [sum(tokens for _, tokens in texts) for texts in domain.drawn]
-    return [(played.tree(forest, t), drawn[t]) for t in range(len(problems))]
+    return [played.tree(forest, t) for t in range(len(problems))]
 
 
 class _Playouts:
@@ -122,7 +119,7 @@ class _Playouts:
         self,
         task: ReasoningTask,
         problems: Sequence[Problem],
-        domain: ReasoningDomain,
+        domain: PlayoutDomain,
         settings: PlayoutSearch,
         temperature: float,
     ) -> None:

@@ -33,7 +33,13 @@ from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.search.pass_rates import between, pass_rates
 from selfstudy.search.puct import PlayoutSearch, grow_by_playouts
-from selfstudy.search.reasoning import posed, prompt_tokens, require_room
+from selfstudy.search.reasoning import (
+    ConstantValue,
+    ReasoningDomain,
+    posed,
+    prompt_tokens,
+    require_room,
+)
 from selfstudy.search.rollouts import draw_groups
 from selfstudy.search.trace_making import TraceMaking, make_traces
 from selfstudy.search.traces import SolutionTree
@@ -136,7 +142,7 @@ class Astro(Method):
         figures = {"base": self._measure(task, model, run, "base")}
         tuned = run.stage("tuned", lambda: fine_tune(model, examples, self.tuning, run, "tuned"))
         figures["tuned"] = self._measure(task, tuned, run, "tuned")
-        policy = self._learn_from_reward(task, tuned, run) if self.steps else tuned
+        policy = self.learn_from_reward(task, tuned, run) if self.steps else tuned
         if self.steps:
             figures["rewarded"] = self._measure(task, policy, run, "rewarded")
         steps = [line for line in run.metrics() if line.get("part") == "rewarded" and "step" in line]
@@ -152,23 +158,33 @@ class Astro(Method):
 
         def search(problems: Sequence[Problem]) -> list[dict[str, Any]]:
             keys = np.array([run.key("search", problem.id) for problem in problems], dtype=np.uint64)
-            grown = grow_by_playouts(
+            domain = ReasoningDomain(
+                task, problems, model, ConstantValue(0.0), run.meter, temperature=self.temperature
+            )
+            trees = grow_by_playouts(
                 task,
                 problems,
-                model,
+                domain,
                 self.search,
-                run.meter,
                 keys=keys,
                 temperature=self.temperature,
                 check=run.check,
             )
-            return [{"tree": tree.to_json(), "tokens": tokens} for tree, tokens in grown]
+            domain.require_separator()
+            return [
+                {"tree": tree.to_json(), "tokens": sum(tokens for _, tokens in drawn)}
+                for tree, drawn in zip(trees, domain.drawn, strict=True)
+            ]
 
         chunks = [task.train[i : i + self.batch] for i in range(0, len(task.train), self.batch)]
         return [record for records in run.map("trees", chunks, search, weight=len) for record in records]
 
-    def _learn_from_reward(self, task: ReasoningTask, tuned: LanguageModel, run: Run) -> LanguageModel:
-        """GRPO with rewards of +1 and -1 on the problems of middle difficulty."""
+    def learn_from_reward(self, task: ReasoningTask, tuned: LanguageModel, run: Run) -> LanguageModel:
+        """Return a policy trained by GRPO, rewards +1 and -1, on the problems of middle difficulty.
+
+        Raises:
+            DataError: no problem is of middle difficulty, or there was nothing to learn.
+        """
         rate = partial(
             pass_rates,
             tuned,
