@@ -281,7 +281,8 @@ def test_recipes_for_language_models(path: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     recipe = yaml.safe_load(path.read_text())
     for file in ("math-train.jsonl", "math-test.jsonl"):
-        rows = [{"problem": f"{file} {n}", "answer": str(n), "solution": f"a\nb {n}"} for n in range(20)]
+        texts = {"solution": "a\nb", "hint": "b"}
+        rows = [{"problem": f"{file} {n}", "answer": str(n), **texts} for n in range(20)]
         Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = selfstudy.task(recipe["task"])
     assert len(task.test) == 20 and task.verifier == "math" and task.temperature == 0.7

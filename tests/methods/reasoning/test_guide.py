@@ -13,7 +13,7 @@ from selfstudy.learning import policy_gradient
 from selfstudy.learning.policy_gradient import PolicyGradient
 from selfstudy.learning.ratio_shaping import RatioShaping
 from selfstudy.methods.reasoning import guide
-from selfstudy.methods.reasoning.guide import Guide, _Drawer
+from selfstudy.methods.reasoning.guide import Guide, _Drawer, note_useless_hints
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.tiny import random_tiny_model
 from selfstudy.tasks.chain import chain100
@@ -69,6 +69,7 @@ def test_selection(drawer) -> None:
         "solved": 0.25,
         "drawn": 4,
         "guided_accuracy": 1 / 8,
+        "hinted_answers": 8,
     }
     again = drawer([WRONG, WRONG, WRONG, WRONG], [RIGHT, WRONG, MIXED, RIGHT])
     assert kinds(again.draw(0)) == ["hinted"]
@@ -164,6 +165,16 @@ def test_draws_end_and_a_smaller_batch_is_learnt_from(open_run, random_policy, m
     task, run = chain100(steps="2", train=8, validation=0, test=1), open_run()
     Guide(**{**SMALL, "steps": 1}, hints="never").fit(task.metered(run.meter), random_policy, run)
     assert run.meter.snapshot()["samples"] == 2 * 4
+
+
+def test_hints_that_do_not_help_are_told() -> None:
+    """Oracle: by hand: the note needs many answers, and fewer than one of a hundred right."""
+    rows = [{"guided_accuracy": right, "hinted_answers": 200} for right in (0.0, 0.01)]
+    with pytest.warns(UserWarning, match="Of 400 answers drawn with a hint 2 were right"):
+        note_useless_hints(rows)
+    note_useless_hints(rows[:1])
+    note_useless_hints([{**rows[1], "guided_accuracy": 0.02}, rows[0]])
+    note_useless_hints([{}])
 
 
 @pytest.mark.parametrize("reward", [0, 1])

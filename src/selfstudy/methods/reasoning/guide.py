@@ -15,6 +15,7 @@ for answers of more than one token the correction is biased, by design of the pa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -39,6 +40,7 @@ from selfstudy.signals.rewards import Reward, verified
 from selfstudy.tasks.reasoning import ReasoningTask
 
 ANALYSED = 100  # training problems in the analysis of gains
+ENOUGH_HINTED, USELESS = 400, 0.01  # hinted answers, and the share of right ones below which that is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,9 @@ class Guide(Method):
                 state={"buffer": buffer, "gamma": gamma},
             ),
         )
-        metrics, pictures = {"hints": hinted["figures"]}, guidance_pictures(run.metrics())
+        logged = [row for row in run.metrics() if "raw_accuracy" in row]
+        note_useless_hints(logged)
+        metrics, pictures = {"hints": hinted["figures"]}, guidance_pictures(logged)
         if self.gain_samples:
             found = gains(before, self._sampled(task, policy, run, "after"))
             metrics["gains"] = found.to_json()
@@ -172,6 +176,19 @@ class Guide(Method):
             return verdicts.tolist()
 
         return run.stage(f"samples-{when}", sample)
+
+
+def note_useless_hints(logged: Sequence[dict[str, Any]]) -> None:
+    """Warn where many answers were drawn with a hint and next to none was right."""
+    asked = [row for row in logged if "guided_accuracy" in row]
+    answers = sum(row["hinted_answers"] for row in asked)
+    right = sum(row["guided_accuracy"] * row["hinted_answers"] for row in asked)
+    if answers >= ENOUGH_HINTED and right < USELESS * answers:
+        warnings.warn(
+            f"Of {answers:.0f} answers drawn with a hint {right:.0f} were right: this model makes little of "
+            "these hints. Train it on questions with hints first, or word them as it has seen them.",
+            stacklevel=2,
+        )
 
 
 class _Drawer:
@@ -273,4 +290,5 @@ class _Drawer:
         }
         if self.hinted:
             figures["guided_accuracy"] = float(np.concatenate([rows.mean(1) for rows in self.hinted]).mean())
+            figures["hinted_answers"] = sum(rows.size for rows in self.hinted)
         return figures
