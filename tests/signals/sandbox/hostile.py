@@ -29,7 +29,7 @@ def crash(code: str) -> Hostile:
 
 
 def slow(code: str) -> Hostile:
-    return Hostile(code=code, endings=("timeout",))
+    return Hostile(code=code, tests=SQUARE[:1], passed=(False,), endings=("timeout",))
 
 
 def forged(code: str, *tests: str) -> Hostile:
@@ -116,13 +116,14 @@ FORGES = {
         "assert f(2) == [4]",
     ),
     "a dict that lies about its items": forged(
-        "class Same(dict):\n    def items(self): return {1: 4}.items()\n    __iter__ = lambda self: iter({1: 4})\n"
-        "    def __eq__(self, other): return True\ndef f(x): return Same({1: 5})",
+        "class Same(dict):\n    def items(self): return {1: 4}.items()\n"
+        "    __iter__ = lambda self: iter({1: 4})\n    def __eq__(self, other): return True\n"
+        "def f(x): return Same({1: 5})",
         "assert f(2) == {1: 4}",
     ),
     "a lying class attribute": forged(
-        "class Same:\n    __class__ = int\n    def __eq__(self, other): return True\n    def __index__(self): return 5\n"
-        "def f(x): return Same()"
+        "class Same:\n    __class__ = int\n    def __eq__(self, other): return True\n"
+        "    def __index__(self): return 5\ndef f(x): return Same()"
     ),
     "not a number": forged(
         "def f(x): return float('nan')", "assert abs(f(2) - 4) < 1e-6", "assert f(2) == 4"
@@ -151,12 +152,14 @@ FORGES = {
         "import colorsys\nassert f(2) == 4",
     ),
     "replaced modules": forged(
-        "import sys\nfor name in list(sys.modules):\n    if 'sandbox' in name or name in ('tests', '__main__'):\n"
+        "import sys\nfor name in list(sys.modules):\n"
+        "    if 'sandbox' in name or name in ('tests', '__main__'):\n"
         "        vars(sys.modules[name]).update(_outcome=lambda *_: b'P', told=lambda *_: '', passed=True)\n"
         "def f(x): return 5"
     ),
     "a module that shadows": forged(
-        "open('/tmp/math.py', 'w').write('isclose = lambda *_: True')\nimport sys; sys.path.insert(0, '/tmp')\n"
+        "open('/tmp/math.py', 'w').write('isclose = lambda *_: True')\n"
+        "import sys; sys.path.insert(0, '/tmp')\n"
         "def f(x): return 5",
         "import math\nassert math.isclose(f(2), 4)",
     ),
@@ -221,11 +224,13 @@ BREAKS_THE_TALK = {
     ),
     "nested without end": crash(
         "import os\nbad = b'l1:' * 10**5\nfor fd in range(3, 64):\n"
-        "    try: os.write(fd, len(bad).to_bytes(4, 'big') + bad)\n    except OSError: pass\ndef f(x): return 5"
+        "    try: os.write(fd, len(bad).to_bytes(4, 'big') + bad)\n"
+        "    except OSError: pass\ndef f(x): return 5"
     ),
     "a set of lists": crash(
         "import os\nbad = b'S1:l0:'\nfor fd in range(3, 64):\n"
-        "    try: os.write(fd, len(bad).to_bytes(4, 'big') + bad)\n    except OSError: pass\ndef f(x): return 5"
+        "    try: os.write(fd, len(bad).to_bytes(4, 'big') + bad)\n"
+        "    except OSError: pass\ndef f(x): return 5"
     ),
     "half a message": slow(
         "import os, time\ndef f(x):\n    for fd in range(3, 64):\n        try: os.write(fd, b'\\0\\0')\n"
@@ -242,7 +247,8 @@ TAKES_TIME = {
     "an endless loop before the tests": slow("while True: pass"),
     "an endless loop": slow("def f(x):\n    while True: pass"),
     "an endless loop that catches everything": slow(
-        "def f(x):\n    while True:\n        try:\n            while True: pass\n        except BaseException: pass"
+        "def f(x):\n    while True:\n        try:\n            while True: pass\n"
+        "        except BaseException: pass"
     ),
     "a sleep": slow("import time\ndef f(x): time.sleep(10**6)"),
     "ignored signals": slow(
@@ -292,6 +298,8 @@ MAKES_PROCESSES = {
     "a fork": refused("os.fork()", "PermissionError"),
     "a fork bomb": Hostile(
         code="import os\ndef f(x):\n    while True:\n        try: os.fork()\n        except OSError: pass",
+        tests=SQUARE[:1],
+        passed=(False,),
         endings=("timeout",),
     ),
     "a command": refused(
@@ -338,7 +346,8 @@ LOOKS_OUTSIDE = {
     "the home": refused("os.listdir('/home')", "FileNotFoundError"),
     "a walk through /sys": refused("os.listdir('/sys')", "FileNotFoundError"),
     "a walk through /proc": Hostile(
-        code="import os\ndef f(x):\n    return sorted(int(name) for name in os.listdir('/proc') if name.isdigit())",
+        code="import os\ndef f(x):\n"
+        "    return sorted(int(name) for name in os.listdir('/proc') if name.isdigit())",
         tests=("assert f(2) == [1, 2], f(2)",),
         passed=(True,),
         endings=("ran",),
@@ -416,7 +425,8 @@ WANTS_RIGHTS = {
 
 X86 = {
     "calls of 32 bits": crash(
-        "import ctypes, mmap\npage = mmap.mmap(-1, 4096, prot=7)\npage.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n"
+        "import ctypes, mmap\npage = mmap.mmap(-1, 4096, prot=7)\n"
+        "page.write(b'\\xb8\\x14\\0\\0\\0\\xcd\\x80\\xc3')\n"
         "call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))\n"
         "def f(x): return call()"
     ),

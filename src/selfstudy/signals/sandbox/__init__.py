@@ -7,8 +7,17 @@
 `judge([program])` then returns a list with one `Verdict`, whose `passed` is `(True,)`.
 """
 
-from selfstudy.signals.sandbox.names import tested_names
+from selfstudy.signals.sandbox.names import names_under_test
 from selfstudy.signals.sandbox.pool import Sandbox, judge, require_sandbox
 from selfstudy.signals.sandbox.programs import ENDINGS, Limits, Program, Verdict
 
-__all__ = ["ENDINGS", "Limits", "Program", "Sandbox", "Verdict", "judge", "require_sandbox", "tested_names"]
+__all__ = [
+    "ENDINGS",
+    "Limits",
+    "Program",
+    "Sandbox",
+    "Verdict",
+    "judge",
+    "names_under_test",
+    "require_sandbox",
+]

@@ -14,8 +14,8 @@ from pathlib import Path
 from selfstudy.core.errors import MachineError
 
 _AS_USER = ["--unshare-all", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
-# A user namespace that root makes maps its user to root, who owns the host's devices, which are seen inside. So root
-# makes none, and the process becomes another user by itself, before anything else (`guest.become`).
+# In a user namespace that root makes, everybody is root outside, who owns the host's devices that are seen
+# inside. So root makes none, and the process becomes another user itself, before all else (`guest.become`).
 _AS_ROOT = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
 _AS_ROOT += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
 INSTALL = "Install it with: apt-get install bubblewrap (dnf, pacman and apk have it under the same name)."

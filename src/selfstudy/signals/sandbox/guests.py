@@ -56,8 +56,8 @@ _starts = itertools.count()
 def _user() -> int:
     """Return whom the next guest is to become: nobody else where we are root, otherwise who it is.
 
-    Each has its own, since the kernel counts the threads of a user. The numbers are those that systemd gives to users for
-    a while; they are mapped in most containers too.
+    Each has its own, since the kernel counts the threads of a user. The numbers are those of systemd's
+    passing users; most containers have them too.
     """
     return 61184 + (64 * os.getpid() + next(_starts)) % 4096 if os.geteuid() == 0 else 0
 

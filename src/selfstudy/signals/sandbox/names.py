@@ -6,14 +6,14 @@ import ast
 from collections.abc import Sequence
 
 
-def tested_names(reference: str, tests: Sequence[str], setup: str = "") -> tuple[str, ...]:
+def names_under_test(reference: str, tests: Sequence[str], setup: str = "") -> tuple[str, ...]:
     r"""Return the names that a reference defines and tests read, sorted: what other code is to define.
 
     Names that the reference imports, or that the setup defines, are left out: judged code that could put its
     own in their place would be judged by it.
 
     >>> reference = "from math import isclose, pi\ndef area(r): return pi * r * r"
-    >>> tested_names(reference, ["assert isclose(area(1), 3.14, abs_tol=0.01)"])
+    >>> names_under_test(reference, ["assert isclose(area(1), 3.14, abs_tol=0.01)"])
     ('area',)
 
     Args:

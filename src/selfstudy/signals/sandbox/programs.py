@@ -60,7 +60,7 @@ class Limits:
     memory: int = 512 * MIB
     """Bytes of address space of each process."""
     threads: int = 16
-    """Threads of each process; there are no child processes. Not enforced where selfstudy runs as root."""
+    """Threads of each process; there are no child processes."""
     files: int = 16 * MIB
     """Bytes in the temporary directory."""
     output: int = 4 * MIB
