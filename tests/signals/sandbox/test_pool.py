@@ -169,12 +169,14 @@ def test_a_killed_process_takes_its_sandboxes_with_it(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     code = f"""
-        import threading
-        from selfstudy.signals.sandbox import Limits, Program, Sandbox
-        sandbox = Sandbox(1, Limits(files={size}, test=600.0, program=600.0))
-        sandbox.judge([Program(code="", tests=("",), names=())])
+        import signal
+        from selfstudy.signals.sandbox import Limits, Program
+        from selfstudy.signals.sandbox.guests import Pair
+        endless = Program(code="while True: pass", tests=("",), names=())
+        pair = Pair(Limits(files={size}, test=600.0, program=600.0))
+        pair.start(endless, endless.tests)
         open({str(fifo)!r}, "w").write("ready")
-        sandbox.judge([Program(code="while True: pass", tests=("",), names=())])
+        signal.pause()
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
     assert fifo.read_text() == "ready"
