@@ -280,12 +280,15 @@ def test_recipes_for_language_models(path: Path, tmp_path: Path, monkeypatch: py
     """Oracle: the task made of a few rows with the columns that it names."""
     monkeypatch.chdir(tmp_path)
     recipe = yaml.safe_load(path.read_text())
+    Path("judging.py").write_text("def better(prompt, outputs):\n    return [0.0] * len(outputs)\n")
     for file in ("math-train.jsonl", "math-test.jsonl"):
         texts = {"solution": "a\nb", "hint": "b"}
         rows = [{"problem": f"{file} {n}", "answer": str(n), **texts} for n in range(20)]
         Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = selfstudy.task(recipe["task"])
-    assert len(task.test) == 20 and task.verifier == "math" and task.temperature == 0.7
+    judged = "judge=" in recipe["task"]
+    assert task.verifier == ("judge" if judged else "math")
+    assert len(task.test) == 20 and task.temperature == 0.7
     solution = task.oracle.solution(task.train[0])
-    assert (solution is not None) == ("solution=" in recipe["task"])
+    assert (solution is not None) == (judged or "solution=" in recipe["task"])
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", model) for model in recipe["models"]["policies"])
