@@ -300,6 +300,22 @@ SMALLEST: dict[str, Smallest] = {
         learning_temperature=1.0,  # in seconds what it draws becomes better, not yet its likeliest answer
         refused=({"samples": 0}, {"temperature": -1.0}, {"restart": "never"}, {"tuning": {"steps": "x"}}),
     ),
+    "mm-upt": Smallest(
+        # Drawn hot, so that not all answers to a problem agree.
+        fields={"steps": 3, "problems": 6, "samples": 4, "temperature": 1.4, "gradient": {"mini_batches": 2}},
+        learning={"steps": 12, "problems": 16, "samples": 8, "temperature": 1.0},
+        learning_task="chain100?steps=6&train=200&validation=0&test=500",
+        learning_temperature=1.0,  # votes are above single samples, not above the likeliest answer
+        refused=(
+            {"samples": 1},
+            {"temperature": 0.0},
+            {"labels": "silver"},
+            {"vote": "aloud"},
+            {"labels": "gold", "questions": {"each": 1}},
+            {"gradient": {"dual_clip": 1.0}},
+        ),
+        needs_truth=False,
+    ),
     "grpo": Smallest(
         # Drawn hot, so that not all answers to a problem are right.
         fields={"steps": 3, "problems": 6, "group": 4, "temperature": 1.4, "gradient": {"mini_batches": 2}},
