@@ -182,6 +182,25 @@ FORGES = {
         code="import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'\\0\\0\\0\\1P' * 4)\n"
         "    except OSError: pass\ndef f(x): return 5"
     ),
+    "names that nobody asked for": Hostile(
+        code="import os, sys\nplain = sys.modules['selfstudy.signals.sandbox.plain']\n"
+        "given = {name: ('call',) for name in ('f', 'abs', 'all', 'isinstance')}\n"
+        "given['__builtins__'] = ('value', {'abs': 1})\nfor fd in range(3, 64):\n"
+        "    try: plain.send(fd, plain.encode(('ran', '', given)))\n    except plain.Ended: continue\n"
+        "    while True:\n        name, _, _ = plain.decode(plain.receive(fd, 10**6))\n"
+        "        plain.send(fd, plain.encode(('value', {'f': 5, 'abs': 0}.get(name, True))))",
+        tests=("assert abs(f(2) - 4) < 1e-6", "assert all([f(2) == 4])", "assert isinstance(f(2), str)"),
+        passed=(False,) * 3,
+        endings=("ran",),
+    ),
+    "answers of a shape of its own": forged(
+        "import os, sys\nplain = sys.modules['selfstudy.signals.sandbox.plain']\n"
+        "code = sys.modules['selfstudy.signals.sandbox.guest_code']\n"
+        "answers = [('value',), ('raised', ['ValueError'], {}), ('raised', 'print', ''), ('raised', 'type', 'x')]\n"
+        "answers = [plain.encode(one) for one in answers]\n"
+        "code._answer = lambda *_: answers.pop()\ndef f(x): return 5",
+        *["assert f(2) == 4"] * 4,
+    ),
     "truth on every descriptor": Hostile(
         code="import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'\\0\\0\\0\\1T' * 4)\n"
         "    except OSError: pass\ndef f(x): return 5"
@@ -285,6 +304,13 @@ TAKES_MEMORY = {
         "OSError",
     ),
     "shared memory of System V": system_call(29, 194, 0, 10**9, 0o1777),
+    "semaphores of System V": system_call(64, 190, 0, 32000, 0o1777),
+    "message queues of System V": system_call(68, 186, 0, 0o1777),
+    "a queue of messages": refused(
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "if libc.mq_open(b'/x', os.O_CREAT | os.O_RDWR, 0o600, None) < 0: raise OSError",
+        "OSError",
+    ),
     "a large file": refused("open('/tmp/x', 'wb').write(b'x' * 10**8)", "OSError"),
     "many files": refused("for i in range(64): open(f'/tmp/{i}', 'wb').write(b'x' * 10**6)", "OSError"),
     "many open files": refused("kept = [open('/dev/null') for _ in range(1000)]", "OSError"),
@@ -355,6 +381,9 @@ LOOKS_OUTSIDE = {
     "the root of the first process": refused(
         "os.listdir('/proc/1/root/etc')", "PermissionError", "FileNotFoundError"
     ),
+    "what dumps of crashes run": refused(
+        "open('/proc/sys/kernel/core_pattern', 'w').write('|/x')", "OSError", "PermissionError"
+    ),
     "settings of the kernel": refused(
         "open('/proc/sys/kernel/hostname', 'w').write('x')", "OSError", "PermissionError"
     ),
@@ -380,6 +409,8 @@ LOOKS_OUTSIDE = {
         passed=(True,),
         endings=("ran",),
     ),
+    "the mode of a device": refused("os.chmod('/dev/null', 0)", "PermissionError", "OSError"),
+    "the time of a device": refused("os.utime('/dev/null', (0, 0))", "PermissionError", "OSError"),
     "the terminal": refused("open('/dev/tty')", "OSError"),
     "the network": refused(
         "import socket\nsocket.create_connection(('127.0.0.1', PORT), 1)", "PermissionError"

@@ -71,7 +71,9 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "ioperm": (173, None),
     "fork": (57, None),
     "vfork": (58, None),
-    "shmget": (29, 194),  # its memory counts for no limit of a process
+    "shmget": (29, 194),  # memory of these counts for no limit of a process
+    "semget": (64, 190),
+    "msgget": (68, 186),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
 }

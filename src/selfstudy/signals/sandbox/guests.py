@@ -179,10 +179,10 @@ class Pair:
         Raises:
             MachineError: the sandboxes have not started.
         """
-        limits = asdict(self._limits)
+        shared = {"names": program.names, "limits": asdict(self._limits)}
         if self.code.found() and self.tests.found():
-            self.tests.send(encode({"setup": program.setup, "tests": tests, "limits": limits}))
-            self.code.send(encode({"code": program.code, "names": program.names, "limits": limits}))
+            self.tests.send(encode({"setup": program.setup, "tests": tests} | shared))
+            self.code.send(encode({"code": program.code} | shared))
             if self.hear(time.monotonic() + SECONDS_TO_START) == b"R":
                 return
         raise MachineError(_no_start(self.end()))
