@@ -34,8 +34,8 @@ from selfstudy.signals.list_programs import share_right
 from selfstudy.tasks.list_programs import program_model
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
-LINES = "2-4"
-PRETRAINING = FineTuning(learning_rate=2e-3, steps=4000, batch=32)
+LINES = "2-3"
+PRETRAINING = FineTuning(learning_rate=2e-3, steps=2000, batch=32)
 TRAINING = RestRl(
     iterations=2,
     assembly=Assembly(samples=8),
@@ -45,7 +45,7 @@ TRAINING = RestRl(
     value=False,
 )
 LOOKS = 4  # answers to each test problem, at temperature 1
-SEARCHED, COLLECTING = 500, LineSearch(iterations=5, samples=5, decisions=3, exploration=0.2)
+SEARCHED, COLLECTING = 300, LineSearch(iterations=5, samples=5, decisions=3, exploration=0.2)
 DECODING = LineSearch(iterations=8, samples=5, decisions=3, exploration=0.1)
 SAMPLES = DECODING.iterations * DECODING.samples
 FITTING = ValueFitting(learning_rate=1e-3, epochs=2, batch=256)
@@ -61,10 +61,14 @@ def base_model(folder: Path) -> LanguageModel:
 
 
 def _pretrain(run: Run) -> LanguageModel:
-    task = task_of(f"list-programs?lines={LINES}&train=10000&validation=0&test=0&seed=7777")
     model = program_model(layers=3, width=96)
+    tasks = [
+        task_of(f"list-programs?lines={LINES}&train=2000&validation=0&test=0&seed={7000 + i}")
+        for i in range(5)
+    ]
     examples = [
         Example(posed(model, task, problem), written(task.oracle.solution(problem) or ()))
+        for task in tasks
         for problem in task.train
     ]
     return fine_tune(model, examples, PRETRAINING, run, "base")
@@ -87,15 +91,12 @@ def training_seed(seed: int, run: Run, *, split: str = "test") -> Values:
         fitted = run.stage(name, lambda name=name: tuned[name].fit(task.metered(run.meter), base, run).model)
         spent = run.meter.snapshot()["generated_tokens"] - before
         values[f"{name}: tokens"] = spent
-        values[f"{name}: spread"] = float(
-            np.mean(
-                [
-                    line["spread"]
-                    for line in run.metrics()
-                    if line["stage"].startswith(f"measure/{name}/") and "reward" in line
-                ]
-            )
-        )
+        spreads = [
+            line["spread"]
+            for line in run.metrics()
+            if line["stage"].startswith(f"measure/{name}/") and "reward" in line
+        ]
+        values[f"{name}: spread"] = float(np.mean(spreads))
         values[name] = _mean_share(fitted, task, run, name, split)
     return values
 
@@ -181,8 +182,8 @@ CLAIMS = [
     Claim(
         name="R1-start-states",
         statement="At equal sampled tokens and gradient steps, ReST-GRPO trains a policy whose answers to "
-        "held-out problems pass more hidden tests than those of plain GRPO, and rewards differ more within its "
-        "groups.",
+        "held-out problems pass more hidden tests than those of plain GRPO, and rewards differ more within "
+        "its groups.",
         seeds=range(5),
         measure=training_seed,
         relations=[
@@ -192,8 +193,8 @@ CLAIMS = [
     ),
     Claim(
         name="R2-decoding",
-        statement="With 40 samples a question, VM-MCTS solves more held-out problems than the best of 40 by the "
-        "same value model, and than the best of 40 by an outcome model fitted on the same solutions.",
+        statement="With 40 samples a question, VM-MCTS solves more held-out problems than the best of 40 by "
+        "the same value model, and than the best of 40 by an outcome model fitted on the same solutions.",
         seeds=range(5),
         measure=decoding_seed,
         relations=[

@@ -30,6 +30,7 @@ OTHERS = {
     "transductive-clustering": ("digits", "gcn"),
     "loki": ("pool:digits?labels=20", "sequence-lstm"),
     "grpo": ("digits", "gcn"),
+    "dno": ("in-context-regression", "sequence-lstm"),
     "mm-upt": ("digits", "conv"),
     "rest-em": ("arrays", "top-down-bubble"),
     "guide": ("cooccurrence", "gcn"),

@@ -330,6 +330,32 @@ SMALLEST: dict[str, Smallest] = {
             {"gradient": {"ratio": "word"}},
         ),
     ),
+    "dno": Smallest(
+        # Drawn hot, so that not all answers to a problem are right.
+        fields={
+            "rounds": 2,
+            "samples": 3,
+            "temperature": 2.0,
+            "batch": 5,
+            "preference": {"steps": 3, "batch": 8, "learning_rate": 1e-5},
+        },
+        learning={
+            "rounds": 1,
+            "samples": 4,
+            "preference": {"learning_rate": 3e-5, "steps": 12, "batch": 32},
+        },
+        learning_task="chain100?steps=6&train=96&validation=0&test=500",
+        learning_temperature=1.0,
+        refused=(
+            {"samples": 1},
+            {"temperature": 0.0},
+            {"judge": "coin"},
+            {"pairing": "some"},
+            {"gap": -1.0},
+            {"preference": {"beta": 0.0}},
+            {"preference": {"steps": "x"}},
+        ),
+    ),
     "rest-rl": Smallest(
         # Drawn hot, so that not all answers to a problem are right.
         fields={

@@ -58,7 +58,18 @@ def scripted(texts: list[list[str]], rewards: dict[str, float]):
 
 def test_five_completions_raise_the_counts_of_all_ancestors_by_five() -> None:
     """Oracle: rewards [1, 0, 0.5, 0.5, 1] and then five more below the first child, added by hand."""
-    rewards = {"ax": 1, "ay": 0, "bx": 0.5, "by": 0.5, "cx": 1, "axx": 0, "axy": 0, "ayx": 1, "ayy": 0, "azz": 0}
+    rewards = {
+        "ax": 1,
+        "ay": 0,
+        "bx": 0.5,
+        "by": 0.5,
+        "cx": 1,
+        "axx": 0,
+        "axy": 0,
+        "ayx": 1,
+        "ayy": 0,
+        "azz": 0,
+    }
     draw, score = scripted([["ax", "ay", "bx", "by", "cx"], ["xx", "xy", "yx", "yy", "zz"]], rewards)
     search = LineSearch(iterations=2, samples=5, decisions=3)
     trees = grow_lines(1, search, np.zeros(1, np.uint64), draw=draw, score=score)
@@ -71,7 +82,9 @@ def test_five_completions_raise_the_counts_of_all_ancestors_by_five() -> None:
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 5), st.integers(1, 5))
 @settings(max_examples=25, deadline=None)
-def test_the_root_is_the_mean_of_all_rewards(seed: int, iterations: int, samples: int, decisions: int) -> None:
+def test_the_root_is_the_mean_of_all_rewards(
+    seed: int, iterations: int, samples: int, decisions: int
+) -> None:
     """Oracle: the invariant of the backup, over every number of iterations: N counts, V is the mean."""
     search = LineSearch(iterations=iterations, samples=samples, decisions=decisions)
     trees = grow_lines(2, search, np.array([seed, seed + 1], np.uint64), draw=toy_draw, score=toy_score)
@@ -102,7 +115,7 @@ def test_equal_first_lines_share_a_child_unless_one_of_them_ends_there() -> None
 
 
 def test_a_terminal_node_is_worth_its_reward_again_and_again() -> None:
-    """Oracle: all solutions end in one line; its reward is counted once a visit, and nothing more is drawn."""
+    """Oracle: all solutions end in one line; its reward counts once a visit, and nothing more is drawn."""
     draw, score = scripted([["a", "a"]], {"a": 0.75})
     trees = grow_lines(1, LineSearch(iterations=4, samples=2), np.zeros(1, np.uint64), draw=draw, score=score)
     assert trees.forest.visits[0, :2].tolist() == [2 + 3, 3]

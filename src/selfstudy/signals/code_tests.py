@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from selfstudy.signals.sandbox import Program, judge
+from selfstudy.signals.sandbox import Program, judge, names_under_test
 
 FENCE = "```"
-_BLOCK = re.compile(r"^```[A-Za-z]*[ \t]*\n(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^```([A-Za-z]*)[ \t]*\n?(.*?)(?:^```|\Z)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +55,22 @@ def read_tests(gold: str) -> CodeTests:
     return found
 
 
-def code_tests(sources: Sequence[str], *, setup: str = "", head: str = "") -> CodeTests:
-    """Return sources as tests, with the names that they use and neither Python nor `setup` defines.
+def code_tests(sources: Sequence[str], *, setup: str = "", head: str = "", reference: str = "") -> CodeTests:
+    """Return sources as tests, with the names that they use from the judged code.
+
+    These are what a right program, `reference`, defines and they use; without one, all that they use and
+    neither Python nor `setup` defines.
 
     Raises:
         SyntaxError: a source is no Python.
     """
     tests = tuple(test for source in sources for test in _apart(source))
-    names = sorted(set().union(*(_free(ast.parse(f"{setup}\n{test}")) for test in tests)) if tests else ())
-    return CodeTests(tests=tests, names=tuple(names), setup=setup, head=head)
+    if reference:
+        names = names_under_test(f"{head}{reference}", tests, setup)
+    else:
+        used = (_free(ast.parse(f"{setup}\n{test}")) for test in tests)
+        names = tuple(sorted({name for some in used for name in some}))
+    return CodeTests(tests=tests, names=names, setup=setup, head=head)
 
 
 def code_of(answer: str, tests: CodeTests) -> str:
@@ -75,7 +82,10 @@ def code_of(answer: str, tests: CodeTests) -> str:
     'def f(x):\n    return x\n'
     """
     block = _BLOCK.search(answer)
-    code = block[1] if block else answer.partition(f"\n{FENCE}")[0]
+    before = answer[: block.start()] if block else answer
+    # A fence without a language after code closes it.
+    closes = block is not None and not block[1] and before.strip() and _is_python(tests.head + before)
+    code = block[2] if block and not closes else before.rstrip("\n")
     defined = r"^(?:(?:async +)?def|class) +{}\b|^{}\b *="
     if not tests.head or not all(re.search(defined.format(n, n), code, re.M) for n in tests.names):
         return tests.head + code
@@ -101,6 +111,14 @@ def usable_tests(gold: str) -> bool:
     try:
         read_tests(gold)
     except (SyntaxError, ValueError, TypeError, KeyError):
+        return False
+    return True
+
+
+def _is_python(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError):
         return False
     return True
 

@@ -35,7 +35,7 @@ from selfstudy.tasks.reasoning import Item, ReasoningTask
 SHOWN, HIDDEN = 3, 8  # examples of a problem
 LINES_ALLOWED = 8
 _BLOCK = 2048  # programs drawn at a time, whatever the sizes are
-_BARREN = 20  # blocks without anything new before the space counts as exhausted
+_BARREN = 4  # blocks without anything new before the space counts as exhausted
 _ENUMERATED = 3  # lines of the programs among which a shorter one of the same behaviour is looked for
 
 PROGRAM_FORM = SolutionForm(
