@@ -25,7 +25,6 @@ from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import Trainable, adamw, check_positive, update
 from selfstudy.learning.policy_losses import (
     Average,
-    Distance,
     clipped_loss,
     kl_estimate,
     sequence_log_ratio,
@@ -65,8 +64,9 @@ class PolicyGradient:
     1 / (answers * longest answer) ("length", Dr. GRPO)."""
     kl: float = 0.0
     """Weight of the distance from the model that training starts from."""
-    kl_estimator: Distance = "k3"
-    """How that distance is estimated from the drawn tokens."""
+    kl_estimator: Literal["k2", "k3"] = "k3"
+    """How that distance is estimated from the drawn tokens. The gradient of k2 is that of k1 taken off the
+    reward; k1 as a term of a loss has no gradient on average."""
     entropy: float = 0.0
     """Weight of a bonus for the entropy of the policy at each token."""
     weight_decay: float = 0.0
@@ -78,6 +78,8 @@ class PolicyGradient:
     processor's cache holds, all of them on an accelerator."""
     lora_rank: int | None = None
     """Train low-rank updates of all linear layers instead of the weights (LoRA); merged at the end."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the model that stay as they are: words in the names of their weights, such as vision_tower."""
 
     def validate(self) -> None:
         """Raise `UsageError` for a setting out of range."""
@@ -199,6 +201,7 @@ def optimise_policy(
     settings.validate()
     result = model.copy()
     module = trainable_module(result, settings.lora_rank, run, name)
+    freeze(module, settings.frozen)
     policy = result.with_module(module)
     learner = _Learner(module, model, settings, objective or clipped(settings), temperature, longest)
     barren = Barren(name)
@@ -225,6 +228,25 @@ def optimise_policy(
     else:
         barren.require_learnt()
     return merged(result, learner.joint.finished(), model.module.dtype)
+
+
+def freeze(module: torch.nn.Module, parts: Sequence[str]) -> None:
+    """Let the weights whose names hold one of these words stay as they are.
+
+    Raises:
+        UsageError: no weight's name holds a word, or all of the weights would stay.
+    """
+    for part in parts:
+        found = [weight for name, weight in module.named_parameters() if part in name]
+        if not found:
+            known = sorted({name.split(".")[1] for name, _ in module.named_parameters() if "." in name})
+            raise UsageError(
+                f"No weight has {part!r} in its name, as frozen asks. Parts are {', '.join(known)}."
+            )
+        for weight in found:
+            weight.requires_grad_(False)
+    if parts and not any(weight.requires_grad for weight in module.parameters()):
+        raise UsageError(f"With frozen={', '.join(parts)} nothing is left to train. Name fewer parts.")
 
 
 class Barren:
