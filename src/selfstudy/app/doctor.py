@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from selfstudy.core.errors import MachineError
 from selfstudy.core.machine import hardware, versions
 
 # Extra: the modules it brings, and what they are for.
@@ -41,6 +42,7 @@ def print_doctor(console: Console) -> None:
     table.add_row("cores", f"{machine['cores']} given of {os.cpu_count()}")
     table.add_row("memory", f"{machine['memory_gib']} GiB")
     table.add_row("disk", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.1f} GiB free here")
+    table.add_row("sandbox", sandbox())
     table.add_row(
         "data", os.environ.get("SELFSTUDY_DATA", "SELFSTUDY_DATA is not set: data sets come from the hub")
     )
@@ -54,6 +56,17 @@ def print_doctor(console: Console) -> None:
         extras.add_row(extra, escape(state), adds)
     console.print()
     console.print(extras, highlight=False)
+
+
+def sandbox() -> str:
+    """Return whether programs can be judged here."""
+    from selfstudy.signals.sandbox import require_sandbox
+
+    try:
+        require_sandbox()
+    except MachineError as error:
+        return str(error)
+    return "works"
 
 
 def device() -> str:

@@ -196,7 +196,8 @@ FORGES = {
     "answers of a shape of its own": forged(
         "import os, sys\nplain = sys.modules['selfstudy.signals.sandbox.plain']\n"
         "code = sys.modules['selfstudy.signals.sandbox.guest_code']\n"
-        "answers = [('value',), ('raised', ['ValueError'], {}), ('raised', 'print', ''), ('raised', 'type', 'x')]\n"
+        "answers = [('value',), ('raised', ['ValueError'], {}), ('raised', 'print', '')]\n"
+        "answers += [('raised', 'type', 'x')]\n"
         "answers = [plain.encode(one) for one in answers]\n"
         "code._answer = lambda *_: answers.pop()\ndef f(x): return 5",
         *["assert f(2) == 4"] * 4,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import statistics
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import pytest
 from selfstudy.signals.sandbox import Limits, Program, Sandbox, Verdict
 
 from .hostile import HONEST, PROGRAMS, SQUARE, Hostile
+
+pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
 # A size of the temporary directory that no other sandbox has: it shows in the command of every process.
 MARK = 16 * 2**20 + 4096 * (os.getpid() % 1000 + 1)

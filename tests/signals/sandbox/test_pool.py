@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,8 @@ import pytest
 
 from selfstudy.core.errors import MachineError
 from selfstudy.signals.sandbox import Limits, Program, Sandbox, Verdict, judge, require_sandbox
+
+pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
 NEVER = Limits(test=60.0, program=120.0, cpu=60)
 
