@@ -26,6 +26,7 @@ from selfstudy.evaluation.statistics import paired_interval, share_interval
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = "claims/results/mawps-gemma-3-270m.json"
 GEMMA = "claims/results/gemma-3-270m.json"
+REWARDS = "claims/results/reward-methods.json"
 QUALITY = "src/selfstudy/models/language/weights/quality.json"
 # Contestants of the search claim, with the colour each keeps (the palette of Okabe and Ito).
 SEARCHERS = {
@@ -52,6 +53,8 @@ def pages(root: Path) -> dict[str, str]:
     made["mawps.md"] = words_table(read_json(words)) if words.exists() else "Not run here.\n"
     gemma = root / GEMMA
     made["gemma.md"] = gemma_tables(read_json(gemma)) if gemma.exists() else "Not run here.\n"
+    rewards = root / REWARDS
+    made["reward-methods.md"] = comparison(read_json(rewards)) if rewards.exists() else "Not run here.\n"
     for slug, claims in results.items():
         made[f"fields-{slug}.md"] = fields_table(slug)
         made[f"claims-{slug}.md"] = claims_text(slug, claims)
@@ -151,6 +154,32 @@ def gemma_tables(parts: dict[str, Any]) -> str:
     return "\n".join(
         f"`{part['task']}`\n\n" + _accuracies(part["ways"]) + f"\n{_rounds_text(part)}\n"
         for part in parts.values()
+    )
+
+
+def comparison(result: dict[str, Any]) -> str:
+    """Return what each method of a comparison gained over the base, best first, and what it spent on it."""
+    base, metric = result["base"], result["metric"]["name"]
+    rows = []
+    for slug, found in sorted(result["results"].items(), key=lambda item: -item[1]["over_seeds"]["mean"]):
+        spread, spent = found["over_seeds"], found["spent"]
+        rows.append(
+            (
+                f"[`{slug}`](methods/{slug}.md)",
+                METHODS[slug].needs,
+                percent(spread["mean"]),
+                f"{percent(spread['low'])} to {percent(spread['high'])}",
+                f"{sum(one['verifier_calls'] for one in spent) / len(spent):,.0f}",
+                f"{sum(one['seconds'] for one in spent) / len(spent):,.0f}",
+            )
+        )
+    heads = ("method", "needs", metric, "95 % interval", "checks", "seconds")
+    return (
+        f"`{result['task']}`, `{result['model']}`, {result['budget']['generated_tokens']:,.0f} generated tokens, "
+        f"{result['seeds']} seeds; the base has {percent(base[metric])} "
+        f"({percent(base['low'])} to {percent(base['high'])} over its {base['count']:,} problems). "
+        "`python claims/reported/reward_methods.py` has the settings and makes it again.\n\n"
+        + table(heads, rows, 4)
     )
 
 
