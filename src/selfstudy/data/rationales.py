@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from selfstudy.core.files import write_text
+from selfstudy.data.splits import text_key
 
 FILE = "rationales.jsonl"
 
@@ -76,11 +76,6 @@ class RationaleStore:
         """Return how many steps ago each right rationale was put in."""
         return (step - self.since)[self.right]
 
-    def hash(self) -> str:
-        """Return a hash of everything that is held."""
-        held = [self._held, self.since.tolist()]
-        return hashlib.blake2b(json.dumps(held).encode(), digest_size=16).hexdigest()
-
     def state_dict(self) -> dict[str, Any]:
         """Return what is held: the tokens in one row, one after the other."""
         return {
@@ -143,11 +138,19 @@ class Rationales:
             )
         )
 
+    @property
+    def hash(self) -> str:
+        """A hash of all rows, by which runs are compared."""
+        return text_key(self._lines())
+
     def save(self, folder: Path) -> None:
         """Write `rationales.jsonl`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / FILE, "".join(json.dumps(asdict(row)) + "\n" for row in self.rows))
+        write_text(folder / FILE, self._lines())
+
+    def _lines(self) -> str:
+        return "".join(json.dumps(asdict(row)) + "\n" for row in self.rows)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

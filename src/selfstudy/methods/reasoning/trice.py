@@ -95,7 +95,11 @@ class Trice(Method):
         return Fit(
             model=trained.policy,
             parts={"memory": trained.memory},
-            metrics={"problems": len(rows), "right_in_memory": sum(row.right for row in rows)},
+            metrics={
+                "problems": len(rows),
+                "right_in_memory": sum(row.right for row in rows),
+                "memory_hash": trained.memory.hash,
+            },
             pictures=chain_pictures(run.metrics(), [row.age for row in rows if row.right]),
         )
 
