@@ -15,7 +15,13 @@ from selfstudy.core.errors import BudgetSpent, DataError, MachineError, UsageErr
 from selfstudy.core.random import uniforms
 from selfstudy.core.run import Run
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
-from selfstudy.learning.policy_gradient import token_logprobs
+from selfstudy.learning.policy_gradient import (
+    Collection,
+    PolicyGradient,
+    Rollout,
+    optimise_policy,
+    token_logprobs,
+)
 from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.image_sampling import ImageSampler
 from selfstudy.models.language.images import joined, look_at
@@ -197,3 +203,34 @@ def test_fine_tuning_learns_from_images(tmp_path: Path) -> None:
         trained = fine_tune(model, examples, settings, run, "tuned")
     asked = [Request(prompt=prompt, key=0, max_tokens=3, temperature=0.0, images=(i,)) for i in images]
     assert [c.text for c in ImageSampler(trained).sample(asked)] == ["1\n", "2\n"]
+
+
+def test_a_frozen_vision_tower(tmp_path: Path) -> None:
+    """Oracle: after a step of policy gradients its weights are the same bits, the decoder's are not."""
+    model = MODELS["llava"]
+    request = requests_of(model)[0]
+    seen = look_at(model, [request.prompt], [request.images])[0]
+    rollouts = [Rollout(seen.tokens, (1, said), said - 2.0, images=seen.inputs) for said in (1, 3)]
+
+    def trained(name: str, **settings: object) -> dict[str, torch.Tensor]:
+        with Run(tmp_path / name) as run:
+            result = optimise_policy(
+                model,
+                lambda policy, step: Collection(rollouts, np.array([[1.0, 0.0]])),
+                PolicyGradient(**settings),  # type: ignore[arg-type]
+                run,
+                "policy",
+                steps=1,
+                longest=2,
+            )
+        return dict(result.module.named_parameters())
+
+    before = dict(model.module.named_parameters())
+    free, held = trained("a"), trained("b", frozen=("vision_tower",))
+    moved = {name for name in before if not torch.equal(before[name], held[name])}
+    assert moved and not any("vision_tower" in name for name in moved)
+    assert any(not torch.equal(before[name], free[name]) for name in before if "vision_tower" in name)
+    with pytest.raises(UsageError, match="No weight has 'eyes'"):
+        trained("c", frozen=("eyes",))
+    with pytest.raises(UsageError, match="nothing is left"):
+        trained("d", frozen=("model", "lm_head"))
