@@ -154,6 +154,21 @@ def test_a_policy_that_ignores_the_hint_has_ratios_of_one(policy) -> None:
     assert gamma.value == pytest.approx(1, abs=1e-5)
 
 
+def test_figures_of_hinted_answers(policy) -> None:
+    """Oracle: single passes with and without the hint: r = p(y | x) / p(y | x + h), its log the other way."""
+    given = with_advantages(rollouts(policy), np.array([1.0, 0, 0, 0]))
+    new = np.concatenate([logprobs(policy, one.prompt, one.tokens) for one in given])
+    old = np.concatenate([logprobs(policy, tuple(policy.encode(HINTED)), one.tokens) for one in given])
+    ratio = np.exp(new - old)
+    gamma = Gamma(RatioShaping())
+    wide = PolicyGradient(clip_low=0.01, clip_high=0.01)
+    figures = look(policy, [given], gamma, RatioShaping(), wide, Meter(), 1.0)
+    assert figures["guided_ratio"] == pytest.approx(ratio.mean(), rel=1e-4)
+    assert figures["guided_kl"] == pytest.approx((old - new).mean(), abs=1e-5)
+    assert figures["guided_outside"] == pytest.approx(np.mean((ratio < 0.99) | (ratio > 1.01)))
+    assert 0 < figures["guided_outside"]
+
+
 def test_without_a_hint_the_loss_is_the_shaped_one_at_ratio_one(policy) -> None:
     """Oracle: an empty hint is the same prompt, which leaves -f(1) A, f(1) = 1 / 1.5; and means by hand."""
     given = with_advantages(rollouts(policy, hinted=QUESTION), np.array([1.0, 0, 0, 0]))

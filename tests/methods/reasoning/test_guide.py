@@ -116,7 +116,16 @@ def test_mixin(drawer) -> None:
 def test_fallback(drawer) -> None:
     """Oracle: the second hint is for those that fail with the first, and only where it is asked for."""
     tables = ([WRONG] * 4, [MIXED, WRONG, RIGHT, WRONG], [WRONG, MIXED])
-    assert len(drawer(*tables, fallback=True).draw(0)) == 2
+    made, asked = drawer(*tables, fallback=True), []
+    rows = made.reward
+
+    def remembering(groups):
+        asked.append([group.problem.id for group in groups])
+        return rows(groups)
+
+    made.reward = remembering
+    assert len(made.draw(0)) == 2
+    assert asked[2] == [asked[1][1], asked[1][3]]
     assert len(drawer(*tables).draw(0)) == 1
 
 
