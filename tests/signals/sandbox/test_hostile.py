@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewra
 
 # A size of the temporary directory that no other sandbox has: it shows in the command of every process.
 MARK = 16 * 2**20 + 4096 * (os.getpid() % 1000 + 1)
-LIMITS = Limits(test=1.5, program=5.0, cpu=3, memory=256 * 2**20, files=MARK)
+LIMITS = Limits(test=2.0, program=6.0, cpu=3, memory=256 * 2**20, files=MARK)
 
 
 @dataclass

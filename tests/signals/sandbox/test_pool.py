@@ -174,7 +174,7 @@ def test_a_killed_process_takes_its_sandboxes_with_it(tmp_path: Path) -> None:
     code = f"""
         import signal
         from selfstudy.signals.sandbox import Limits, Program
-        from selfstudy.signals.sandbox.guests import Pair
+        from selfstudy.signals.sandbox.pairs import Pair
         endless = Program(code="while True: pass", tests=("",), names=())
         pair = Pair(Limits(files={size}, test=600.0, program=600.0))
         pair.start(endless, endless.tests)

@@ -1,4 +1,4 @@
-"""Two sandboxed processes, started and waiting: one for the code of a program, one for its tests."""
+"""One sandboxed process: its start, its messages, and its end."""
 
 from __future__ import annotations
 
@@ -9,22 +9,17 @@ import marshal
 import os
 import select
 import signal
-import socket
 import subprocess
-import time
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
-from selfstudy.core.errors import MachineError
 from selfstudy.signals.sandbox.calls import call_filter
 from selfstudy.signals.sandbox.confinement import command
-from selfstudy.signals.sandbox.plain import HEADER, Ended, encode, send
-from selfstudy.signals.sandbox.programs import Limits, Program
+from selfstudy.signals.sandbox.plain import Ended, send
+from selfstudy.signals.sandbox.programs import Limits
 
 SECONDS_TO_START = 60
 """Before a sandbox that says nothing is given up; a start takes some 20 ms."""
-_LONGEST_LINE = 1024  # of what the tests' process says to the host
 
 # Takes compiled modules from standard input; every start compiling them anew would cost milliseconds.
 _BOOT = """
@@ -118,7 +113,7 @@ class Guest:
         Called before judged code runs, so that nothing but bwrap has written what is read.
         """
         told = b""
-        while self._first is None and b"}" not in told and _readable(self._info, SECONDS_TO_START):
+        while self._first is None and b"}" not in told and readable(self._info, SECONDS_TO_START):
             part = os.read(self._info, 4096)
             if not part:
                 break
@@ -132,7 +127,7 @@ class Guest:
         if self.found() and self._first is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._first, signal.SIGKILL)
-            _readable(self._first, SECONDS_TO_START)  # the kernel ends the whole namespace before that
+            readable(self._first, SECONDS_TO_START)  # the kernel ends the whole namespace before that
         else:
             self._process.kill()
         self._process.wait()
@@ -140,7 +135,7 @@ class Guest:
             with suppress(ChildProcessError):  # ours only if bwrap went first, and we are whom orphans go to
                 os.waitid(os.P_PIDFD, self._first, os.WEXITED)
             os.close(self._first)
-        said = os.read(self._errors, 4096) if _readable(self._errors, 0) else b""
+        said = os.read(self._errors, 4096) if readable(self._errors, 0) else b""
         for descriptor in (self._input, self._errors, self._info):
             os.close(descriptor)
         return said.decode(errors="replace")
@@ -153,77 +148,8 @@ class Guest:
             return None
 
 
-class Pair:
-    """The processes for one program. They are used once, since who has run judged code cannot be trusted."""
-
-    def __init__(self, limits: Limits) -> None:
-        """Start both; they go on while they start.
-
-        Raises:
-            MachineError: bubblewrap is not installed.
-        """
-        self._limits = limits
-        ours, theirs = socket.socketpair()
-        self._results, results = os.pipe()
-        try:
-            self.code = Guest("guest_code", limits, (ours.fileno(),))
-            self.tests = Guest("guest_tests", limits, (theirs.fileno(), results))
-        finally:
-            ours.close()
-            theirs.close()
-            os.close(results)
-
-    def start(self, program: Program, tests: tuple[str, ...]) -> None:
-        """Hand both their parts of a program over: the code sees no test.
-
-        Raises:
-            MachineError: the sandboxes have not started.
-        """
-        shared = {"names": program.names, "limits": asdict(self._limits)}
-        if self.code.found() and self.tests.found():
-            self.tests.send(encode({"setup": program.setup, "tests": tests} | shared))
-            self.code.send(encode({"code": program.code} | shared))
-            if self.hear(time.monotonic() + SECONDS_TO_START) == b"R":
-                return
-        raise MachineError(_no_start(self.end()))
-
-    def hear(self, until: float) -> bytes | None:
-        """Return the next message of the tests' process; b"" when it has ended, None after `until`."""
-        message = b""
-        size = HEADER
-        while len(message) < size:
-            if not _readable(self._results, until - time.monotonic()):
-                return None
-            part = os.read(self._results, size - len(message))
-            if not part:
-                return b""
-            message += part
-            if len(message) == HEADER:
-                size = HEADER + min(int.from_bytes(message, "big"), _LONGEST_LINE)
-        return message[HEADER:]
-
-    def end(self) -> str:
-        """Kill both, and return what bwrap said when nothing is left of them."""
-        if self._results < 0:
-            return ""
-        os.close(self._results)
-        self._results = -1
-        return self.code.end() + self.tests.end()
-
-
-def _readable(descriptor: int, seconds: float) -> bool:
+def readable(descriptor: int, seconds: float) -> bool:
+    """Tell whether something can be read, or the end is reached, within some seconds."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
     return bool(waiting.poll(max(0.0, seconds) * 1000))
-
-
-def _no_start(said: str) -> str:
-    said = " ".join(said.split()) or "it said nothing"
-    text = f"Code is judged in bubblewrap, which cannot make a sandbox on this machine ({said}). "
-    if "namespace" in said or "uid map" in said or "not permitted" in said or "denied" in said:
-        text += (
-            "It needs user namespaces. As root, allow them with: sysctl kernel.unprivileged_userns_clone=1, "
-            "or on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0. A container has to be "
-            "started with --security-opt seccomp=unconfined --security-opt systempaths=unconfined. "
-        )
-    return text + "Without it no code is run."

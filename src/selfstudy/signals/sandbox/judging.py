@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from selfstudy.signals.sandbox.guests import Pair
+from selfstudy.signals.sandbox.pairs import Pair
 from selfstudy.signals.sandbox.programs import Limits, Program, Verdict
 
 _SECONDS_TO_END = 0.25  # for a process that has broken off, before it is killed

@@ -13,8 +13,8 @@ from types import TracebackType
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.machine import cores
-from selfstudy.signals.sandbox.guests import Pair
 from selfstudy.signals.sandbox.judging import judge_program
+from selfstudy.signals.sandbox.pairs import Pair
 from selfstudy.signals.sandbox.programs import Limits, Program, Verdict
 
 
