@@ -175,8 +175,8 @@ def comparison(result: dict[str, Any]) -> str:
         )
     heads = ("method", "needs", metric, "95 % interval", "checks", "seconds")
     return (
-        f"`{result['task']}`, `{result['model']}`, {result['budget']['generated_tokens']:,.0f} generated tokens, "
-        f"{result['seeds']} seeds; the base has {percent(base[metric])} "
+        f"`{result['task']}`, `{result['model']}`, {result['budget']['generated_tokens']:,.0f} generated "
+        f"tokens, {result['seeds']} seeds; the base has {percent(base[metric])} "
         f"({percent(base['low'])} to {percent(base['high'])} over its {base['count']:,} problems). "
         "`python claims/reported/reward_methods.py` has the settings and makes it again.\n\n"
         + table(heads, rows, 4)
