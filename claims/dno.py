@@ -45,13 +45,14 @@ from selfstudy.tasks.reasoning import Item, Problem
 WORDS = 3000  # of the vocabulary; all others are one
 UNKNOWN, VERDICTS = "<unk>", ("bad", "good")
 GIVEN = 3  # words of a review in its prompt
-BAND = (5, 22)  # words of a continuation
+BAND = (10, 22)  # words of a continuation
 LONGEST = 28  # tokens of an output
-SHARES = {"judging": 2200, "measuring": 2200, "prompts": 1200, "validation": 300, "test": 500}
-ROUNDS, STEPS = 3, 20
+DRAWS = 2  # outputs of each model to a held-out prompt
+SHARES = {"judging": 2200, "measuring": 2200, "prompts": 1000, "validation": 300, "test": 500}
+ROUNDS, STEPS = 3, 18
 BASE = FineTuning(learning_rate=3e-3, steps=400, batch=64)
 COMMON: dict[str, Any] = {
-    "samples": 6,
+    "samples": 5,
     "temperature": 1.0,
     "validation": 0,
     "least": 0.5,
@@ -195,10 +196,10 @@ def base_model(folder: Path) -> LanguageModel:
 
 
 def outputs(model: LanguageModel, problems: list[Problem], run: Run) -> list[list[Any]]:
-    """Return (text, tokens) of an output to each problem; all models get the same random numbers."""
-    keys = [[run.key("measure", problem.id)] for problem in problems]
+    """Return (text, tokens) of the outputs to each problem; all models get the same random numbers."""
+    keys = [[run.key("measure", problem.id, i) for i in range(DRAWS)] for problem in problems]
     groups = draw_groups(model, review_task(), problems, run.meter, keys=keys, temperature=1.0)
-    return [[group.answers[0].text, len(group.answers[0].tokens)] for group in groups]
+    return [[answer.text, len(answer.tokens)] for group in groups for answer in group.answers]
 
 
 def trained(seed: int, shared: Path) -> dict[str, Any]:
@@ -218,7 +219,7 @@ def trained(seed: int, shared: Path) -> dict[str, Any]:
                 fit = method.fit(task.metered(arm.meter), base, arm)
                 facts[name] = {"rounds": fit.metrics["rounds"], "spent": arm.meter.snapshot()}
             found[name] = run.stage(f"{name} outputs", lambda model=fit.model: outputs(model, problems, run))
-        return {"problems": problems, "outputs": found, "facts": facts}
+        return {"problems": [p for p in problems for _ in range(DRAWS)], "outputs": found, "facts": facts}
 
 
 def measured(seed: int, run: Run, names: tuple[str, ...]) -> Values:

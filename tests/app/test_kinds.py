@@ -29,6 +29,7 @@ OTHERS = {
     "web-noise": ("digits", "gcn"),
     "transductive-clustering": ("digits", "gcn"),
     "loki": ("pool:digits?labels=20", "sequence-lstm"),
+    "trice": ("cooccurrence", "conv"),
     "grpo": ("digits", "gcn"),
     "dno": ("in-context-regression", "sequence-lstm"),
     "mm-upt": ("digits", "conv"),
@@ -37,6 +38,7 @@ OTHERS = {
     "rest-rl": ("digits", "attention-decoder"),
     "rest-mcts": ("cooccurrence", "attention-decoder"),
     "sharpening": ("digits", "linear-attention"),
+    "astro": ("arrays", "sequence-lstm"),
     "self-rewarding": ("projected-images", "sequence-transformer"),
 }
 

@@ -20,6 +20,7 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.index import METHODS
 from selfstudy.data.image_sets import ImageSet
+from selfstudy.data.rationales import Rationales
 from selfstudy.learning import (
     noisy_labels,
     pool_learners,
@@ -118,6 +119,8 @@ class Reasoning:
             return sample_solutions(
                 part, task, task.test, Meter(), keys=range(len(task.test)), temperature=1.0
             )
+        if isinstance(part, Rationales):
+            return part.rows
         prefixes = [(problem.prompt, steps) for problem in task.test for steps in ((), ("11+1=12",))]
         return part.values(prefixes).tolist()
 
@@ -316,6 +319,20 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
     ),
+    "trice": Smallest(
+        fields={"steps": 4, "problems": 6, "terms": 8, "batch": 5, "refresh": 2},
+        learning={"steps": 16, "problems": 48, "terms": 48, "tuning": {"learning_rate": 1e-4}},
+        learning_task="chain100?steps=6&train=200&validation=0&test=500",
+        learning_temperature=1.0,  # as for grpo
+        refused=(
+            {"problems": 0},
+            {"refresh": 0},
+            {"estimate": "bassic"},
+            {"guide": "teacher"},
+            {"tuning": {"average": 1.0}},
+            {"tuning": {"learning_rate": "fast"}},
+        ),
+    ),
     "grpo": Smallest(
         # Drawn hot, so that not all answers to a problem are right.
         fields={"steps": 3, "problems": 6, "group": 4, "temperature": 1.4, "gradient": {"mini_batches": 2}},
@@ -354,6 +371,36 @@ SMALLEST: dict[str, Smallest] = {
             {"gap": -1.0},
             {"preference": {"beta": 0.0}},
             {"preference": {"steps": "x"}},
+        ),
+        may_ask=True,
+    ),
+    "astro": Smallest(
+        # Plain traces: chains cannot go back. Drawn hot, so that not all answers to a problem are right.
+        fields={
+            "search": {"iterations": 3, "branch": 2},
+            "temperature": 1.4,
+            "batch": 5,
+            "traces": {"wrong": (1.0,)},
+            "tuning": _TUNING,
+            "tries": 3,
+            "difficulty": (0.0, 1.0),
+            "steps": 2,
+            "problems": 6,
+            "group": 4,
+        },
+        learning={
+            "search": {"iterations": 12, "branch": 2},
+            "traces": {"wrong": (1.0,), "per_tree": 4},
+            "tuning": _LEARNING,
+            "steps": 0,
+        },
+        learning_temperature=1.0,  # in seconds what it draws becomes better, not yet its likeliest answer
+        refused=(
+            {"group": 1},
+            {"temperature": 0.0},
+            {"difficulty": (0.9, 0.1)},
+            {"traces": {"wrong": (0.5, 0.4)}},
+            {"search": {"iterations": 0}},
         ),
     ),
     "rest-rl": Smallest(

@@ -63,6 +63,12 @@ class Preference:
     """Weight of the log-likelihood of the rejected completions, added to the loss: where these come from the
     reference, the policy explores what the reference seldom says (XPO, Xie et al. 2024)."""
 
+    def validate(self) -> None:
+        """Raise `UsageError` for a setting out of range."""
+        check_positive(
+            self, beta=0, learning_rate=0, epochs=0, steps=0, batch=0, micro_batch=0, lora_rank=0, clip=0
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -106,9 +112,7 @@ def prefer(
         DataError: no pairs, or none that fits into the context.
         UsageError: a setting out of range, or a reference of another vocabulary.
     """
-    check_positive(
-        settings, beta=0, learning_rate=0, epochs=0, steps=0, batch=0, micro_batch=0, lora_rank=0, clip=0
-    )
+    settings.validate()
     reference = reference or model
     _require_same_tokens(model, reference)
     chosen, rejected, targets = _fitting(model, pairs, run, name)

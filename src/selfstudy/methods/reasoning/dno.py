@@ -113,6 +113,7 @@ class Dno(Method):
         if self.pairing == WITHOUT_JUDGE and self.targets == "soft":
             raise UsageError("Soft targets are win rates, which pairing reference-always does not ask for.")
         check_name(self.judge)
+        self.preference.validate()
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit, without what a language model as judge does."""

@@ -62,6 +62,7 @@ class SelfRewarding(Method):
             raise UsageError("rounds and batch must be at least 1, and a pair needs samples of at least 2.")
         if self.temperature <= 0:
             raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
+        self.preference.validate()
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit."""
