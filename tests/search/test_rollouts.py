@@ -31,3 +31,17 @@ def test_prompts_may_be_others_than_the_problems() -> None:
         model, TASK, TASK.train[:1], Meter(), keys=[[1]], temperature=1.0, prompts=["47+8=55\n"]
     )
     assert list(group.prompt) == model.encode("47+8=55\n")
+
+
+def test_answers_that_begin_within_a_solution_take_its_lines_along() -> None:
+    """Oracle: one line of two is given, so one is left to draw; steps are both, tokens those drawn."""
+    model, problem = random_tiny_model(1, 32), next(p for p in TASK.train if TASK.room(p) == 16)
+    text = f"{TASK.prompt(problem)}47+8=55\n"
+    (group,) = draw_groups(
+        model, TASK, [problem], Meter(), keys=[[1, 2]], temperature=1.0, prompts=[text], begun=[("47+8=55",)]
+    )
+    assert list(group.prompt) == model.encode(text)
+    for answer in group.answers:
+        assert answer.steps[0] == "47+8=55"
+        assert len(answer.tokens) == 8
+        assert answer.steps[1:] == TASK.steps(answer.text)

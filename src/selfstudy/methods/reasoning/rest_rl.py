@@ -176,8 +176,11 @@ class RestRl(Method):
             ]
 
         chunks = [task.train[k : k + self.batch] for k in range(0, len(task.train), self.batch)]
-        found = run.stage(f"samples-{i}", lambda: run.map("samples", chunks, draw, weight=len))
-        return [Sampled(one["problem"], one["solutions"], one["rewards"]) for some in found for one in some]
+        found = run.stage(
+            f"samples-{i}",
+            lambda: [one for some in run.map("samples", chunks, draw, weight=len) for one in some],
+        )
+        return [Sampled(one["problem"], one["solutions"], one["rewards"]) for one in found]
 
     def start_states(
         self, task: ReasoningTask, policy: LanguageModel, samples: Sequence[Sampled], run: Run, i: int

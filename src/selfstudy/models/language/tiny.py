@@ -134,7 +134,7 @@ def line_tokenizer(lines: Sequence[str], largest: int, *, context: int = CONTEXT
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(rf"{whole}|\d+|->|\n"), "isolated"),
+            pre_tokenizers.Split(Regex(rf"{whole}|\d{{1,2}}|->|\n"), "isolated"),
             pre_tokenizers.Split(Regex(r"\A \z"), "removed"),
         ]
     )
