@@ -139,7 +139,7 @@ def curve_picture(numbers: Sequence[int], curves: dict[str, Sequence[float]], y:
         x="n",
         y=y,
         note="Each point is the mean over the prompts, and over all choices of n of the samples drawn.",
-        layout={"xaxis": {"type": "log"}},
+        layout={"xaxis": {"type": "log", "tickvals": list(numbers)}},
     )
 
 
