@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import marshal
+import math
 import os
 import select
 import signal
@@ -152,4 +153,4 @@ def readable(descriptor: int, seconds: float) -> bool:
     """Tell whether something can be read, or the end is reached, within some seconds."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
-    return bool(waiting.poll(max(0.0, seconds) * 1000))
+    return bool(waiting.poll(math.ceil(max(0.0, seconds) * 1000)))  # poll cuts a fraction off

@@ -46,9 +46,7 @@ def judge_program(program: Program, limits: Limits, take: Callable[[], Pair]) ->
     while len(course.outcomes) < count:
         if time.monotonic() >= end:
             course.went("timeout")
-            course.outcomes += [f"Timeout: all tests took longer than {limits.program:g} s"] * (
-                count - len(course.outcomes)
-            )
+            course.outcomes += [_all_too_long(limits)] * (count - len(course.outcomes))
             break
         pair = take()
         try:
@@ -77,7 +75,7 @@ def _load(pair: Pair, limits: Limits, end: float, course: _Course) -> str:
     if letter in ("U", "E"):
         course.went({"U": "unparsable", "E": _raised(text)}[letter])
         return text
-    return _broken(pair, line, limits, course)
+    return _broken(pair, line, limits, end, course)
 
 
 def _test(pair: Pair, limits: Limits, end: float, course: _Course, count: int) -> None:
@@ -92,8 +90,12 @@ def _test(pair: Pair, limits: Limits, end: float, course: _Course, count: int) -
                 course.went("memory")
             course.outcomes.append(text or "Exception")
         else:
-            course.outcomes.append(_broken(pair, line, limits, course))
+            course.outcomes.append(_broken(pair, line, limits, end, course))
             return
+
+
+def _all_too_long(limits: Limits) -> str:
+    return f"Timeout: all tests took longer than {limits.program:g} s"
 
 
 def _parted(line: bytes | None) -> tuple[str, str]:
@@ -105,11 +107,11 @@ def _raised(text: str) -> str:
     return "memory" if text.startswith("MemoryError") else "raised"
 
 
-def _broken(pair: Pair, line: bytes | None, limits: Limits, course: _Course) -> str:
+def _broken(pair: Pair, line: bytes | None, limits: Limits, end: float, course: _Course) -> str:
     """Return why no more comes from a pair, after its last line."""
     if line is None:
         course.went("timeout")
-        return f"Timeout: longer than {limits.test:g} s"
+        return _all_too_long(limits) if time.monotonic() >= end else f"Timeout: longer than {limits.test:g} s"
     ended = (pair.tests if line == b"" else pair.code).ended(_SECONDS_TO_END)
     if ended == _CPU_SPENT:
         course.went("timeout")
