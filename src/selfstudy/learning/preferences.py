@@ -122,9 +122,9 @@ def prefer(
     batch = min(settings.batch, len(chosen))
     steps = settings.steps or step_count(len(chosen), batch, settings.epochs)
     joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
-    sides = np.array([[len(tokens) for tokens, _ in side] for side in (chosen, rejected)])  # [2, pairs]
+    sides = np.array([[len(row[0]) for row in side] for side in (chosen, rejected)])  # [2, pairs]
     lengths, mean_length = sides.max(0), float(sides.sum(0).mean())
-    drawn = np.array([len(tokens) - start for tokens, start in chosen])
+    drawn = np.array([len(row[0]) - row[1] for row in chosen])
     cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
 
     def figures(module: Any, part: list[int]) -> torch.Tensor:
@@ -176,7 +176,7 @@ def _fitting(
     kept = [
         i
         for i, both in enumerate(zip(chosen, rejected, strict=True))
-        if all(at < len(row) <= model.context for row, at in both)
+        if all(row[1] < len(row[0]) <= model.context for row in both)
     ]
     if len(kept) < len(pairs):
         run.log(part=name, dropped=len(pairs) - len(kept), pairs=len(pairs))
@@ -193,7 +193,7 @@ def logprobs(model: LanguageModel, sequences: Sequences) -> np.ndarray:
     """Return log p of the completion of each (tokens, start), [B]; nothing is counted."""
     out = np.zeros(len(sequences))
     with Inference(model.module):
-        for batch in batches_by_length([len(tokens) for tokens, _ in sequences]):
+        for batch in batches_by_length([len(row[0]) for row in sequences]):
             sums = completion_logprobs(model.module, [sequences[i] for i in batch])
             out[batch] = sums.double().cpu().numpy()
     return out
