@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 import selfstudy
 from selfstudy.core.budget import Meter
-from selfstudy.data.list_programs import RETURN
+from selfstudy.data.list_programs import LINES, RETURN
 from selfstudy.models.language.tiny import random_tiny_model
 from selfstudy.search import line_decoding
 from selfstudy.search.line_decoding import LineDomain, collect_trees, line_solver
@@ -95,22 +94,28 @@ def test_with_true_values_decoding_returns_a_solved_program_whenever_one_was_dra
     kept = []
     grow = line_decoding.grow_lines
 
+    def draw(self, states, n, keys):
+        rng = np.random.default_rng(int(keys.sum() % 2**32))
+        return [[(*rng.choice(list(LINES), rng.integers(0, 2)), RETURN) for _ in range(n)] for _ in states]
+
     def growing(*arguments, **options):
         kept.append(grow(*arguments, **options))
         return kept[-1]
 
     truth = Oracle(lambda prompt, steps: PROGRAMS.grades([by_prompt[prompt]], [steps])[0])
+    search = LineSearch(iterations=30, samples=40, decisions=40)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(line_decoding, "grow_lines", growing)
-        solver = line_solver(
-            program_model(1, 16), PROGRAMS, truth, dataclasses.replace(SEARCH, iterations=30), seed=0,
-            temperature=1.0, outcome=outcome,
-        )  # fmt: skip
+        patch.setattr(LineDomain, "draw", draw)
+        model = program_model(1, 16)
+        solver = line_solver(model, PROGRAMS, truth, search, seed=0, temperature=1.0, outcome=outcome)
         answers = solver(problems, Meter())
-    drawn = [max(PROGRAMS.grades([p] * len(c), [one.lines for one in c]))
-             for p, c in zip(problems, kept[0].completions, strict=True)]  # fmt: skip
+    drawn = [
+        max(PROGRAMS.grades([problem] * len(some), [one.lines for one in some]))
+        for problem, some in zip(problems, kept[0].completions, strict=True)
+    ]
     assert PROGRAMS.grades(problems, answers) == drawn
-    assert max(drawn) > 0
+    assert 1.0 in drawn
 
 
 def test_decoding_runs_no_test() -> None:
