@@ -118,7 +118,7 @@ def usable_tests(gold: str) -> bool:
 def _is_python(source: str) -> bool:
     try:
         ast.parse(source)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two of deep nesting
         return False
     return True
 
