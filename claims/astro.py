@@ -44,23 +44,23 @@ from selfstudy.tasks.loading import task as task_of
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
 NUMBERS, LARGEST = 4, 9
-TRAIN, VALIDATION, TESTED = 12_000, 300, 300
+TRAIN, VALIDATION, TESTED = 8000, 200, 200
 SHARED_SEED = 1000  # of what is made once
 BASE_EXAMPLES, BASE = 24000, FineTuning(learning_rate=2e-3, steps=1300, batch=32)
 SEARCH = PlayoutSearch(iterations=24)
-TOKENS = 200_000  # of the traces
-EPOCHS, BATCH = 4, 64
+TOKENS = 120_000  # of the traces
+EPOCHS, BATCH = 3, 64
 WRONG = {"ASTRO": (0.3, 0.4, 0.3), "Direct": (1.0,)}
 TREES = {"ASTRO": 0.5, "Direct": 1.0}  # share of the trees that traces are taken from
 REWARD = Astro(
-    steps=10,
-    problems=24,
+    steps=8,
+    problems=16,
     group=8,
     tries=4,
     gradient=PolicyGradient(learning_rate=1e-4),
     difficulty=(0.1, 0.9),
 )
-RATED = 320  # problems whose difficulty is rated
+RATED = 200  # problems whose difficulty is rated
 SAMPLES = 4  # answers to each test problem
 
 

@@ -35,12 +35,13 @@ class TraceMaking:
     """Traces are taken, one of each tree and then a second, up to so many tokens; None takes all."""
     votes: int = 0
     """Times the model judges a right solution, all of which must be yes; 0 does not ask."""
-    judge: str = JUDGE
-    """How it is asked, with the places {question} and {solution}."""
+    judge: str | None = None
+    """How it is asked, with the places {question} and {solution}; None takes a question that comes along."""
     rewriter: Literal["template", "model"] = "template"
     """Who writes a trace: a template of the task, or the model, which tells it in its own words."""
-    rewriting: str = REWRITE
-    """How the model is asked to, with the places {question} and {walk}."""
+    rewriting: str | None = None
+    """How the model is asked to, with the places {question} and {walk}; None takes an example that comes
+    along."""
     temperature: float = 0.7
     """Of votes and rewriting."""
 
@@ -52,8 +53,8 @@ class TraceMaking:
             raise UsageError("per_tree must be at least 1, votes 0 or more, and tokens at least 1 or absent.")
         if self.temperature <= 0:
             raise UsageError(f"temperature is {self.temperature}; votes and rewriting need one above 0.")
-        require_places(self.judge, ("question", "solution"), "judge")
-        require_places(self.rewriting, ("question", "walk"), "rewriting")
+        require_places(self.judge or JUDGE, ("question", "solution"), "judge")
+        require_places(self.rewriting or REWRITE, ("question", "walk"), "rewriting")
 
     @property
     def goes_back(self) -> bool:
@@ -166,7 +167,12 @@ def _make(
         ]
         solutions = [(problem, plan.steps) for problem, plan in zip(problems, plans, strict=True)]
         good = unanimous(
-            model, solutions, run.meter, prompt=settings.judge, keys=keys, temperature=settings.temperature
+            model,
+            solutions,
+            run.meter,
+            prompt=settings.judge or JUDGE,
+            keys=keys,
+            temperature=settings.temperature,
         )
     if settings.rewriter == "model":
         texts = rewritten(
@@ -175,7 +181,7 @@ def _make(
             [(problem, plan.walk) for problem, plan in zip(problems, plans, strict=True)],
             returns,
             run.meter,
-            prompt=settings.rewriting,
+            prompt=settings.rewriting or REWRITE,
             keys=[run.key("rewrite", p.id, plan.attempt) for p, plan in zip(problems, plans, strict=True)],
             temperature=settings.temperature,
         )

@@ -105,15 +105,17 @@ class Astro(Method):
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit; traces told by the model are not in it."""
-        line, prompt = task.solution_tokens / (2 * task.max_steps), prompt_tokens(task, model)
+        line, prompt = task.solution_tokens / task.max_steps, prompt_tokens(task, model)
         looks = len(task.train) * self.search.iterations
-        drawn = looks * (self.search.branch * line + self.search.playouts * task.solution_tokens / 2)
-        drawn += len(task.train) * self.tries * task.solution_tokens
+        watched = min(self.watched, len(task.validation)) * self.watched_samples
+        rated = len(task.train) * self.tries if self.steps else 0
+        solutions = looks * self.search.playouts + rated + watched * (3 if self.steps else 2)
+        drawn = looks * self.search.branch * line + solutions * task.solution_tokens
         learnt = reward_cost(task, model, self.steps * self.problems * self.group, self.gradient)
         return {
             **learnt,
             "generated_tokens": learnt["generated_tokens"] + drawn,
-            "verifier_calls": learnt["verifier_calls"] + looks * self.search.playouts,
+            "verifier_calls": learnt["verifier_calls"] + solutions,
             "flops": learnt["flops"] + model.flops(drawn + looks * prompt),
         }
 
