@@ -352,6 +352,7 @@ SMALLEST: dict[str, Smallest] = {
         fields={
             "rounds": 2,
             "samples": 3,
+            "gold": False,
             "temperature": 2.0,
             "batch": 5,
             "preference": {"steps": 3, "batch": 8, "learning_rate": 1e-5},
@@ -372,7 +373,6 @@ SMALLEST: dict[str, Smallest] = {
             {"preference": {"beta": 0.0}},
             {"preference": {"steps": "x"}},
         ),
-        may_ask=True,
     ),
     "astro": Smallest(
         # Plain traces: chains cannot go back. Drawn hot, so that not all answers to a problem are right.
