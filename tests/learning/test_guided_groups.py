@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from selfstudy.core.budget import Meter
-from selfstudy.learning import policy_gradient
+from selfstudy.learning import policy_gradient, policy_learner
 from selfstudy.learning.guided_groups import as_drawn, as_unhinted, held, look, mixed_in, with_advantages
 from selfstudy.learning.loops import update
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, Rollout, optimise_policy
@@ -74,7 +74,7 @@ def steps(policy, groups, open_run, monkeypatch, objective, settings=GRADIENT) -
         found.append(torch.cat([weight.grad.flatten().clone() for weight in weights]))
         return update(optimizer, rate, clip)
 
-    monkeypatch.setattr(policy_gradient, "update", recorded)
+    monkeypatch.setattr(policy_learner, "update", recorded)
     flat = [one for some in groups for one in some]
     optimise_policy(
         policy,

@@ -10,15 +10,14 @@ import torch
 
 from selfstudy.core.budget import Budget
 from selfstudy.core.errors import DataError, UsageError
-from selfstudy.learning import policy_gradient
+from selfstudy.learning import answer_logprobs, policy_learner
+from selfstudy.learning.answer_logprobs import token_logprobs, units_of
 from selfstudy.learning.loops import update
 from selfstudy.learning.policy_gradient import (
     Collection,
     PolicyGradient,
     Rollout,
     optimise_policy,
-    token_logprobs,
-    units_of,
 )
 from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.model import LanguageModel
@@ -59,7 +58,7 @@ def gradients(monkeypatch: pytest.MonkeyPatch, open_run, collected, settings: Po
         found.append(torch.cat([weight.grad.flatten().clone() for weight in weights]))
         return update(optimizer, rate, clip)
 
-    monkeypatch.setattr(policy_gradient, "update", recorded)
+    monkeypatch.setattr(policy_learner, "update", recorded)
     policy = model()
     optimise_policy(
         policy,
@@ -124,7 +123,7 @@ def test_answers_that_share_a_long_prompt(monkeypatch, open_run, fields) -> None
     collected = [Rollout(prompt, (1, 2, 3 + i), float(i - 1)) for i in range(4)]
     assert len(units_of(model().module, [(one.prompt, one.tokens) for one in collected])) == 1
     shared = gradients(monkeypatch, lambda: open_run("shared"), collected, replace(SETTINGS, **fields))
-    monkeypatch.setattr(policy_gradient, "worth_sharing", lambda *_: False)
+    monkeypatch.setattr(answer_logprobs, "worth_sharing", lambda *_: False)
     alone = gradients(monkeypatch, lambda: open_run("alone"), collected, replace(SETTINGS, **fields))
     for ours, plain in zip(shared, alone, strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-3)
@@ -220,10 +219,10 @@ def test_cut_off_and_resumed_equals_uninterrupted(monkeypatch, open_run, fields)
             raise KeyboardInterrupt
         return update(*arguments)
 
-    monkeypatch.setattr(policy_gradient, "update", cut)
+    monkeypatch.setattr(policy_learner, "update", cut)
     with pytest.raises(KeyboardInterrupt):
         learn(open_run("cut"), **fields)
-    monkeypatch.setattr(policy_gradient, "update", update)
+    monkeypatch.setattr(policy_learner, "update", update)
     resumed = learn(open_run("cut"), **fields)
     for a, b in zip(whole.module.parameters(), resumed.module.parameters(), strict=True):
         assert torch.equal(a, b)

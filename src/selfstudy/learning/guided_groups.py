@@ -10,7 +10,8 @@ import torch
 
 from selfstudy.core.budget import Meter
 from selfstudy.learning.advantages import group_advantages
-from selfstudy.learning.policy_gradient import PolicyGradient, Rollout, token_logprobs
+from selfstudy.learning.answer_logprobs import token_logprobs
+from selfstudy.learning.policy_gradient import PolicyGradient, Rollout
 from selfstudy.learning.ratio_shaping import Gamma, RatioShaping, shaped_ratio
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.search.rollouts import Group

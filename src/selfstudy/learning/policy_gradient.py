@@ -6,38 +6,34 @@ several times in mini-batches. What differs between methods is who collects, and
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from selfstudy.core.budget import Meter
 from selfstudy.core.checkpoint import Stateful
-from selfstudy.core.errors import BudgetSpent, DataError, UsageError
+from selfstudy.core.errors import BudgetSpent, UsageError
 from selfstudy.core.run import Run
-from selfstudy.learning.batch_parts import batch_parts
+from selfstudy.learning.barren import Barren
 from selfstudy.learning.fine_tuning import merged, trainable_module
-from selfstudy.learning.joint import Joint
-from selfstudy.learning.loops import Trainable, adamw, check_positive, update
-from selfstudy.learning.policy_losses import (
-    Average,
-    clipped_loss,
-    kl_estimate,
-    sequence_log_ratio,
-    token_weights,
-)
+from selfstudy.learning.loops import check_positive
+from selfstudy.learning.policy_learner import Objective, PolicyLearner, Tokens
+from selfstudy.learning.policy_losses import Average, clipped_loss
 from selfstudy.models.language.images import Inputs
-from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.models.language.scoring import batches_by_length
-from selfstudy.models.language.shared_prompts import Answers, answer_logits, worth_sharing
 
-MOSTLY = 0.9  # share of groups of equal rewards that is worth a warning
-BARREN = 20  # steps in a row without anything to learn from, before the training gives up
+__all__ = [
+    "Collect",
+    "Collection",
+    "Objective",
+    "PolicyGradient",
+    "Rollout",
+    "Tokens",
+    "clipped",
+    "optimise_policy",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,24 +123,6 @@ class Collection:
     """Whether training ends with this step, because there is nothing left to learn."""
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """The tokens of some answers, as a loss sees them; [B, T] unless said otherwise."""
-
-    ratio: torch.Tensor
-    """New over old probabilities, differentiable."""
-    advantages: torch.Tensor
-    """[B, 1]."""
-    counted: torch.Tensor
-    """Which of the T places belong to the answer."""
-    elsewhere: torch.Tensor
-    """[B, 1]: whether the answer was drawn under something else (`Rollout.elsewhere`)."""
-
-
-Prompted = tuple[tuple[int, ...], tuple[int, ...]] | tuple[tuple[int, ...], tuple[int, ...], Inputs]
-"""(prompt, answer) as tokens, and what the module is given of the prompt's images, where it has some."""
-Objective = Callable[[Tokens], torch.Tensor]
-"""The loss of each token, [B, T]."""
 Collect = Callable[[LanguageModel, int], Collection]
 """(the policy as it stands, step) to what it shall learn from."""
 
@@ -203,7 +181,7 @@ def optimise_policy(
     module = trainable_module(result, settings.lora_rank, run, name)
     freeze(module, settings.frozen)
     policy = result.with_module(module)
-    learner = _Learner(module, model, settings, objective or clipped(settings), temperature, longest)
+    learner = PolicyLearner(module, model, settings, objective or clipped(settings), temperature, longest)
     barren = Barren(name)
     saved = {**learner.joint.state, "barren": barren, **(state or {})}
     for step in run.steps(steps, state=saved, desc=name):
@@ -247,246 +225,3 @@ def freeze(module: torch.nn.Module, parts: Sequence[str]) -> None:
             weight.requires_grad_(False)
     if parts and not any(weight.requires_grad for weight in module.parameters()):
         raise UsageError(f"With frozen={', '.join(parts)} nothing is left to train. Name fewer parts.")
-
-
-class Barren:
-    """Counts steps in a row that had nothing to learn from; a state for checkpoints."""
-
-    def __init__(self, name: str) -> None:
-        self._name, self._steps, self._learnt, self._rewards = name, 0, False, ""
-
-    def look(self, collection: Collection, step: int) -> None:
-        """Count a step.
-
-        Raises:
-            DataError: it is the twentieth in a row.
-        """
-        rewards = collection.rewards
-        constant = float((rewards == rewards[:, :1]).all(1).mean())
-        if step == 0 and constant >= MOSTLY:
-            warnings.warn(
-                f"In the first step of {self._name!r} the answers to a problem all got the same reward in "
-                f"{constant:.0%} of the {len(rewards)} groups (mean reward {rewards.mean():.3g}): there is "
-                "little to learn from them.",
-                stacklevel=2,
-            )
-        values, counts = np.unique(np.round(rewards.mean(-1), 2), return_counts=True)
-        self._rewards = ", ".join(f"{n} of {value:g}" for value, n in zip(values, counts, strict=True))
-        self._steps = 0 if collection.rollouts else self._steps + 1
-        self._learnt |= bool(collection.rollouts)
-        if self._steps == BARREN:
-            raise self._error(f"{BARREN} steps of {self._name!r} in a row")
-
-    def require_learnt(self) -> None:
-        """Raise `DataError` when there were steps, and nothing to learn from in any of them."""
-        if self._steps and not self._learnt:
-            raise self._error(f"any of the {self._steps} steps of {self._name!r}")
-
-    def _error(self, where: str) -> DataError:
-        return DataError(
-            f"Nothing could be learnt in {where}: the answers to every problem got the same reward. Mean "
-            f"rewards of the problems of the last step: {self._rewards}. Take easier problems where they are "
-            "0, harder ones where they are 1, or more answers to each problem."
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the counts."""
-        return {"steps": self._steps, "learnt": self._learnt, "rewards": self._rewards}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the counts over."""
-        self._steps, self._learnt = state_dict["steps"], state_dict["learnt"]
-        self._rewards = state_dict["rewards"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A rollout with what is known of its tokens before the step."""
-
-    rollout: Rollout
-    old: np.ndarray | None
-    reference: np.ndarray | None
-
-    @property
-    def elsewhere(self) -> bool:
-        told = self.rollout.elsewhere
-        return self.rollout.behaviour is not None if told is None else told
-
-    @property
-    def sequence(self) -> Prompted:
-        return (
-            self.rollout.prompt,
-            self.rollout.tokens,
-            *([self.rollout.images] if self.rollout.images else []),
-        )
-
-
-class _Learner:
-    """Takes the gradient steps of a collection."""
-
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        reference: LanguageModel,
-        settings: PolicyGradient,
-        objective: Objective,
-        temperature: float,
-        longest: int,
-    ) -> None:
-        # In evaluation mode throughout: dropout would make the ratio differ from 1 before anything is learnt.
-        self.module = module.eval()
-        self.joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
-        self.reference, self.settings, self.objective = reference, settings, objective
-        self.temperature, self.longest = temperature, longest
-
-    def charge(self, meter: Meter, rollouts: Sequence[Rollout]) -> None:
-        tokens = sum(len(rollout.prompt) + len(rollout.tokens) for rollout in rollouts)
-        passes = 3 * self.settings.passes + (1 if self._moves else 0) + (1 if self.settings.kl else 0)
-        meter.charge(
-            samples=self.settings.passes * len(rollouts), flops=passes * self.reference.flops(tokens)
-        )
-
-    @property
-    def _moves(self) -> bool:
-        """Whether the policy learns from answers after it has moved away from the one that drew them."""
-        return self.settings.passes * self.settings.mini_batches > 1
-
-    def learn(self, rollouts: Sequence[Rollout], rng: np.random.Generator) -> dict[str, float]:
-        """Take the gradient steps; return the figures for the log, of all of them together."""
-        rows = self._rows(rollouts)
-        figures: list[dict[str, float]] = []
-        for _ in range(self.settings.passes if rows else 0):
-            order = rng.permutation(len(rows))
-            for part in np.array_split(order, min(self.settings.mini_batches, len(rows))):
-                figures.append(self._step([rows[i] for i in part]))
-        names = figures[0] if figures else {}
-        return {name: float(np.mean([some[name] for some in figures])) for name in names}
-
-    def _rows(self, rollouts: Sequence[Rollout]) -> list[_Row]:
-        rows = [
-            _Row(rollout, None if rollout.behaviour is None else np.array(rollout.behaviour), None)
-            for rollout in rollouts
-            if rollout.tokens
-        ]
-        sequences = [row.sequence for row in rows]
-        if self._moves:
-            held = token_logprobs(self.module, sequences, self.temperature)
-            rows = [
-                row if row.old is not None else replace(row, old=one)
-                for row, one in zip(rows, held, strict=True)
-            ]
-        if self.settings.kl:
-            held = token_logprobs(self.reference.module, sequences, self.temperature)
-            rows = [replace(row, reference=one) for row, one in zip(rows, held, strict=True)]
-        return rows
-
-    def _step(self, rows: list[_Row]) -> dict[str, float]:
-        units = units_of(self.reference.module, [row.sequence for row in rows])
-        weight = token_weights(
-            torch.tensor([len(row.rollout.tokens) for row in rows]), self.settings.average, self.longest
-        )
-        answered = sum(len(row.rollout.tokens) for row in rows)
-
-        def figures(module: Any, part: Sequence[tuple[Answers, list[int]]]) -> torch.Tensor:
-            places = [place for _, some in part for place in some]
-            logits = answer_logits(module, [unit for unit, _ in part])
-            found = self._figures(*logits, [rows[i] for i in places], weight[places])
-            return torch.cat((found[:1], found[1:] / answered))
-
-        lengths = [unit.length for unit, _ in units]
-        parts = batch_parts(units, lengths, self.settings.micro_batch, self.joint.device)
-        loss, moved, outside, surprise, distance = self.joint.backward(parts, figures).tolist()
-        norm = update(self.joint.optimizer, self.settings.learning_rate, self.settings.clip)
-        kl = {"kl": distance} if self.settings.kl else {}
-        return {"loss": loss, "moved": moved, "outside": outside, "entropy": surprise, "norm": norm, **kl}
-
-    def _figures(
-        self,
-        logits: torch.Tensor,
-        tokens: torch.Tensor,
-        counted: torch.Tensor,
-        rows: Sequence[_Row],
-        weight: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return sums over the part [5]: its share in the loss, and over its tokens those of the log.
-
-        These are log ratio squared / 2, whether the ratio is outside the clipping range, the negative
-        log-probability (whose mean estimates the entropy) and the distance from the reference.
-        """
-        settings = self.settings
-        if self.temperature != 1:
-            logits = logits / self.temperature
-        logp = -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")  # [B, T]
-        old = _placed([row.old for row in rows], logp.detach())
-        log_ratio = (logp - old) * counted
-        if settings.ratio == "sequence":
-            log_ratio = sequence_log_ratio(log_ratio, counted)
-        ratio = log_ratio.exp()
-        advantages = logp.new_tensor([[row.rollout.advantage] for row in rows])
-        elsewhere = torch.tensor([[row.elsewhere] for row in rows], device=logp.device)
-        loss = self.objective(Tokens(ratio, advantages, counted, elsewhere))
-        distance = torch.zeros_like(logp)
-        if settings.kl:
-            reference = _placed([row.reference for row in rows], logp.detach())
-            distance = kl_estimate(logp, reference, settings.kl_estimator)
-            loss = loss + settings.kl * distance
-        if settings.entropy:
-            logs = torch.log_softmax(logits, -1)
-            loss = loss + settings.entropy * (logs.exp() * logs).sum(-1)
-        outside = (ratio < 1 - settings.clip_low) | (ratio > 1 + settings.clip_high)
-        shown = torch.stack((log_ratio.square() / 2, outside.to(logp.dtype), -logp, distance)).detach()
-        sums = (shown * counted).sum((1, 2))
-        return torch.cat(((torch.where(counted, loss, 0.0) * weight.to(logp)[:, None]).sum()[None], sums))
-
-
-def _placed(known: Sequence[np.ndarray | None], otherwise: torch.Tensor) -> torch.Tensor:
-    """Return `otherwise` [B, T] with what is known of each answer's tokens in their places."""
-    out = otherwise.clone()
-    for i, figures in enumerate(known):
-        if figures is not None:
-            out[i, : len(figures)] = torch.as_tensor(figures, dtype=out.dtype)
-    return out
-
-
-def units_of(module: torch.nn.Module, sequences: Sequence[Prompted]) -> list[tuple[Answers, list[int]]]:
-    """Return what is read as one row each, and the places of its answers among `sequences`.
-
-    Answers to the same prompt share it where that saves work.
-    """
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for place, (prompt, _, *images) in enumerate(sequences):
-        groups.setdefault((prompt, *map(id, images)), []).append(place)
-    units = []
-    for places in groups.values():
-        prompt, _, *images = sequences[places[0]]
-        answers = [sequences[i][1] for i in places]
-        if not images and worth_sharing(module, len(prompt), [len(one) for one in answers]):
-            units.append((Answers(prompt, tuple(answers)), places))
-        else:
-            units += [(Answers(prompt, (one,), *images), [i]) for i, one in zip(places, answers, strict=True)]
-    return units
-
-
-def token_logprobs(
-    module: torch.nn.Module, sequences: Sequence[Prompted], temperature: float = 1.0
-) -> list[np.ndarray]:
-    """Return the log-probabilities of the tokens of each (prompt, answer), an array for each answer.
-
-    Computed by the module itself, as training computes them.
-
-    Args:
-        module: a causal language model.
-        sequences: (prompt, answer) as tokens.
-        temperature: that the logits are divided by.
-    """
-    found: list[np.ndarray] = [np.zeros(0)] * len(sequences)
-    units = units_of(module, sequences)
-    with Inference(module):
-        for batch in batches_by_length([unit.length for unit, _ in units]):
-            part = [units[i] for i in batch]
-            logits, tokens, _ = answer_logits(module, [unit for unit, _ in part])
-            logp = -F.cross_entropy(logits.transpose(1, 2) / temperature, tokens, reduction="none")
-            places = [place for _, some in part for place in some]
-            for place, values in zip(places, logp.float().cpu().numpy(), strict=True):
-                found[place] = values[: len(sequences[place][1])].copy()
-    return found

@@ -9,7 +9,7 @@ import pytest
 
 from selfstudy.core.budget import Budget
 from selfstudy.core.errors import DataError, UsageError
-from selfstudy.learning import policy_gradient
+from selfstudy.learning import barren
 from selfstudy.learning.policy_gradient import PolicyGradient
 from selfstudy.learning.ratio_shaping import RatioShaping
 from selfstudy.methods.reasoning import guide
@@ -190,7 +190,7 @@ def test_hints_that_do_not_help_are_told() -> None:
 def test_nothing_to_learn_from_is_an_error(reward, open_run, random_policy, monkeypatch) -> None:
     """Oracle: the error after the steps, with the rewards."""
     scripted(monkeypatch, lambda call, size: [reward] * size)
-    monkeypatch.setattr(policy_gradient, "BARREN", 3)
+    monkeypatch.setattr(barren, "BARREN", 3)
     task, run = chain100(steps="2", train=8, validation=0, test=1), open_run()
     with pytest.warns(UserWarning), pytest.raises(DataError, match=f"of {reward}"):
         Guide(**{**SMALL, "steps": 30, "draws": 1}).fit(task.metered(run.meter), random_policy, run)
