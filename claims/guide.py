@@ -1,11 +1,13 @@
 """What hints for failed problems are worth: Guide against GRPO with the same selection of groups.
 
-Worksheets of 4 to 10 steps of arithmetic modulo 100: `47+8==-2==:` asks for the lines `47+8=55`, `55-2=53`.
+Worksheets of 3 to 6 steps of arithmetic modulo 100: `47+8==-2==:` asks for the lines `47+8=55`, `55-2=53`.
 A hint fills in the first half of the blanks, `47+855-2==:`; the whole solution is to be written all the same.
-All contestants start from one base of 0.25 million weights that was stopped early and read hints in a fifth
-of its training; they draw equal numbers of tokens, hinted ones and those for looking at hints included. The
-base has seen no test problem. Answers are judged right or wrong. Settings were fixed with seeds 100 and above
-on validation problems.
+All contestants start from one base of 0.25 million weights that can copy steps and read hints, which were in
+a fifth of its training, adds and subtracts right in about five of six lines, and knows little of products:
+its training solutions had random results in their place. So problems with several products fail, and hints
+are where products can be learnt from. Contestants draw equal numbers of tokens, hinted ones and those for
+looking at hints included. The base has seen no test problem. Answers are judged right or wrong. The settings
+were fixed before the first run of this claim and not tried out.
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from selfstudy.core.budget import Budget
 from selfstudy.core.random import generator
 from selfstudy.core.run import Run
-from selfstudy.data.chains import chain_answer, chain_length, draw
+from selfstudy.data.chains import MODULUS, chain_answer, chain_length, draw, read_chain, solve
 from selfstudy.data.splits import split_of
 from selfstudy.evaluation.claims import Claim, Relation, Values
 from selfstudy.evaluation.pass_at_k import pass_at_k, sampled_verdicts
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
 from selfstudy.learning.policy_gradient import PolicyGradient
-from selfstudy.learning.ratio_shaping import RatioShaping
 from selfstudy.methods.reasoning.guide import Guide
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.tiny import random_tiny_model
@@ -32,8 +35,9 @@ from selfstudy.tasks.forms import SolutionForm
 from selfstudy.tasks.reasoning import Item, ReasoningTask
 
 BLANK = "=="
-SHORTEST, LONGEST = 4, 10
+SHORTEST, LONGEST = 3, 6
 HINTED = 0.2  # of the base's training
+RANDOM = {"+": 1 / 6, "-": 1 / 6, "*": 0.9}  # share of random results in the base's training
 WARM_UP = FineTuning(learning_rate=3e-3, steps=280, batch=96)
 TOKENS = 300_000
 GUIDE = Guide(
@@ -41,16 +45,11 @@ GUIDE = Guide(
     problems=8,
     draws=4,
     gain_samples=8,
-    gradient=PolicyGradient(learning_rate=5e-4),
+    gradient=PolicyGradient(learning_rate=1e-3),
 )
 ARMS = {
     "Guide": GUIDE,
     "GRPO, filtered": replace(GUIDE, hints="never"),
-}
-LONG = {
-    "hints for half of all answers": replace(GUIDE, hints="always"),
-    "Guide without correction": replace(GUIDE, correction=False),
-    "Guide, clipped": replace(GUIDE, shaping=RatioShaping(kind="clip")),
 }
 
 
@@ -91,7 +90,7 @@ def worksheets(train: int, seed: int) -> ReasoningTask:
     name = f"worksheets-{seed}"
     return ReasoningTask(
         name,
-        fill_splits(name, items, {"train": train, "validation": 400, "test": 1000}),
+        fill_splits(name, items, {"train": train, "validation": 0, "test": 600}),
         form=form,
         verifier=Verifier(
             "worksheet",
@@ -104,11 +103,24 @@ def worksheets(train: int, seed: int) -> ReasoningTask:
     )
 
 
+def with_random_results(prompt: str, rng: np.random.Generator) -> list[str]:
+    """Return the lines of a solution in which some results are random; each goes on from the one before."""
+    chain = read_chain(prompt)
+    value, lines = f"{chain.start:02d}", []
+    for operator, operand in chain.terms:
+        (line,) = solve(f"{value}{operator}{operand}:")
+        if rng.random() < RANDOM[operator]:
+            line = f"{line[:-2]}{rng.integers(MODULUS):02d}"
+        lines.append(line)
+        value = line[-2:]
+    return lines
+
+
 def base(run: Run) -> LanguageModel:
     """Return the model that all start from, made once for all seeds, beside their runs."""
     examples, rng = [], generator("worksheets", "base")
-    prompts, solutions = draw(rng, 2 * WARM_UP.batch * (WARM_UP.steps or 1), (1, LONGEST))
-    for prompt, lines in zip(prompts, solutions, strict=True):
+    for prompt in draw(rng, 2 * WARM_UP.batch * (WARM_UP.steps or 1), (1, LONGEST))[0]:
+        lines = with_random_results(prompt, rng)
         hint = first_half(lines) if rng.random() < HINTED and len(lines) > 1 else []
         if split_of(worksheet(prompt)) == "train":
             examples.append(Example(worksheet(prompt, hint), "".join(f"{line}\n" for line in lines)))
@@ -118,24 +130,15 @@ def base(run: Run) -> LanguageModel:
 
 
 def measure(seed: int, run: Run) -> Values:
-    """Measure all contestants of one seed, without hints, on test problems."""
-    return _measured(seed, run, ARMS, "test")
-
-
-def measure_long(seed: int, run: Run) -> Values:
-    """Measure the ablations as well."""
-    return _measured(seed, run, {**ARMS, **LONG}, "test")
-
-
-def _measured(seed: int, run: Run, arms: dict[str, Guide], split: str) -> Values:
+    """Measure both contestants of one seed, without hints, on test problems."""
     task, start = worksheets(400, seed), base(run)
-    values: Values = {"base": run.stage("pass base", lambda: _passes(task, start, split))[0]}
-    for name, method in arms.items():
+    values: Values = {"base": run.stage("pass base", lambda: _passes(task, start))[0]}
+    for name, method in ARMS.items():
         config = {"arm": name, "seed": seed}
         with Run(run.directory / name, config, seed=seed, budget=Budget(generated_tokens=TOKENS)) as own:
             fitted = method.fit(task.metered(own.meter), start, own)
             spent = own.meter.snapshot()["generated_tokens"]
-        passes = run.stage(f"pass {name}", lambda model=fitted.model: _passes(task, model, split))
+        passes = run.stage(f"pass {name}", lambda model=fitted.model: _passes(task, model))
         gained = fitted.metrics["gains"]
         values[name] = passes[0]
         values[f"{name}, pass@16"] = passes[1]
@@ -144,10 +147,10 @@ def _measured(seed: int, run: Run, arms: dict[str, Guide], split: str) -> Values
     return values
 
 
-def _passes(task: ReasoningTask, model: LanguageModel, split: str) -> list[float]:
+def _passes(task: ReasoningTask, model: LanguageModel) -> list[float]:
     """Return pass@1 from 4 samples of each problem, and pass@16 on the first 100."""
-    four = sampled_verdicts(task, model, samples=4, seed=0, split=split)
-    sixteen = sampled_verdicts(task, model, samples=16, seed=1, split=split, limit=100)
+    four = sampled_verdicts(task, model, samples=4, seed=0)
+    sixteen = sampled_verdicts(task, model, samples=16, seed=1, limit=100)
     return [float(four.mean()), float(pass_at_k(sixteen.sum(1), 16, 16).mean())]
 
 
