@@ -97,7 +97,7 @@ def prefer(
 ) -> LanguageModel:
     """Return a model trained to prefer the chosen completions; the given one stays as it is.
 
-    The reference's log-probabilities are computed once, before the loop. Charges samples (pairs) and FLOPs.
+    The reference reads once, before the loop, what training will see. Charges samples (pairs) and FLOPs.
 
     Args:
         model: where training starts.
@@ -116,11 +116,12 @@ def prefer(
     reference = reference or model
     _require_same_tokens(model, reference)
     chosen, rejected, targets = _fitting(model, pairs, run, name)
-    known = np.stack([logprobs(reference, side) for side in (chosen, rejected)])  # [2, pairs]
     result = model.copy()
     module = trainable_module(result, settings.lora_rank, run, name)
     batch = min(settings.batch, len(chosen))
     steps = settings.steps or step_count(len(chosen), batch, settings.epochs)
+    seen = batch_indices(run, name, 0, len(chosen), min(len(chosen), steps * batch))
+    known = _reference_logprobs(reference, chosen, rejected, seen)
     joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
     sides = np.array([[len(row[0]) for row in side] for side in (chosen, rejected)])  # [2, pairs]
     lengths, mean_length = sides.max(0), float(sides.sum(0).mean())
@@ -187,6 +188,24 @@ def _fitting(
         )
     targets = np.array([pairs[i].target for i in kept], dtype=float)
     return [chosen[i] for i in kept], [rejected[i] for i in kept], targets
+
+
+def _reference_logprobs(
+    reference: LanguageModel, chosen: Sequences, rejected: Sequences, seen: np.ndarray
+) -> np.ndarray:
+    """Return log p of both sides of the pairs that training sees, [2, pairs]; nan for the others."""
+    known = np.full((2, len(chosen)), np.nan)
+    # One output is in many pairs, but is read once.
+    places: dict[tuple[tuple[int, ...], int], list[tuple[int, int]]] = {}
+    for side, sequences in enumerate((chosen, rejected)):
+        for i in seen.tolist():
+            row = sequences[i]
+            places.setdefault((tuple(row[0]), row[1]), []).append((side, i))
+    found = logprobs(reference, [(list(tokens), start) for tokens, start in places])
+    for value, where in zip(found, places.values(), strict=True):
+        for side, i in where:
+            known[side, i] = value
+    return known
 
 
 def logprobs(model: LanguageModel, sequences: Sequences) -> np.ndarray:
