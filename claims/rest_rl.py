@@ -27,25 +27,28 @@ from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.value import ValueModel
 from selfstudy.search.line_decoding import line_solver
 from selfstudy.search.line_trees import LineSearch
-from selfstudy.search.reasoning import Steps, posed
+from selfstudy.search.reasoning import Steps
 from selfstudy.search.rollouts import draw_groups
 from selfstudy.search.solvers import Solver, voting_solver
 from selfstudy.signals.list_programs import share_right
-from selfstudy.tasks.list_programs import program_model
+from selfstudy.tasks.list_programs import program_model, training_items
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
 LINES = "2-3"
-PRETRAINING = FineTuning(learning_rate=2e-3, steps=2000, batch=32)
+PRETRAINING = FineTuning(learning_rate=2e-3, steps=1800, batch=64)
+EXAMPLES = {(1, 1): 8_000, (2, 3): 42_000}  # by the least and most lines of a program
+PROBLEMS, SPLITS = 300, "validation=60&test=150"
 TRAINING = RestRl(
     iterations=2,
     assembly=Assembly(samples=8),
-    steps=30,
+    steps=20,
     problems=32,
     group=8,
     value=False,
 )
-LOOKS = 4  # answers to each test problem, at temperature 1
-SEARCHED, COLLECTING = 300, LineSearch(iterations=5, samples=5, decisions=3, exploration=0.2)
+LOOKS = 8  # answers to each test problem, at temperature 1
+SEARCHED = 200
+COLLECTING = LineSearch(iterations=5, samples=5, decisions=3, exploration=0.2)
 DECODING = LineSearch(iterations=8, samples=5, decisions=3, exploration=0.1)
 SAMPLES = DECODING.iterations * DECODING.samples
 FITTING = ValueFitting(learning_rate=1e-3, epochs=2, batch=256)
@@ -62,14 +65,11 @@ def base_model(folder: Path) -> LanguageModel:
 
 def _pretrain(run: Run) -> LanguageModel:
     model = program_model(layers=3, width=96)
-    tasks = [
-        task_of(f"list-programs?lines={LINES}&train=2000&validation=0&test=0&seed={7000 + i}")
-        for i in range(5)
-    ]
+    form = task_of("list-programs?train=1&validation=0&test=1").form
     examples = [
-        Example(posed(model, task, problem), written(task.oracle.solution(problem) or ()))
-        for task in tasks
-        for problem in task.train
+        Example(form.prompt(item.prompt), written(item.solution or ()))
+        for lines, count in EXAMPLES.items()
+        for item in training_items(count, lines=lines, seed=7000)
     ]
     return fine_tune(model, examples, PRETRAINING, run, "base")
 
@@ -80,7 +80,7 @@ def _base(run: Run) -> LanguageModel:
 
 def training_seed(seed: int, run: Run, *, split: str = "test") -> Values:
     """Measure R1: the mean share of hidden tests that answers to held-out problems pass."""
-    task = task_of(f"list-programs?lines={LINES}&train=400&validation=300&test=500&seed={1000 + seed}")
+    task = task_of(f"list-programs?lines={LINES}&train={PROBLEMS}&{SPLITS}&seed={1000 + seed}")
     base = _base(run)
     tuned = {"ReST-GRPO": TRAINING}
     values: Values = {"base": _mean_share(base, task, run, "base", split)}
@@ -124,9 +124,9 @@ def _mean_share(policy: LanguageModel, task: ReasoningTask, run: Run, name: str,
 
 def decoding_seed(seed: int, run: Run, *, split: str = "test") -> Values:
     """Measure R2: which held-out problems are solved with 40 samples each."""
-    task = task_of(f"list-programs?lines={LINES}&train={SEARCHED}&validation=300&test=300&seed={2000 + seed}")
+    task = task_of(f"list-programs?lines={LINES}&train={PROBLEMS}&{SPLITS}&seed={2000 + seed}")
     policy = _base(run)
-    collecting = replace(TRAINING, search=COLLECTING, value=True)
+    collecting = replace(TRAINING, search=COLLECTING, searched=SEARCHED, value=True)
     trees = run.stage("trees", lambda: collecting.collect_trees(task.metered(run.meter), policy, run))
     scorers = {}
     for name, beginnings in (("VM", True), ("ORM", False)):

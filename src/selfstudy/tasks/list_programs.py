@@ -87,6 +87,22 @@ def list_programs(
     )
 
 
+def training_items(n: int, *, lines: tuple[int, int], seed: int) -> list[Item]:
+    """Return problems of the training split with their programs, not distinct: for a base model to learn.
+
+    Args:
+        n: how many.
+        lines: least and most of a program.
+        seed: draws others.
+    """
+    found: list[Item] = []
+    for block in _blocks(seed, *lines):
+        found += [item for shown, item in block if split_of(repr(shown)) == "train"]
+        if len(found) >= n:
+            break
+    return found[:n]
+
+
 def program_model(layers: int = 4, width: int = 128, seed: int = 0) -> LanguageModel:
     """Return an untrained tiny model that reads numbers and writes the lines of this task, a token each."""
     return random_line_model([*LINES, RETURN], LARGEST, layers=layers, width=width, seed=seed, context=128)
