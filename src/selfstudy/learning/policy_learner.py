@@ -56,11 +56,8 @@ class _Row:
 
     @property
     def sequence(self) -> Prompted:
-        return (
-            self.rollout.prompt,
-            self.rollout.tokens,
-            *([self.rollout.images] if self.rollout.images else []),
-        )
+        one = self.rollout
+        return (one.prompt, one.tokens, one.images) if one.images else (one.prompt, one.tokens)
 
 
 class PolicyLearner:

@@ -76,10 +76,11 @@ def pair_tokens(
             raise DataError(
                 f"The prompt {text!r} has no tokens, so nothing can be learned or scored after it."
             )
-    return [
-        ([*one.tokens, *rest], len(one.tokens), *([one.inputs] if one.inputs else []))
-        for one, rest in zip(seen, completions, strict=True)
-    ]
+    rows: list[Tokens] = []
+    for one, rest in zip(seen, completions, strict=True):
+        whole, start = [*one.tokens, *rest], len(one.tokens)
+        rows.append((whole, start, one.inputs) if one.inputs else (whole, start))
+    return rows
 
 
 def completion_logprobs(module: torch.nn.Module, sequences: Sequence[Tokens]) -> torch.Tensor:
