@@ -70,11 +70,12 @@ def outcome(prompt: str, lines: Sequence[str]) -> int | None:
     >>> outcome("2 3 5=17:", ["3*5=15;2 15", "15-2=13;13", "?<1", "15+2=17;17"])
     17
     """
-    hand: tuple[int, ...] | None = tuple(read_countdown(prompt)[0])
+    hand = tuple(read_countdown(prompt)[0])
     for step in last_branch(SYMBOLS.read(lines)):
-        hand = after_step(hand, step)
-        if hand is None:
+        after = after_step(hand, step)
+        if after is None:
             return None
+        hand = after
     return hand[0] if len(hand) == 1 else None
 
 

@@ -26,7 +26,7 @@ def count_returns(returns: Returns | None, lines: Sequence[str]) -> int:
 
 def first_branches(returns: Returns | None, solutions: Solutions) -> list[list[tuple[str, ...]]]:
     """Return of each solution the lines before it first goes back; all of them where it does not."""
-    found = []
+    found: list[list[tuple[str, ...]]] = []
     for row in solutions:
         found.append([])
         for lines in row:
@@ -62,7 +62,7 @@ def backtracking_figures(
             counts[i, j] = count_returns(returns, lines)
             followed = branches(walk)
             legal[i, j] = followed is not None and len(followed) > 1
-            elsewhere[i, j] = bool(followed) and len(set(followed)) > 1
+            elsewhere[i, j] = followed is not None and len(set(followed)) > 1
     among = float(elsewhere.sum()) or np.nan
     return {
         "pass_at_1": float(right.mean()),

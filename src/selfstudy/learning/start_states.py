@@ -69,13 +69,13 @@ class Start(NamedTuple):
     """Its id."""
     solution: tuple[str, ...] = ()
     """All lines of the solution."""
-    count: int = 0
+    begun: int = 0
     """So many of them are the beginning."""
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines of the beginning."""
-        return self.solution[: self.count]
+        return self.solution[: self.begun]
 
 
 def assemble(
@@ -136,7 +136,7 @@ def start_texts(policy: LanguageModel, prompts: Sequence[str], starts: Sequence[
     wholes = [prompt + written(start.solution) for prompt, start in zip(prompts, starts, strict=True)]
     texts = [prompt + written(start.lines) for prompt, start in zip(prompts, starts, strict=True)]
     shorter = [
-        text.removesuffix(SEPARATOR) if start.count else text
+        text.removesuffix(SEPARATOR) if start.begun else text
         for text, start in zip(texts, starts, strict=True)
     ]
     found: list[str | None] = []

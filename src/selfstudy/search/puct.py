@@ -140,7 +140,8 @@ class _Playouts:
 
     def tree(self, forest: Forest, t: int) -> SolutionTree:
         """Return a searched tree with what the playouts wrote; steps that go back are left out."""
-        tree, places = SolutionTree(), {(): 0}
+        tree = SolutionTree()
+        places: dict[Steps, int] = {(): 0}
         for node in range(1, int(forest.size[t])):
             path = forest.path(t, node)
             places[path] = tree.add(

@@ -139,7 +139,8 @@ def _apart(source: str) -> list[str]:
 
 def _free(tree: ast.AST) -> set[str]:
     """Return the names that are read and that neither the source nor Python defines."""
-    used, bound = set(), set(dir(builtins))
+    used: set[str] = set()
+    bound = set(dir(builtins))
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)

@@ -82,11 +82,11 @@ def table(
     held_out = None
     if test_rows is not None:
         need_columns(test or "test", test_rows, list(filter(None, (prompt, answer, images))))
-        read = columns(prompt, *truth[:2], truth[2:], images, Path(test).expanduser().parent)
+        read = columns(prompt, truth[0], truth[1], truth[2:], images, Path(test).expanduser().parent)
         held_out = gather(test or "test", test_rows, read, judge).items
     told = truth if labels else ("", "")
     need_columns(path, rows, list(filter(None, (prompt, *told, images))))
-    read = columns(prompt, *told[:2], told[2:], images, Path(path).expanduser().parent)
+    read = columns(prompt, told[0], told[1], told[2:], images, Path(path).expanduser().parent)
     gathered = gather(path, rows, read, judge, taken=[item.key for item in held_out or ()])
     forms = {"chain": CHAIN_FORM, "countdown": COUNTDOWN_FORM}
     return ReasoningTask(

@@ -134,7 +134,7 @@ class RestRl(Method):
     def fit(self, task: ReasoningTask, model: LanguageModel, run: Run) -> Fit:
         """Stage 1: sample, assemble, train, again. Stage 2: collect trees, fit values."""
         require_room(model, task)
-        policy, iterations = model, []
+        policy, iterations = model, list[dict[str, float]]()
         for i in range(self.iterations):
             samples = self.sample(task, policy, run, i)
             if not samples:
@@ -144,7 +144,7 @@ class RestRl(Method):
             policy = run.stage(f"policy-{i}", partial(train, task, policy, samples, starts, run))
             iterations.append({**starts.figures, "problems": len(samples)})
             run.log(iteration=i, **iterations[-1])
-        parts = {}
+        parts: dict[str, Any] = {}
         if self.value and (trees := run.stage("trees", partial(self.collect_trees, task, policy, run))):
             value = ValueModel.from_policy(policy)
             targets = line_value_samples(task, policy, trees)
@@ -200,7 +200,7 @@ class RestRl(Method):
         if not kept:
             raise DataError("No start state leaves room for an answer. Take a model with a longer context.")
         rewards = np.array([sample.rewards for sample in samples], dtype=float)
-        figures = {
+        figures: dict[str, float] = {
             "kept": len({problem.id for problem, _, _ in kept}),
             "starts": len(kept),
             "too_long": len(chosen) - len(kept),
