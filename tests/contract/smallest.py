@@ -415,15 +415,14 @@ SMALLEST: dict[str, Smallest] = {
             "search": {"iterations": 3, "samples": 3},
             "value_tuning": {"epochs": 1, "batch": 32},
         },
+        # On answers that are right: policy gradients need more than seconds to be seen here.
         learning={
-            "assembly": {"samples": 4},
-            "steps": 6,
-            "problems": 16,
+            "iterations": 1,
+            "learn": "sft",
+            "assembly": {"samples": 16},
+            "tuning": _LEARNING,
             "value": False,
-            "gradient": {"learning_rate": 2e-4},
         },
-        learning_task="chain100?steps=6&train=200&validation=0&test=500",
-        learning_temperature=1.0,
         refused=(
             {"group": 1},
             {"temperature": 0.0},
