@@ -51,7 +51,7 @@ def test_four_lines_and_a_ratio_of_a_half_give_two_beginnings_of_the_best() -> N
     found = assemble([Sampled("p", solutions, [0.0, 1.0, 1.0])], Assembly(), rng)
     assert found[0] == Start("p")
     assert len(found) == 3
-    assert all(start.solution == LINES and 1 <= start.length <= 4 for start in found[1:])
+    assert all(start.solution == LINES and 1 <= start.begun <= 4 for start in found[1:])
     assert len(assemble([Sampled("p", [("z",), (*LINES, "e")], [0, 1])], Assembly(), rng)) == 4
 
 
