@@ -14,14 +14,9 @@ from selfstudy.core.budget import Budget, Meter
 from selfstudy.core.errors import BudgetSpent, DataError, MachineError, UsageError
 from selfstudy.core.random import uniforms
 from selfstudy.core.run import Run
+from selfstudy.learning.answer_logprobs import token_logprobs
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
-from selfstudy.learning.policy_gradient import (
-    Collection,
-    PolicyGradient,
-    Rollout,
-    optimise_policy,
-    token_logprobs,
-)
+from selfstudy.learning.policy_gradient import Collection, PolicyGradient, Rollout, optimise_policy
 from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.image_sampling import ImageSampler
 from selfstudy.models.language.images import joined, look_at
