@@ -1,136 +1,108 @@
 """What TRICE is worth: its accuracy against STaR and rejection sampling, and the noise of its gradient.
 
-Chains of 4 to 6 steps of arithmetic modulo 100 with operands 2 to 5; only answers are known. All contestants
-start from one base of 0.23 million weights that was stopped early and has read the answer before a fifth of
-its training texts (`47+8-2=53:`), so that STaR can rationalise. R1: equal generated tokens (they are listed)
-and equal gradient steps, STaR's over all its rounds; "STaR, all steps in each round" takes as many in every
-round and is not judged. Settings were fixed with seeds 100 and above on validation problems.
+R1: chains of 6 to 8 steps of arithmetic modulo 100 with the embedded tiny LM, 600 training questions of
+which only answers are known. All contestants generate the same number of tokens, within 3 percent (they are
+listed), and take 50 gradient steps, STaR over all its rounds. STaR does without rationalisation, as the tiny
+LM cannot read a prompt with the answer in it, and TRICE begins with draws of the tiny LM itself. Rates were
+not searched for this claim: 1e-4 is what other claims with this model use; STaR's rate rises and falls, and
+its mean is the same. Accuracy is that of greedy answers; that of one draw at temperature 1 is shown too.
 
-R2: the policies of four moments of TRICE's own training on 64 problems. At each, 200 minibatches of 16 are
-drawn with chains in equilibrium; the variance of the gradient of the last layer (its trace) with control
-variate is compared with that without, from the same chains and proposals. "Noise removed" is 1 - their ratio.
+R2: the policies of four moments of one training by TRICE on 48 problems of 8 steps. At each, 200 minibatches
+of 8 are drawn with chains in equilibrium; the variance of the gradient with respect to the last layer (its
+trace) with control variate is compared with that without, from the same chains and proposals. "Noise removed"
+is 1 less their ratio. Seeds draw the chains and the minibatches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
-from selfstudy.core.random import generator
+from selfstudy.core.errors import DataError
 from selfstudy.core.run import Run
-from selfstudy.data.chains import draw
-from selfstudy.data.splits import split_of
 from selfstudy.evaluation.claims import Claim, Relation, Values
-from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
+from selfstudy.learning.fine_tuning import FineTuning
 from selfstudy.learning.posterior_weights import Estimate, posterior_weights
 from selfstudy.learning.rejection import Rejection, rejection_sampling
 from selfstudy.learning.star import Star, star
 from selfstudy.learning.weighted_sequences import SequenceTuning
 from selfstudy.methods.reasoning.trice import Trice
 from selfstudy.models.language.inference import Inference
+from selfstudy.models.language.loading import language_model
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import completion_logits
-from selfstudy.models.language.tiny import random_tiny_model
 from selfstudy.search.rationales import draw_rationales
 from selfstudy.search.reasoning import posed
-from selfstudy.search.solvers import greedy_solver
+from selfstudy.search.solvers import greedy_solver, voting_solver
 from selfstudy.tasks.loading import task as task_of
 from selfstudy.tasks.reasoning import ReasoningTask
 
-LARGEST, LONGEST = 5, 6
-SHOWN = 0.2  # of the base's training texts
-WARM_UP = FineTuning(learning_rate=5e-3, steps=180)
-STEPS = 80
-TRICE = Trice(steps=STEPS, problems=64, terms=64, tuning=SequenceTuning(learning_rate=1e-3))
-REJECTION = Rejection(steps=STEPS, problems=19, particles=4, tuning=SequenceTuning(learning_rate=1e-3))
-STAR = Star(rounds=5, steps=STEPS, tuning=FineTuning(learning_rate=2e-3))
+STEPS = 50
+TRICE = Trice(steps=STEPS, problems=36, terms=36, tuning=SequenceTuning(learning_rate=1e-4))
+REJECTION = Rejection(steps=STEPS, problems=12, particles=4, tuning=SequenceTuning(learning_rate=1e-4))
+STAR = Star(rounds=4, steps=STEPS, rationalise=False, tuning=FineTuning(learning_rate=2e-4, batch=36))
 
 # R2.
-PROBLEMS, LEVELS = 64, (0.3, 0.6, 0.9, 0.97)
-PATH = Trice(steps=4, problems=64, terms=64, tuning=SequenceTuning(learning_rate=1e-3))
-MINIBATCHES, MINIBATCH = 200, 16
-TRIES = 16  # draws for a first right rationale; a problem without one has no part
-
-
-def base(run: Run) -> LanguageModel:
-    """Return the model that all start from, made once for all seeds, beside their runs."""
-    rng, examples = generator("trice", "base"), []
-    prompts, solutions = draw(rng, 2 * WARM_UP.batch * (WARM_UP.steps or 1), (1, LONGEST), largest=LARGEST)
-    for prompt, lines in zip(prompts, solutions, strict=True):
-        if split_of(prompt) == "train":
-            asked = f"{prompt[:-1]}={lines[-1][-2:]}:" if rng.random() < SHOWN else prompt
-            examples.append(Example(asked, "".join(f"{line}\n" for line in lines)))
-    with Run(run.directory.parent / "base", {"examples": len(examples)}) as made:
-        start = random_tiny_model(2, 96)
-        return made.stage("base", lambda: fine_tune(start, examples, WARM_UP, made, "base"))
-
-
-def accuracies(
-    seed: int, run: Run, *, trice: Trice = TRICE, rejection: Rejection = REJECTION, stars: Star = STAR
-) -> tuple[ReasoningTask, dict[str, LanguageModel], Values]:
-    """Return the task, the contestants, and the tokens that each has drawn."""
-    task = task_of(
-        f"chain100?steps=4-{LONGEST}&largest={LARGEST}&train=1000&validation=1000&test=1000&seed={seed}"
-    )
-    start, values = base(run), Values()
-    policies = {"base": start}
-    whole = stars.steps * stars.rounds
-
-    def contest(name: str, work: Any) -> None:
-        before = run.meter.snapshot()["generated_tokens"]
-        policies[name] = work()
-        values[f"{name} tokens"] = run.meter.snapshot()["generated_tokens"] - before
-
-    open_task = task.metered(run.meter)
-    contest("TRICE", lambda: run.stage("trice", lambda: trice.fit(open_task, start, run).model))
-    stars = replace(stars, tokens=round(float(values["TRICE tokens"])))  # type: ignore[arg-type]
-    contest("STaR", lambda: star(start, open_task, stars, run))
-    contest(
-        "rejection sampling",
-        lambda: run.stage("rejection", lambda: rejection_sampling(start, open_task, rejection, run)),
-    )
-    basic = replace(trice, estimate="basic")
-    contest(
-        "TRICE without control variate",
-        lambda: run.stage("basic", lambda: basic.fit(open_task, start, run).model),
-    )
-    contest(
-        "STaR, all steps in each round",
-        lambda: star(start, open_task, replace(stars, steps=whole, growth=1.0), run, "long-star"),
-    )
-    return task, policies, values
+PROBLEMS, LEVELS = 48, (0.3, 0.6, 0.9, 0.97)
+PATH = Trice(steps=4, problems=PROBLEMS, terms=PROBLEMS, tuning=SequenceTuning(learning_rate=2e-4))
+MOST_SEGMENTS = 60
+MINIBATCHES, MINIBATCH = 200, 8
+TRIES = 8  # draws for a first right rationale of each problem
 
 
 def accuracy_seed(seed: int, run: Run) -> Values:
-    """Measure R1: greedy answers to 1,000 test questions."""
-    task, policies, values = accuracies(seed, run)
+    """Measure R1 on 1,000 test questions."""
+    task = task_of(f"chain100?steps=6-8&train=600&validation=0&test=1000&seed={3000 + seed}")
+    counted, base, values = task.metered(run.meter), language_model("tiny-lm"), Values()
+    policies = {"base": base}
+    contestants: dict[str, Callable[[], LanguageModel]] = {
+        "TRICE": lambda: run.stage("trice", lambda: TRICE.fit(counted, base, run).model),
+        "STaR": lambda: star(base, counted, STAR, run),
+        "rejection sampling": lambda: run.stage(
+            "rejection", lambda: rejection_sampling(base, counted, REJECTION, run)
+        ),
+    }
+    for name, train in contestants.items():
+        before = run.meter.snapshot()["generated_tokens"]
+        policies[name] = train()
+        values[f"{name} tokens"] = run.meter.snapshot()["generated_tokens"] - before
     for name, policy in policies.items():
         values[name] = task.evaluate(greedy_solver(policy, task)).accuracy
+        once = voting_solver(policy, task, samples=1, vote="majority", seed=seed, temperature=1.0)
+        values[f"{name} at temperature 1"] = task.evaluate(once).accuracy
     values["TRICE less 2 points"] = float(values["TRICE"]) - 0.02  # type: ignore[arg-type]
     return values
 
 
 def variance_seed(seed: int, run: Run) -> Values:
-    """Measure R2 with the training problems of one seed."""
-    task = task_of(f"chain100?steps=4&largest={LARGEST}&train={PROBLEMS}&validation=0&test=1&seed={seed}")
-    task, policy, values = task.metered(run.meter), base(run), Values()
-    waiting, segment = list(LEVELS), 0
-    while waiting:
-        solved = _solved(task, policy, run, segment)
-        if solved >= waiting[0] - 0.05 * (waiting[0] < 0.5):
-            level = waiting.pop(0)
-            ratio = run.stage(f"ratio-{level}", partial(_variance_ratio, task, policy, run))
-            values[f"noise removed at {level:.0%}"] = 1 - ratio
-            values[f"training accuracy at {level:.0%}"] = solved
-            continue
-        segment += 1
-        policy = run.stage(f"path-{segment}", partial(_go_on, task, policy, run))
+    """Measure R2 with the draws of one seed."""
+    values, task = Values(), task_of(f"chain100?steps=8&train={PROBLEMS}&validation=0&test=1&seed=4000")
+    for level, (solved, policy) in moments(task, run).items():
+        ratio = run.stage(f"ratio-{level}", partial(_variance_ratio, task.metered(run.meter), policy, run))
+        values[f"noise removed at {level:.0%}"] = 1 - ratio
+        values[f"training accuracy at {level:.0%}"] = solved
     return values
+
+
+def moments(task: ReasoningTask, run: Run) -> dict[float, tuple[float, LanguageModel]]:
+    """Return the policies that first solve the levels, made once for all seeds, beside their runs."""
+    found: dict[float, tuple[float, LanguageModel]] = {}
+    policy = language_model("tiny-lm")
+    with Run(run.directory.parent / "path", {"levels": list(LEVELS)}) as made:
+        task = task.metered(made.meter)
+        for segment in range(MOST_SEGMENTS):
+            solved = made.stage(f"solved-{segment}", partial(_solved, task, policy, made, segment))
+            for level in LEVELS:
+                # About 0.3 is where it begins.
+                if level not in found and (solved >= level or level == LEVELS[0]):
+                    found[level] = (solved, policy)
+            if len(found) == len(LEVELS):
+                return found
+            policy = made.stage(f"path-{segment}", partial(_go_on, task, policy, made))
+    raise DataError(f"The policy has solved only {solved:.0%} of its training problems.")
 
 
 def _go_on(task: ReasoningTask, policy: LanguageModel, run: Run) -> LanguageModel:
