@@ -24,7 +24,7 @@ from selfstudy.models.language.scoring import completion_logprobs
 class SequenceTuning:
     """Settings of the gradient steps (AdamW at a constant rate)."""
 
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     """Of AdamW."""
     weight_decay: float = 0.0
     """Decoupled decay of AdamW."""
