@@ -18,6 +18,7 @@ from selfstudy.learning.start_states import (
     start_texts,
 )
 from selfstudy.models.language.tiny import random_tiny_model
+from selfstudy.tasks.list_programs import program_model
 
 LINES = ("a", "b", "c", "d")
 
@@ -132,3 +133,11 @@ def test_a_text_is_never_cut_inside_a_token() -> None:
     model.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=99)
     starts = [Start("p", ("a", "  b"), 1), Start("p", ("a", "b"), 1), Start("p", ("a", "  b"), 2)]
     assert start_texts(model, ["p"] * 3, starts) == ["pa", "pa\n", "pa\n  b\n"]
+
+
+def test_a_tokenizer_of_whole_lines_is_never_given_half_a_line() -> None:
+    """Oracle: a line without its line break is no token of this model, so asking for one would raise."""
+    model = program_model(layers=1, width=16)
+    lines = ("x = x[1:]", "return x")
+    texts = start_texts(model, ["3 1 -> 1\n"] * 2, [Start("p"), Start("p", lines, 1)])
+    assert texts == ["3 1 -> 1\n", "3 1 -> 1\nx = x[1:]\n"]

@@ -133,22 +133,23 @@ def start_texts(policy: LanguageModel, prompts: Sequence[str], starts: Sequence[
         prompts: the posed problem of each start state.
         starts: the start states.
     """
-    wholes = [prompt + written(start.solution) for prompt, start in zip(prompts, starts, strict=True)]
+    wholes = policy.encode_all(
+        [prompt + written(start.solution) for prompt, start in zip(prompts, starts, strict=True)]
+    )
+
+    def usable(texts: Sequence[str], which: Sequence[int]) -> dict[int, str]:
+        tokens = policy.encode_all([texts[i] for i in which])
+        return {
+            i: texts[i]
+            for i, ids in zip(which, tokens, strict=True)
+            if ids == wholes[i][: len(ids)] and len(ids) < policy.context
+        }
+
     texts = [prompt + written(start.lines) for prompt, start in zip(prompts, starts, strict=True)]
-    shorter = [
-        text.removesuffix(SEPARATOR) if start.begun else text
-        for text, start in zip(texts, starts, strict=True)
-    ]
-    found: list[str | None] = []
-    for whole, *options in zip(
-        policy.encode_all(wholes),
-        zip(texts, policy.encode_all(texts), strict=True),
-        zip(shorter, policy.encode_all(shorter), strict=True),
-        strict=True,
-    ):
-        fitting = (text for text, ids in options if ids == whole[: len(ids)] and len(ids) < policy.context)
-        found.append(next(fitting, None))
-    return found
+    found = usable(texts, range(len(texts)))
+    others = [i for i, start in enumerate(starts) if i not in found and start.begun]
+    found |= usable([text.removesuffix(SEPARATOR) for text in texts], others)
+    return [found.get(i) for i in range(len(texts))]
 
 
 def written(lines: Sequence[str]) -> str:
