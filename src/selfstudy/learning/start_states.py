@@ -137,19 +137,20 @@ def start_texts(policy: LanguageModel, prompts: Sequence[str], starts: Sequence[
         [prompt + written(start.solution) for prompt, start in zip(prompts, starts, strict=True)]
     )
 
-    def usable(texts: Sequence[str], which: Sequence[int]) -> dict[int, str]:
+    def matching(texts: Sequence[str], which: Sequence[int]) -> dict[int, tuple[str, int]]:
         tokens = policy.encode_all([texts[i] for i in which])
         return {
-            i: texts[i]
+            i: (texts[i], len(ids))
             for i, ids in zip(which, tokens, strict=True)
-            if ids == wholes[i][: len(ids)] and len(ids) < policy.context
+            if ids == wholes[i][: len(ids)]
         }
 
     texts = [prompt + written(start.lines) for prompt, start in zip(prompts, starts, strict=True)]
-    found = usable(texts, range(len(texts)))
+    found = matching(texts, range(len(texts)))
     others = [i for i, start in enumerate(starts) if i not in found and start.begun]
-    found |= usable([text.removesuffix(SEPARATOR) for text in texts], others)
-    return [found.get(i) for i in range(len(texts))]
+    found |= matching([text.removesuffix(SEPARATOR) for text in texts], others)
+    fitting = {i: text for i, (text, length) in found.items() if length < policy.context}
+    return [fitting.get(i) for i in range(len(texts))]
 
 
 def written(lines: Sequence[str]) -> str:
