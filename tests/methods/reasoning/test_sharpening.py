@@ -114,7 +114,8 @@ def test_rounds_draw_from_the_policy_and_score_by_the_base(
     assert calls[0][0] is policy and calls[1][0] is not policy
     assert len(calls[1][1]) == 2 * len(calls[0][1]) == 2 * len(task.train)
     base = drawn(run, task, policy)
-    for t, (start, pairs, *_) in enumerate(calls):
+    for t, (start, pairs, *_, more) in enumerate(calls):
+        assert more["reference"] is policy
         keys = [[run.key("round", t, p.id)] for p in task.train]
         fresh = draw_groups(start, task, task.train, run.meter, keys=keys, temperature=1.0)
         for pair, new, group in zip(pairs[-len(base) :], fresh, base, strict=True):
