@@ -239,10 +239,12 @@ def measured(seed: int, run: Run, names: tuple[str, ...]) -> Values:
             wins[name, "base"], lengths[name], lengths["base"]
         )
     for name in ("base", *names):
-        values[f"{name} words"] = float(np.mean(lengths[name])) / 100
-    last = [all_arms["facts"][name]["spent"] for name in names]
-    for name, spent in zip(names, last, strict=True):
-        values[f"{name} comparisons, millions"] = spent["verifier_calls"] / 1e6
+        values[f"{name}, tokens of an output"] = float(np.mean(lengths[name]))
+    for name in names:
+        spent = all_arms["facts"][name]["spent"]
+        values[f"{name}, comparisons"] = spent["verifier_calls"]
+        values[f"{name}, generated tokens"] = spent["generated_tokens"]
+        values[f"{name}, minutes of training"] = spent["seconds"] / 60
     values["triples that go round"] = _cyclic(all_arms, texts, judge)
     return values
 
@@ -291,6 +293,7 @@ CLAIMS = [
             Relation("head to head", "DNO against offline DPO", 0.5),
             Relation("over the base model", "DNO", "offline DPO"),
         ],
+        share=False,
     ),
     Claim(
         name="R2-student-wins",
@@ -304,6 +307,7 @@ CLAIMS = [
             Relation("over Restrictive, in wins over the base", "DNO", "DNO-Restrictive"),
             Relation("over SPIN, in wins over the base", "DNO", "SPIN"),
         ],
+        share=False,
     ),
     Claim(
         name="R3-games",
