@@ -1,26 +1,26 @@
 """What hints for failed problems are worth: Guide against GRPO with the same selection of groups.
 
-Worksheets of 3 to 6 steps of arithmetic modulo 100: `47+8==-2==:` asks for the lines `47+8=55`, `55-2=53`.
-A hint fills in the first half of the blanks, `47+855-2==:`; the whole solution is to be written all the same.
-All contestants start from one base of 0.25 million weights that can copy steps and read hints, which were in
-a fifth of its training, adds and subtracts right in about five of six lines, and knows little of products:
-its training solutions had random results in their place. So problems with several products fail, and hints
-are where products can be learnt from. Contestants draw equal numbers of tokens, hinted ones and those for
-looking at hints included. The base has seen no test problem. Answers are judged right or wrong. The settings
-were fixed before the first run of this claim and not tried out.
+Chains of 3 to 6 steps of arithmetic modulo 100 (`47+8-2:` is solved by the lines `47+8=55`, `55-2=53`), and a
+base of 0.25 million weights with a bad habit: in training, seven of ten lines left the step out and repeated
+the number (`47+8=47`), but never after the hint, one character before the question. So the base nearly always
+fails without the hint and often succeeds with it; half of its training questions had it. Both contestants
+start from this base and draw equal numbers of tokens, hinted ones and those for looking at hints included;
+the test is without hints, on problems that nobody has seen. Answers are judged right or wrong.
+
+Settings were fixed before the first run of this claim on its seeds. Two other bases were given up before,
+since their hints helped too little to tell anything: see LOG.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from selfstudy.core.budget import Budget
-from selfstudy.core.random import generator
+from selfstudy.core.random import generator, stream_key
 from selfstudy.core.run import Run
-from selfstudy.data.chains import MODULUS, chain_answer, chain_length, draw, read_chain, solve
+from selfstudy.data.chains import draw, read_chain, solve
 from selfstudy.data.splits import split_of
 from selfstudy.evaluation.claims import Claim, Relation, Values
 from selfstudy.evaluation.pass_at_k import pass_at_k, sampled_verdicts
@@ -29,101 +29,64 @@ from selfstudy.learning.policy_gradient import PolicyGradient
 from selfstudy.methods.reasoning.guide import Guide
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.tiny import random_tiny_model
-from selfstudy.signals.verifiers import Verifier
-from selfstudy.tasks.chain import LINE_CHARACTERS, fill_splits
-from selfstudy.tasks.forms import SolutionForm
+from selfstudy.search.hints import draw_hinted
+from selfstudy.signals.rewards import verified
+from selfstudy.signals.verifiers import verifier
+from selfstudy.tasks.chain import CHAIN_FORM, LINE_CHARACTERS, chain_length, fill_splits
 from selfstudy.tasks.reasoning import Item, ReasoningTask
 
-BLANK = "=="
+HINT = "="
+LEFT_OUT = 0.7  # of the steps in the base's training, where there was no hint
 SHORTEST, LONGEST = 3, 6
-HINTED = 0.2  # of the base's training
-RANDOM = {"+": 1 / 6, "-": 1 / 6, "*": 0.9}  # share of random results in the base's training
-WARM_UP = FineTuning(learning_rate=3e-3, steps=280, batch=96)
-TOKENS = 300_000
+WARM_UP = FineTuning(learning_rate=3e-3, steps=500, batch=128)
+TOKENS = 200_000
 GUIDE = Guide(
     steps=1000,  # until the tokens are spent
     problems=8,
-    draws=4,
     gain_samples=8,
-    gradient=PolicyGradient(learning_rate=1e-3),
+    gradient=PolicyGradient(learning_rate=3e-4),
 )
-ARMS = {
-    "Guide": GUIDE,
-    "GRPO, filtered": replace(GUIDE, hints="never"),
-}
+ARMS = {"Guide": GUIDE, "GRPO, filtered": replace(GUIDE, hints="never")}
 
 
-def worksheet(prompt: str, results: Sequence[str] = ()) -> str:
-    """Return a chain such as `47+8-2:` with a blank after each step, the first ones filled in."""
-    steps = [prompt[i : i + 2] for i in range(2, len(prompt) - 1, 2)]
-    blanks = [*results, *[BLANK] * (len(steps) - len(results))]
-    return prompt[:2] + "".join(map("".join, zip(steps, blanks, strict=True))) + ":"
-
-
-def chain_of(question: str) -> str:
-    """Return the chain of a worksheet without results."""
-    return question.replace(BLANK, "")
-
-
-def first_half(lines: Sequence[str]) -> list[str]:
-    """Return the results of the first half of a solution's lines."""
-    return [line[-2:] for line in lines[: -(-len(lines) // 2)]]
-
-
-def worksheets(train: int, seed: int) -> ReasoningTask:
-    """Return the task; its hints are results that `hinted` fills in."""
+def hinted_chains(seed: int) -> ReasoningTask:
+    """Return the task: chain100's problems, all with the same hint."""
 
     def items(block: int, n: int) -> list[Item]:
-        prompts, solutions = draw(generator("worksheets", seed, block), n, (SHORTEST, LONGEST))
-        return [
-            Item(worksheet(prompt), lines[-1][-2:], lines, ("\n".join(first_half(lines)),))
-            for prompt, lines in zip(prompts, solutions, strict=True)
-        ]
+        prompts, solutions = draw(generator("hinted", seed, block), n, (SHORTEST, LONGEST))
+        return [Item(p, lines[-1][-2:], lines, (HINT,)) for p, lines in zip(prompts, solutions, strict=True)]
 
-    form = SolutionForm(
-        ended=lambda question, steps: len(steps) >= chain_length(chain_of(question)),
-        answer=lambda question, steps: chain_answer(chain_of(question) if question else None, steps),
-        room=lambda question: LINE_CHARACTERS * chain_length(chain_of(question)),
-        hinted=lambda question, hint: worksheet(chain_of(question), hint.split()) if question else hint,
-        tells=lambda question, answer, hint: len(hint.split()) >= chain_length(chain_of(question)),
-    )
-    name = f"worksheets-{seed}"
+    name = f"hinted-chains-{seed}"
     return ReasoningTask(
         name,
-        fill_splits(name, items, {"train": train, "validation": 0, "test": 600}),
-        form=form,
-        verifier=Verifier(
-            "worksheet",
-            lambda question, gold, given: chain_answer(chain_of(question), given.splitlines()) == gold,
-            reads="solution",
-        ),
+        fill_splits(name, items, {"train": 400, "validation": 0, "test": 600}),
+        form=replace(CHAIN_FORM, room=lambda prompt: LINE_CHARACTERS * chain_length(prompt)),
+        verifier=verifier("chain"),
         max_steps=LONGEST,
         step_tokens=2 * LINE_CHARACTERS,
         solution_tokens=LINE_CHARACTERS * LONGEST,
     )
 
 
-def with_random_results(prompt: str, rng: np.random.Generator) -> list[str]:
-    """Return the lines of a solution in which some results are random; each goes on from the one before."""
+def with_steps_left_out(prompt: str, rng: np.random.Generator) -> list[str]:
+    """Return the lines of a solution in which some steps are not done; each goes on from the one before."""
     chain = read_chain(prompt)
     value, lines = f"{chain.start:02d}", []
     for operator, operand in chain.terms:
         (line,) = solve(f"{value}{operator}{operand}:")
-        if rng.random() < RANDOM[operator]:
-            line = f"{line[:-2]}{rng.integers(MODULUS):02d}"
-        lines.append(line)
-        value = line[-2:]
+        lines.append(f"{line[:-2]}{value}" if rng.random() < LEFT_OUT else line)
+        value = lines[-1][-2:]
     return lines
 
 
 def base(run: Run) -> LanguageModel:
     """Return the model that all start from, made once for all seeds, beside their runs."""
-    examples, rng = [], generator("worksheets", "base")
+    examples, rng = [], generator("hinted", "base")
     for prompt in draw(rng, 2 * WARM_UP.batch * (WARM_UP.steps or 1), (1, LONGEST))[0]:
-        lines = with_random_results(prompt, rng)
-        hint = first_half(lines) if rng.random() < HINTED and len(lines) > 1 else []
-        if split_of(worksheet(prompt)) == "train":
-            examples.append(Example(worksheet(prompt, hint), "".join(f"{line}\n" for line in lines)))
+        hint = HINT if rng.random() < 0.5 else None
+        lines = solve(prompt) if hint else with_steps_left_out(prompt, rng)
+        if split_of(prompt) == "train":
+            examples.append(Example(CHAIN_FORM.prompt(prompt, hint=hint), "".join(f"{x}\n" for x in lines)))
     with Run(run.directory.parent / "base", {"examples": len(examples)}) as made:
         start = random_tiny_model(2, 96)
         return made.stage("base", lambda: fine_tune(start, examples, WARM_UP, made, "base"))
@@ -131,8 +94,11 @@ def base(run: Run) -> LanguageModel:
 
 def measure(seed: int, run: Run) -> Values:
     """Measure both contestants of one seed, without hints, on test problems."""
-    task, start = worksheets(400, seed), base(run)
-    values: Values = {"base": run.stage("pass base", lambda: _passes(task, start))[0]}
+    task, start = hinted_chains(seed), base(run)
+    values: Values = {
+        "base": run.stage("pass base", lambda: _passes(task, start))[0],
+        "base with hints, training problems": run.stage("hinted base", lambda: _hinted(task, start)),
+    }
     for name, method in ARMS.items():
         config = {"arm": name, "seed": seed}
         with Run(run.directory / name, config, seed=seed, budget=Budget(generated_tokens=TOKENS)) as own:
@@ -148,18 +114,26 @@ def measure(seed: int, run: Run) -> Values:
 
 
 def _passes(task: ReasoningTask, model: LanguageModel) -> list[float]:
-    """Return pass@1 from 4 samples of each problem, and pass@16 on the first 100."""
+    """Return pass@1 from 4 samples of each test problem, and pass@16 on the first 100."""
     four = sampled_verdicts(task, model, samples=4, seed=0)
     sixteen = sampled_verdicts(task, model, samples=16, seed=1, limit=100)
     return [float(four.mean()), float(pass_at_k(sixteen.sum(1), 16, 16).mean())]
+
+
+def _hinted(task: ReasoningTask, model: LanguageModel) -> float:
+    problems = task.train[:200]
+    keys = [[stream_key("hinted", problem.id, i) for i in range(4)] for problem in problems]
+    texts = [HINT] * len(problems)
+    groups = draw_hinted(model, task, problems, texts, task.meter, keys=keys, temperature=1.0)
+    return float(verified(task)(groups).mean())
 
 
 CLAIMS = [
     Claim(
         name="R1-hints",
         statement="At equal generated tokens, Guide solves more test problems without hints (pass@1) than "
-        "GRPO with the same selection of groups; the paper's size of effect would be 2 points or more.",
-        seeds=range(5),
+        "GRPO with the same selection of groups; 2 points or more were asked for.",
+        seeds=range(10, 15),
         measure=measure,
         relations=[Relation("over filtered GRPO", "Guide", "GRPO, filtered")],
     ),
