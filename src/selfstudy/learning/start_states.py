@@ -13,7 +13,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from selfstudy.core.errors import DataError, UsageError
+from selfstudy.learning.fine_tuning import Example
 from selfstudy.learning.loops import check_positive
+from selfstudy.learning.preferences import Pair
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.search.reasoning import SEPARATOR
 
@@ -151,6 +153,26 @@ def start_texts(policy: LanguageModel, prompts: Sequence[str], starts: Sequence[
     found |= matching([text.removesuffix(SEPARATOR) for text in texts], others)
     fitting = {i: text for i, (text, length) in found.items() if length < policy.context}
     return [fitting.get(i) for i in range(len(texts))]
+
+
+def best_over_worst(prompts: Sequence[str], samples: Sequence[Sampled]) -> list[Pair]:
+    """Return the best answer to each problem with its worst, where their rewards differ (ReST-DPO)."""
+    pairs = []
+    for prompt, (_, solutions, rewards) in zip(prompts, samples, strict=True):
+        best, worst = int(np.argmax(rewards)), int(np.argmin(rewards))
+        if rewards[best] > rewards[worst]:
+            pairs.append(Pair(prompt, written(solutions[best]), written(solutions[worst])))
+    return pairs
+
+
+def good_answers(prompts: Sequence[str], samples: Sequence[Sampled], least: float) -> list[Example]:
+    """Return every answer with at least this reward, to fine-tune on (ReST-SFT)."""
+    return [
+        Example(prompt, written(lines))
+        for prompt, (_, solutions, rewards) in zip(prompts, samples, strict=True)
+        for lines, reward in zip(solutions, rewards, strict=True)
+        if reward >= least and lines
+    ]
 
 
 def written(lines: Sequence[str]) -> str:

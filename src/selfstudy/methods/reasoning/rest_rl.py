@@ -28,20 +28,21 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.learning.advantages import constant_groups
-from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
+from selfstudy.learning.fine_tuning import FineTuning, fine_tune
 from selfstudy.learning.line_values import line_value_samples
 from selfstudy.learning.loops import batch_indices
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
-from selfstudy.learning.preferences import Pair, Preference, prefer
+from selfstudy.learning.preferences import Preference, prefer
 from selfstudy.learning.reward_groups import learnable, reward_cost
 from selfstudy.learning.start_states import (
     Assembly,
     Sampled,
     Start,
     assemble,
+    best_over_worst,
+    good_answers,
     spread,
     start_texts,
-    written,
 )
 from selfstudy.learning.values import ValueFitting, fit_values
 from selfstudy.models.language.model import LanguageModel
@@ -101,9 +102,7 @@ class RestRl(Method):
     def validate(self) -> None:
         """Check the fields against each other."""
         if min(self.iterations, self.steps, self.problems, self.batch) < 1 or self.group < 2:
-            raise UsageError(
-                "iterations, steps, problems and batch must be at least 1, and group at least 2."
-            )
+            raise UsageError("iterations, steps, problems and batch are at least 1, and group at least 2.")
         if self.temperature <= 0:
             raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
         if self.closing_reward < 0 or self.trailing_penalty < 0:
@@ -111,9 +110,7 @@ class RestRl(Method):
         if self.searched is not None and self.searched < 1:
             raise UsageError(f"searched is {self.searched}; search one problem or more, or say --no-value.")
         if self.learn != "grpo" and self.assembly.starts == "none":
-            raise UsageError(
-                f'learn="{self.learn}" learns from sampled answers; assembly.starts="none" has none.'
-            )
+            raise UsageError(f'learn="{self.learn}" needs sampled answers; assembly.starts="none" has none.')
         self.assembly.validate()
         self.gradient.validate()
         self.search.validate()
@@ -148,10 +145,8 @@ class RestRl(Method):
         if self.value and (trees := run.stage("trees", partial(self.collect_trees, task, policy, run))):
             value = ValueModel.from_policy(policy)
             targets = line_value_samples(task, policy, trees)
-            fitted = run.stage(
-                "value", lambda: fit_values(value, targets, self.value_tuning, run, "value").model
-            )
-            parts["value"] = fitted
+            fitted = partial(fit_values, value, targets, self.value_tuning, run, "value")
+            parts["value"] = run.stage("value", lambda: fitted().model)
         return Fit(model=policy, parts=parts, metrics={"iterations": iterations})
 
     def sample(self, task: ReasoningTask, policy: LanguageModel, run: Run, i: int) -> list[Sampled]:
@@ -208,7 +203,7 @@ class RestRl(Method):
         if rewards.size:
             figures["spread"] = spread(rewards)
             figures["empty"] = sum(not lines for sample in samples for lines in sample.solutions)
-        return Starts(kept, figures)
+        return Starts(i, kept, figures)
 
     def _follow_gradient(
         self, task: ReasoningTask, policy: LanguageModel, samples: Sequence[Sampled], starts: Starts, run: Run
@@ -222,14 +217,17 @@ class RestRl(Method):
 
         def collect(now: LanguageModel, step: int) -> Collection:
             count = min(self.problems, len(starts.states))
-            chosen = batch_indices(run, "starts", step, len(starts.states), count)
+            chosen = batch_indices(run, f"starts-{starts.iteration}", step, len(starts.states), count)
             problems, texts, lines = zip(*(starts.states[k] for k in chosen), strict=True)
             groups = draw_groups(
                 now,
                 task,
                 problems,
                 run.meter,
-                keys=[[run.key("answers", step, k, g) for g in range(self.group)] for k in range(count)],
+                keys=[
+                    [run.key("answers", starts.iteration, step, k, g) for g in range(self.group)]
+                    for k in range(count)
+                ],
                 temperature=self.temperature,
                 prompts=texts,
                 begun=lines,
@@ -255,23 +253,14 @@ class RestRl(Method):
         self, task: ReasoningTask, policy: LanguageModel, samples: Sequence[Sampled], starts: Starts, run: Run
     ) -> LanguageModel:
         """ReST-DPO: the best answer to a problem over its worst, where their rewards differ."""
-        pairs = []
-        for prompt, sample in zip(_prompts(task, policy, samples), samples, strict=True):
-            best, worst = int(np.argmax(sample.rewards)), int(np.argmin(sample.rewards))
-            if sample.rewards[best] > sample.rewards[worst]:
-                pairs.append(Pair(prompt, written(sample.solutions[best]), written(sample.solutions[worst])))
+        pairs = best_over_worst(_prompts(task, policy, samples), samples)
         return prefer(policy, pairs, self.preference, run, "policy")
 
     def _fine_tune(
         self, task: ReasoningTask, policy: LanguageModel, samples: Sequence[Sampled], starts: Starts, run: Run
     ) -> LanguageModel:
         """ReST-SFT: every answer with the least reward."""
-        examples = [
-            Example(prompt, written(lines))
-            for prompt, sample in zip(_prompts(task, policy, samples), samples, strict=True)
-            for lines, reward in zip(sample.solutions, sample.rewards, strict=True)
-            if reward >= self.assembly.least_reward and lines
-        ]
+        examples = good_answers(_prompts(task, policy, samples), samples, self.assembly.least_reward)
         return fine_tune(policy, examples, self.tuning, run, "policy")
 
     def collect_trees(self, task: ReasoningTask, policy: LanguageModel, run: Run) -> list[dict[str, Any]]:
@@ -299,6 +288,8 @@ class RestRl(Method):
 class Starts(NamedTuple):
     """Where rollouts begin."""
 
+    iteration: int
+    """Which of the method's."""
     states: list[tuple[Problem, str, tuple[str, ...]]]
     """Problem, the text that a policy continues, and the lines of a solution in it."""
     figures: dict[str, float]
