@@ -170,7 +170,7 @@ def _tune(
 
 def figures_of(
     task: ReasoningTask, policy: LanguageModel, split: str, start: int, count: int, seed: int
-) -> Values:
+) -> dict[str, float]:
     """Return the figures of SAMPLES answers to each of some problems."""
     problems = getattr(task, split)[start : start + count]
     many = [problem for problem in problems for _ in range(SAMPLES)]
@@ -227,22 +227,17 @@ def measure(seed: int, run: Run) -> Values:
         )
         for stage, found in (("SFT", tuned), ("SFT+RL", after)):
             values[f"{name} {stage}"] = found["pass_at_1"]
-            values[f"{name} {stage} tokens of an answer"] = found["tokens"]
-            for figure in (
-                "backtracks",
-                "returning",
-                "first_right",
-                "returned_right",
-                "returned_first_right",
-            ):
-                if name == "ASTRO" or figure == "first_right":
-                    values[f"{name} {stage} {figure}"] = found[figure]
+            values[f"{name} {stage} tokens"] = found["tokens"]
+            values[f"{name} {stage}: right at the first branch"] = found["first_right"]
+            if name == "ASTRO":
+                values[f"{name} {stage}: goes back"] = found["returning"]
+                values[f"{name} {stage}: right after going back"] = found["returned_right"]
         if name == "Direct":
-            n = max(1, round(values["ASTRO SFT+RL tokens of an answer"] / after["tokens"]))
+            n = max(1, round(values["ASTRO SFT+RL tokens"] / after["tokens"]))
             values["Direct SFT+RL best of n"] = run.stage(
                 "best of n", lambda policy=policy, n=n: best_of(task, policy, split, start, count, n, seed)
             )
-            values["n"] = float(n)
+            values["Direct SFT+RL best of n tokens"] = n * after["tokens"]
     values["ASTRO SFT+RL less 3 points"] = values["ASTRO SFT+RL"] - 0.03
     values["base"] = run.stage("base", lambda: figures_of(task, models["base"], split, start, count, seed))[
         "pass_at_1"
@@ -261,11 +256,11 @@ CLAIMS = [
         measure=measure,
         relations=[
             Relation("over Direct, by 3 points", "ASTRO SFT+RL less 3 points", "Direct SFT+RL"),
-            Relation("answers that go back", "ASTRO SFT returning", 0.5),
+            Relation("answers that go back, over half", "ASTRO SFT: goes back", 0.5),
             Relation(
                 "right after going back, over first branches",
-                "ASTRO SFT returned_right",
-                "ASTRO SFT first_right",
+                "ASTRO SFT: right after going back",
+                "ASTRO SFT: right at the first branch",
             ),
         ],
     )
