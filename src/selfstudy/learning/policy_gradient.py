@@ -102,7 +102,7 @@ class Rollout:
     """How much better than expected."""
     behaviour: tuple[float, ...] | None = None
     """Log-probability of each token where it was drawn under something else (another prompt); None: under
-    the policy as it stands, after `prompt`."""
+    the policy as it stands, after `prompt`. At the temperature of training, which a sampler's are not."""
     elsewhere: bool | None = None
     """What an objective is told in `Tokens.elsewhere`; None: whether `behaviour` is given."""
     images: Inputs | None = None
