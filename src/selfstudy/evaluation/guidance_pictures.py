@@ -16,7 +16,7 @@ ACCURACIES = {
 
 
 def guidance_pictures(lines: Sequence[Mapping[str, Any]]) -> list[Picture]:
-    """Return the course of a training with hints.
+    """Return the course of a training with hints; what was never seen is left out.
 
     Args:
         lines: of the log, as `run.metrics()` gives them.
@@ -26,12 +26,14 @@ def guidance_pictures(lines: Sequence[Mapping[str, Any]]) -> list[Picture]:
         return []
     course = picture(
         "With and without hints",
-        [_curve(logged, key, name) for key, name in ACCURACIES.items()],
+        [_curve(logged, key, name) for key, name in ACCURACIES.items() if _has(logged, key)],
         x="step",
         y="share",
         note="Hints teach while failed problems are solved with them; as answers without a hint become "
         "right, fewer groups need one.",
     )
+    if not _has(logged, "guided_kl"):
+        return [course]
     away = picture(
         "How far hinted answers are from the policy without hints",
         [_curve(logged, "guided_kl", "mean log ratio with over without")],
@@ -46,20 +48,23 @@ def gains_picture(found: Gains) -> Picture:
     counts = found.to_json()
     return picture(
         "pass@k of training problems, without hints",
-        [line(name, list(curve), list(curve.values())) for name, curve in _curves(found).items()],
+        [
+            line(name, [str(k) for k in curve], curve.values(), mode="lines+markers")
+            for name, curve in {"before": found.before, "after": found.after}.items()
+        ],
         x="k",
         y="pass@k",
         note=f"Of {counts['problems']} problems {counts['self_distilled']} that were solved now and then are "
         f"solved more often, {counts['capability']} that never were are solved now, and {counts['lost']} no "
         "longer are.",
-        layout={"xaxis": {"type": "log"}},
+        layout={"xaxis": {"type": "category"}},
     )
 
 
 def _curve(logged: Sequence[Mapping[str, Any]], key: str, name: str) -> dict[str, Any]:
     rows = [row for row in logged if key in row]
-    return line(name, [row["step"] for row in rows], [row[key] for row in rows])
+    return line(name, [row["step"] for row in rows], [row[key] for row in rows], mode="lines+markers")
 
 
-def _curves(found: Gains) -> dict[str, dict[int, float]]:
-    return {"before": found.before, "after": found.after}
+def _has(logged: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return any(key in row for row in logged)
