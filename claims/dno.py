@@ -218,7 +218,7 @@ def trained(seed: int, shared: Path) -> dict[str, Any]:
             with arm:
                 fit = method.fit(task.metered(arm.meter), base, arm)
                 facts[name] = {"rounds": fit.metrics["rounds"], "spent": arm.meter.snapshot()}
-            found[name] = run.stage(f"{name} outputs", lambda model=fit.model: outputs(model, problems, run))
+            found[name] = run.stage(f"{name} outputs", partial(outputs, fit.model, problems, run))
         return {"problems": [p for p in problems for _ in range(DRAWS)], "outputs": found, "facts": facts}
 
 

@@ -264,7 +264,7 @@ class Dno(Method):
                 f"pairing {WITHOUT_JUDGE} needs one for each. Take pairing all, or prompts with references."
             )
         return (
-            f"No two outputs to any of the {len(records)} problems of round {t} differ enough to make a pair: "
+            f"No two outputs to any of the {len(records)} problems of round {t} differ enough for a pair: "
             f"the winner needs a score of {self.least:g} and a lead of {self.gap:g} (a sample "
             f"{self.student_gap:g}). Scores: {histogram(records)}. Lower the margins, draw more samples, "
             "or take a judge that tells outputs apart."
