@@ -231,7 +231,10 @@ def measure(seed: int, run: Run) -> Values:
             values[f"{name} {stage}: right at the first branch"] = found["first_right"]
             if name == "ASTRO":
                 values[f"{name} {stage}: goes back"] = found["returning"]
-                values[f"{name} {stage}: right after going back"] = found["returned_right"]
+                # Where no answer comes to another branch, none is right after that.
+                values[f"{name} {stage}: right after going back"] = float(
+                    np.nan_to_num(found["returned_right"])
+                )
         if name == "Direct":
             n = max(1, round(values["ASTRO SFT+RL tokens"] / after["tokens"]))
             values["Direct SFT+RL best of n"] = run.stage(
