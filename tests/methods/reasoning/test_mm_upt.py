@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from selfstudy.learning.policy_losses import clipped_loss, kl_estimate
 from selfstudy.methods.reasoning import mm_upt
 from selfstudy.methods.reasoning.grpo import Grpo
 from selfstudy.methods.reasoning.mm_upt import MmUpt, _Calm
+from selfstudy.models.language.tiny_vision import random_tiny_vision_model
 from selfstudy.signals.rewards import agreement
+from selfstudy.tasks.digit_sums import CHARACTERS, digit_sums
 
 GRADIENT = PolicyGradient(learning_rate=1e-4, clip_high=0.3, dual_clip=3.0, kl=0.01)
 SMALL: dict[str, Any] = {"steps": 2, "problems": 4, "samples": 4, "temperature": 1.5, "gradient": GRADIENT}
@@ -197,6 +200,30 @@ def test_a_budget_may_end_in_a_look(policy, open_run) -> None:
     found = fit(open_run("cut", budget=Budget(generated_tokens=spent - 1)), task, policy, monitor=4)
     assert same(found.model, whole.model)
     assert found.metrics["pass_at_1_last"] == found.metrics["pass_at_1_first"]
+
+
+def test_images_survive_a_stop(open_run, monkeypatch) -> None:
+    """Oracle: the fit that was not cut off in its third step; and weights of the vision tower that moved."""
+    task = digit_sums(labels=False, train=6, validation=0, test=1)
+    # An untrained model writes no solutions: its first character is read as the answer.
+    task.form = replace(task.form, answer=lambda question, steps: steps[0][:1] if steps else None)
+    model = random_tiny_vision_model(1, 24, vocabulary=CHARACTERS)
+    whole = fit(open_run("whole"), task, model, steps=4)
+    draw = mm_upt.draw_step
+
+    def cut(policy, task, run, step, *rest):
+        if step == 2:
+            raise KeyboardInterrupt
+        return draw(policy, task, run, step, *rest)
+
+    monkeypatch.setattr(mm_upt, "draw_step", cut)
+    with pytest.raises(KeyboardInterrupt):
+        fit(open_run("cut", checkpoint_seconds=0.0), task, model, steps=4)
+    monkeypatch.setattr(mm_upt, "draw_step", draw)
+    resumed = fit(open_run("cut", checkpoint_seconds=0.0), task, model, steps=4)
+    assert same(resumed.model, whole.model)
+    before, after = (dict(m.module.named_parameters()) for m in (model, whole.model))
+    assert any("vision" in name and not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_two_samples_are_no_majority(policy, chains, open_run) -> None:

@@ -1,4 +1,4 @@
-"""Tiny vision-language models over characters, for tests, claims and examples: a small LLaVA of transformers."""
+"""Tiny vision-language models over characters, for tests, claims and examples: a LLaVA of transformers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def random_tiny_vision_model(
             image_size=side,
             patch_size=patch,
         ),
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=tokenizer.get_vocab()[IMAGE],
         vision_feature_select_strategy="default",
         vision_feature_layer=-1,
         image_seq_length=(side // patch) ** 2,
