@@ -45,7 +45,7 @@ from selfstudy.tasks.loading import task as task_of
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
 NUMBERS, LARGEST, LENGTH = 3, 16, 120
-TRAIN, VALIDATION, TESTED = 6000, 200, 150
+TRAIN, VALIDATION, TESTED = 4500, 200, 150
 SHARED_SEED = 1000  # of what is made once
 BASE_EXAMPLES, BASE = 24000, FineTuning(learning_rate=2e-3, steps=1500, batch=32)
 SEARCH = PlayoutSearch(iterations=32)
