@@ -14,6 +14,7 @@ since their hints helped too little to tell anything: see LOG.md.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def measure(seed: int, run: Run) -> Values:
         with Run(run.directory / name, config, seed=seed, budget=Budget(generated_tokens=TOKENS)) as own:
             fitted = method.fit(task.metered(own.meter), start, own)
             spent = own.meter.snapshot()["generated_tokens"]
-        passes = run.stage(f"pass {name}", lambda model=fitted.model: _passes(task, model))
+        passes = run.stage(f"pass {name}", partial(_passes, task, fitted.model))
         gained = fitted.metrics["gains"]
         values[name] = passes[0]
         values[f"{name}, pass@16"] = passes[1]

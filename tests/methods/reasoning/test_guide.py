@@ -35,7 +35,7 @@ def drawer(open_run, random_policy):
     ) -> _Drawer:
         task = chain100(steps="4", train=4, validation=0, test=1)
         texts = {
-            problem.id: [task.hint(problem, i) for i in range(2)]
+            problem.id: [task.hint(problem, i) or "" for i in range(2)]
             for problem in task.train[: len(task.train) - without]
         }
         method = Guide(**{**SMALL, "problems": len(plain), **fields})
