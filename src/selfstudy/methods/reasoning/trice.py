@@ -14,7 +14,6 @@ M, L, the optimiser's settings and the exact weighting within beta are ours, as 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,11 +22,12 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from selfstudy.core.errors import BudgetSpent, DataError, UsageError
+from selfstudy.core.errors import BudgetSpent, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.rationales import Drawn, Rationales, RationaleStore
 from selfstudy.evaluation.chain_pictures import chain_pictures
+from selfstudy.learning.drought import BARREN, Drought, warn_of_rationales, warn_of_shown_answers
 from selfstudy.learning.loops import batch_indices
 from selfstudy.learning.posterior_weights import Estimate, Normalise, posterior_weights, subsample
 from selfstudy.learning.weighted_sequences import SequenceLearner, SequenceTuning, WeightedText
@@ -35,9 +35,6 @@ from selfstudy.models.language.model import LanguageModel
 from selfstudy.search.rationales import draw_rationales
 from selfstudy.search.reasoning import posed, prompt_tokens, require_room
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
-
-BARREN = 50  # steps in a row without a right rationale in the minibatch, before the training gives up
-MOST = 0.5  # share of unread or visible answers above which there is a warning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +108,8 @@ class Trice(Method):
         memory, ahead = RationaleStore(len(task.train)), RationaleStore(self.refresh * self._size(task))
         for n, record in enumerate(start):
             memory.put(n, _drawn(record), -1)
-        learner, drought = (
-            SequenceLearner(model, self.tuning, run, "policy"),
-            Drought(min(BARREN, self.steps)),
-        )
+        learner = SequenceLearner(model, self.tuning, run, "policy")
+        drought = Drought(min(BARREN, self.steps))
         state = {**learner.state, "memory": memory, "ahead": ahead, "drought": drought}
         for step in run.steps(self.steps, state=state, desc="policy"):
             chosen, lag = self._minibatch(task, run, step), step % self.refresh
@@ -225,7 +220,7 @@ class Trice(Method):
         chunks = [task.train[i : i + self.batch] for i in range(0, len(task.train), self.batch)]
         records = [one for some in run.map("guide", chunks, draw, weight=len) for one in some]
         if records:
-            _warn_of(records, task)
+            warn_of_rationales(records, task.name)
         return records
 
     def _require_sense(self, task: ReasoningTask) -> None:
@@ -235,13 +230,7 @@ class Trice(Method):
                 f"--guide answer needs prompts that show the answer, and the task {task.name!r} has none. "
                 "Take --guide base, or a task in words."
             )
-        shown = task.answers_shown() if task.verifier != "choice" else 0.0
-        if shown > MOST:
-            warnings.warn(
-                f"The right answer stands in {shown:.0%} of the training questions of {task.name!r}: it can "
-                "be copied, and no rationale is needed.",
-                stacklevel=2,
-            )
+        warn_of_shown_answers(task)
 
 
 @dataclass(frozen=True)
@@ -262,39 +251,6 @@ class Trained:
         return cls(LanguageModel.load(Path(folder) / "policy"), Rationales.load(Path(folder) / "memory"))
 
 
-class Drought:
-    """Counts steps in a row whose minibatch held no right rationale; a state for checkpoints.
-
-    Args:
-        most: steps after which there is no hope.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most, self._steps = most, 0
-
-    def look(self, held: np.ndarray) -> None:
-        """Count a step, given which chains hold a right rationale.
-
-        Raises:
-            DataError: it is one too many.
-        """
-        self._steps = 0 if held.any() else self._steps + 1
-        if self._steps == self._most:
-            raise DataError(
-                f"For {self._most} steps in a row no rationale of the {len(held)} problems of a step has led "
-                "to a right answer, so there is nothing to learn. Take easier problems, a better starting "
-                "model, or a guide that is shown the answers (--guide answer)."
-            )
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the count."""
-        return {"steps": self._steps}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Take the count over."""
-        self._steps = state_dict["steps"]
-
-
 def _drawn(record: dict[str, Any]) -> Drawn:
     return Drawn(tuple(record["ids"]), record["text"], record["right"], record["answered"])
 
@@ -304,21 +260,3 @@ def _quantiles(ages: np.ndarray) -> dict[str, float]:
         return {}
     middle, late, oldest = np.quantile(ages, (0.5, 0.9, 1.0)).tolist()
     return {"age_median": middle, "age_90": late, "age_oldest": oldest}
-
-
-def _warn_of(records: Sequence[dict[str, Any]], task: ReasoningTask) -> None:
-    """Warn where the first rationales say that something is wrong."""
-    unread = sum(not record["answered"] for record in records)
-    if unread > MOST * len(records):
-        warnings.warn(
-            f"{unread} of {len(records)} first rationales of {task.name!r} state no answer that can be read "
-            f"({records[0]['text'][:80]!r}, for one). They count as wrong. Check how answers are marked, and "
-            "whether solutions have enough tokens.",
-            stacklevel=2,
-        )
-    if not any(record["right"] for record in records):
-        warnings.warn(
-            f"None of {len(records)} first rationales of {task.name!r} leads to a right answer: all chains "
-            "start wrong, and nothing is learnt before the model solves a problem by itself.",
-            stacklevel=2,
-        )
