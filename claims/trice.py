@@ -7,7 +7,7 @@ LM cannot read a prompt with the answer in it, and TRICE begins with draws of th
 not searched for this claim: 1e-4 is what other claims with this model use; STaR's rate rises and falls, and
 its mean is the same. Accuracy is that of greedy answers; that of one draw at temperature 1 is shown too.
 
-R2: the policies of four moments while the tiny LM is fine-tuned on the solutions of 48 problems of 8 steps. At
+R2: the policies of four moments while the tiny LM is fine-tuned on solutions of 48 problems of 8 steps. At
 each, 200 minibatches of 8 are drawn with chains in equilibrium; the variance of the gradient with respect to
 the last layer (its trace) with control variate is compared with that without, from the same chains and
 proposals. "Noise removed" is 1 less their ratio. Seeds draw the chains and the minibatches.
