@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from selfstudy.core.budget import Meter
-from selfstudy.learning import policy_gradient, policy_learner
+from selfstudy.learning import guided_groups, policy_gradient, policy_learner
 from selfstudy.learning.guided_groups import as_drawn, as_unhinted, held, look, mixed_in, with_advantages
 from selfstudy.learning.loops import update
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, Rollout, optimise_policy
@@ -45,7 +47,7 @@ def policy() -> LanguageModel:
 
 
 def rollouts(policy: LanguageModel, hinted: str = HINTED, **more: bool) -> list[Rollout]:
-    question = tuple(policy.encode(QUESTION))
+    question = Rollout(tuple(policy.encode(QUESTION)), (), 0.0)
     return as_unhinted(policy, [question], [group(policy, hinted, ANSWERS)], Meter(), 1.0, **more)[0]
 
 
@@ -120,7 +122,7 @@ def test_one_token_answers_are_unbiased(policy, open_run, monkeypatch) -> None:
     every = Group(problem, hinted, tuple(Answer(problem, "", (), (y,), "end") for y in range(size)))
     gains = np.sin(np.arange(size))
     under_hint = policy.module(torch.tensor([hinted])).logits[0, -1].softmax(-1).detach().double().numpy()
-    given = as_unhinted(policy, [question], [every], Meter(), 1.0)[0]
+    given = as_unhinted(policy, [Rollout(question, (), 0.0)], [every], Meter(), 1.0)[0]
     weighted = [
         Rollout(one.prompt, one.tokens, float(gain * chance * size), one.behaviour)
         for one, gain, chance in zip(given, gains, under_hint, strict=True)
@@ -194,6 +196,23 @@ def test_what_waits_keeps_the_probabilities_of_now(policy) -> None:
         assert np.allclose(one.behaviour, logprobs(policy, one.prompt, one.tokens), atol=1e-5)
     read = sum(len(one.prompt) + len(one.tokens) for one in own)
     assert meter.snapshot()["flops"] == policy.flops(read)
+
+
+def test_images_go_along(policy, monkeypatch) -> None:
+    """Oracle: by hand: the hinted prompt is read with its own images, the question is learnt with its own."""
+    read = []
+
+    def reading(module, sequences, temperature):
+        read.extend(sequences)
+        return [np.zeros(len(tokens)) for _, tokens, *_ in sequences]
+
+    monkeypatch.setattr(guided_groups, "token_logprobs", reading)
+    shown, shown_hinted = {"pixels": 1}, {"pixels": 2}
+    own = as_drawn(replace(group(policy, QUESTION, ANSWERS), images=shown))
+    hinted = replace(group(policy, HINTED, ANSWERS), images=shown_hinted)
+    found = as_unhinted(policy, [own[0]], [hinted], Meter(), 1.0)[0]
+    assert [one[2] for one in read] == [shown_hinted] * len(ANSWERS)
+    assert all(one.images is shown for one in (*own, *found))
 
 
 def test_mixed_in() -> None:

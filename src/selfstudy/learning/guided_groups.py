@@ -19,12 +19,12 @@ from selfstudy.search.rollouts import Group
 
 def as_drawn(group: Group) -> list[Rollout]:
     """Return the answers of a group after the prompt that they were drawn after, without advantages yet."""
-    return [Rollout(group.prompt, answer.tokens, 0.0) for answer in group.answers]
+    return [Rollout(group.prompt, answer.tokens, 0.0, images=group.images) for answer in group.answers]
 
 
 def as_unhinted(
     policy: LanguageModel,
-    questions: Sequence[tuple[int, ...]],
+    questions: Sequence[Rollout],
     hinted: Sequence[Group],
     meter: Meter,
     temperature: float,
@@ -35,26 +35,20 @@ def as_unhinted(
 
     Args:
         policy: drew them.
-        questions: P prompts without hints, as tokens.
+        questions: P rollouts, any one of each question without its hint.
         hinted: P groups.
         meter: charged the FLOPs of reading them.
         temperature: of the draws.
         correction: keep the log-probabilities under the hinted prompts; else those under the questions,
             which makes all ratios 1 at the first step.
     """
-    after = [
-        group.prompt if correction else question for question, group in zip(questions, hinted, strict=True)
-    ]
-    read = [
-        Rollout(prompt, a.tokens, 0.0)
-        for prompt, group in zip(after, hinted, strict=True)
-        for a in group.answers
-    ]
-    known = iter(_behaviours(policy, read, meter, temperature))
-    return [
-        [Rollout(question, a.tokens, 0.0, next(known), elsewhere=True) for a in group.answers]
+    attached = [
+        [replace(question, tokens=answer.tokens, elsewhere=True) for answer in group.answers]
         for question, group in zip(questions, hinted, strict=True)
     ]
+    read = [as_drawn(group) for group in hinted] if correction else attached
+    known = iter(_behaviours(policy, [one for group in read for one in group], meter, temperature))
+    return [[replace(one, behaviour=next(known)) for one in group] for group in attached]
 
 
 def with_advantages(rollouts: Sequence[Rollout], rewards: np.ndarray) -> list[Rollout]:
@@ -162,5 +156,6 @@ def _behaviours(
 ) -> list[tuple[float, ...]]:
     """Return the log-probabilities of each rollout's tokens after its prompt, by the policy as it stands."""
     meter.charge(flops=policy.flops(sum(len(one.prompt) + len(one.tokens) for one in rollouts)))
-    known = token_logprobs(policy.module, [(one.prompt, one.tokens) for one in rollouts], temperature)
+    read = [(one.prompt, one.tokens, *([one.images] if one.images else [])) for one in rollouts]
+    known = token_logprobs(policy.module, read, temperature)
     return [tuple(row.tolist()) for row in known]

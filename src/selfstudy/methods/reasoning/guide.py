@@ -8,9 +8,10 @@ strategy, a first step), many are never solved without, and there are no hints w
 Deviations: the variant with a critic (PPO) is not here; gamma is the quantile over all hinted answers of a
 step, so that it does not depend on how a batch is cut to fit the memory, and with fewer than 32 tokens it is
 the mean of the steps before; answers that waited for the next step keep the log-probabilities they were
-drawn with; groups of equal rewards are left out also where partial credit puts them between the thresholds.
-Verifiers with partial credit work: thresholds compare with a group's mean reward. Ratios are those of tokens:
-for answers of more than one token the correction is biased, by design of the paper.
+drawn with, and those to problems with images do not wait; groups of equal rewards are left out also where
+partial credit puts them between the thresholds. Verifiers with partial credit work: thresholds compare with a
+group's mean reward. Ratios are those of tokens: for answers of more than one token the correction is biased,
+by design of the paper.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ class Guide(Method):
                     batch += drawer.draw(buffer.draws)
                     buffer.draws += 1
             batch, rest = batch[: self.problems], batch[self.problems :]
-            buffer.keep(held(policy, rest, run.meter, self.temperature))
+            waiting = [group for group in rest if not group[0].images]
+            buffer.keep(held(policy, waiting, run.meter, self.temperature))
             seen = look(policy, batch, gamma, self.shaping, self.gradient, run.meter, self.temperature)
             rollouts = [rollout for group in batch for rollout in group]
             return Collection(rollouts, np.concatenate(drawer.plain), {**drawer.figures(), **seen})
@@ -265,7 +267,7 @@ class _Drawer:
     def _unhinted(
         self, own: dict[str, tuple[list[Rollout], np.ndarray]], hinted: Sequence[Group]
     ) -> list[list[Rollout]]:
-        questions = [own[group.problem.id][0][0].prompt for group in hinted]
+        questions = [own[group.problem.id][0][0] for group in hinted]
         return as_unhinted(
             self.policy,
             questions,
