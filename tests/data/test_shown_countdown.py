@@ -89,7 +89,7 @@ def test_only_the_last_branch_counts(seed: int) -> None:
 @given(SEEDS, st.integers(3, 5))
 @settings(max_examples=30)
 def test_drawn_problems(seed: int, k: int) -> None:
-    """Oracle: the form, by hand: rising numbers, a target of two digits that is not given, a right solution."""
+    """Oracle: the form, by hand: rising numbers, a target of two digits not among them, a right solution."""
     prompt, steps = draw_shown(np.random.default_rng(seed), k, largest=9)
     numbers, target = read_countdown(prompt)
     assert re.fullmatch(r"\d( \d)+=\d\d:", prompt)

@@ -17,9 +17,9 @@ from selfstudy.core.errors import UsageError, nearest
 from selfstudy.core.functions import user_function
 from selfstudy.data.chains import chain_answer
 from selfstudy.data.countdown import reaches_target
-from selfstudy.signals.time_limit import time_limited
-from selfstudy.signals.code_tests import grade_code, usable_tests
 from selfstudy.data.shown_countdown import solved
+from selfstudy.signals.code_tests import grade_code, usable_tests
+from selfstudy.signals.time_limit import time_limited
 
 # Longer texts are not mathematical answers, and parsing them could take minutes.
 LONGEST_ANSWER = 500

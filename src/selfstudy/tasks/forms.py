@@ -101,7 +101,7 @@ class SolutionForm:
     indented: bool = False
     """Whether the blanks before a line belong to it, as in Python; else they are taken off."""
     closing: str = ""
-    """The line that closes a solution; what follows is not read. Where there is none, the whole text counts."""
+    """The line that closes a solution; what follows is not read. Without one the whole text counts."""
     asks: Callable[[str], bool] = bool
     """Tells whether a text is a question of this kind, where a model writes its own."""
     room: Callable[[str], int] | None = None

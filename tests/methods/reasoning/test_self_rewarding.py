@@ -25,7 +25,8 @@ SMALL = {
     "preference": Preference(steps=2, batch=8, learning_rate=1e-5),
 }
 TASK = SimpleNamespace(
-    train=(SimpleNamespace(id="a", prompt="1:", images=()),), prompt=lambda problem, chat, hint=None: problem.prompt
+    train=(SimpleNamespace(id="a", prompt="1:", images=()),),
+    prompt=lambda problem, chat, hint=None: problem.prompt,
 )
 MODEL = SimpleNamespace(chat=False, prompt=lambda text: text)
 

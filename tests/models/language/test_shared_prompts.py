@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from .random_models import SETTINGS, random_module
 
 from selfstudy.models.language.shared_prompts import KINDS, Answers, answer_logits, worth_sharing
 from selfstudy.models.language.tiny import random_tiny_model
+
+from .random_models import SETTINGS, random_module
 
 UNITS = (
     Answers((4, 7, 10, 8), ((1, 2, 3), (9,), (5, 6, 7, 8, 1))),
