@@ -10,7 +10,7 @@ import torch
 
 from selfstudy.core.budget import Meter
 from selfstudy.learning.advantages import group_advantages
-from selfstudy.learning.answer_logprobs import token_logprobs
+from selfstudy.learning.answer_logprobs import Prompted, token_logprobs
 from selfstudy.learning.policy_gradient import PolicyGradient, Rollout
 from selfstudy.learning.ratio_shaping import Gamma, RatioShaping, shaped_ratio
 from selfstudy.models.language.model import LanguageModel
@@ -156,6 +156,8 @@ def _behaviours(
 ) -> list[tuple[float, ...]]:
     """Return the log-probabilities of each rollout's tokens after its prompt, by the policy as it stands."""
     meter.charge(flops=policy.flops(sum(len(one.prompt) + len(one.tokens) for one in rollouts)))
-    read = [(one.prompt, one.tokens, *([one.images] if one.images else [])) for one in rollouts]
+    read: list[Prompted] = [
+        (one.prompt, one.tokens, one.images) if one.images else (one.prompt, one.tokens) for one in rollouts
+    ]
     known = token_logprobs(policy.module, read, temperature)
     return [tuple(row.tolist()) for row in known]
