@@ -49,7 +49,7 @@ TRAIN, VALIDATION, TESTED = 4500, 200, 150
 SHARED_SEED = 1000  # of what is made once
 BASE_EXAMPLES, BASE = 24000, FineTuning(learning_rate=2e-3, steps=1500, batch=32)
 SEARCH = PlayoutSearch(iterations=32)
-TOKENS = 70_000  # of the traces
+TOKENS = 60_000  # of the traces
 EPOCHS, BATCH = 16, 32
 WRONG = {"ASTRO": (0.3, 0.4, 0.3), "Direct": (1.0,)}
 TREES = {"ASTRO": 0.5, "Direct": 1.0}  # share of the trees that traces are taken from
