@@ -5,7 +5,8 @@ base of 0.25 million weights with a bad habit: in training, seven of ten lines l
 the number (`47+8=47`), but never after the hint, one character before the question. So the base nearly always
 fails without the hint and often succeeds with it; half of its training questions had it. Both contestants
 start from this base and draw equal numbers of tokens, hinted ones and those for looking at hints included;
-the test is without hints, on problems that nobody has seen. Answers are judged right or wrong.
+the test is without hints, on problems that nobody has seen. Answers are judged right or wrong. Where a method
+gives up, because in twenty steps in a row there was nothing to learn from, the base stands for it.
 
 Settings were fixed before the first run of this claim on its seeds. Two other bases were given up before,
 since their hints helped too little to tell anything: see LOG.md.
@@ -19,6 +20,8 @@ from functools import partial
 import numpy as np
 
 from selfstudy.core.budget import Budget
+from selfstudy.core.errors import DataError
+from selfstudy.core.method import Fit
 from selfstudy.core.random import generator, stream_key
 from selfstudy.core.run import Run
 from selfstudy.data.chains import draw, read_chain, solve
@@ -103,7 +106,10 @@ def measure(seed: int, run: Run) -> Values:
     for name, method in ARMS.items():
         config = {"arm": name, "seed": seed}
         with Run(run.directory / name, config, seed=seed, budget=Budget(generated_tokens=TOKENS)) as own:
-            fitted = method.fit(task.metered(own.meter), start, own)
+            try:
+                fitted = method.fit(task.metered(own.meter), start, own)
+            except DataError:  # twenty steps in a row without a mixed group: the base is all there is
+                fitted = Fit(model=start, metrics={"gains": {"capability": 0, "problems": 1}})
             spent = own.meter.snapshot()["generated_tokens"]
         passes = run.stage(f"pass {name}", partial(_passes, task, fitted.model))
         gained = fitted.metrics["gains"]
