@@ -83,7 +83,9 @@ def test_subclasses_arrive_as_their_base(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), len, range(3), iter([]), bytearray(b"x"), {1: object()}], ids=repr
+    "value",
+    [object(), len, range(3), iter([]), bytearray(b"x"), {1: object()}],
+    ids=["object", "len", "range", "iterator", "bytearray", "dict"],
 )
 def test_other_data_are_refused(value: Any) -> None:
     """Oracle: the list of plain types."""
