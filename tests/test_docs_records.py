@@ -12,12 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import selfstudy
 from selfstudy.core.config import from_dict
 from selfstudy.core.index import METHODS, find
+from selfstudy.data.problem_images import image_of
 from selfstudy.tasks.loading import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -282,13 +284,16 @@ def test_recipes_for_language_models(path: Path, tmp_path: Path, monkeypatch: py
     recipe = yaml.safe_load(path.read_text())
     Path("judging.py").write_text("def better(prompt, outputs):\n    return [0.0] * len(outputs)\n")
     for file in ("math-train.jsonl", "math-test.jsonl"):
-        texts = {"solution": "a\nb", "hint": "b"}
+        texts = {"solution": "a\nb", "hint": "b", "images": ["shown.png"]}
         rows = [{"problem": f"{file} {n}", "answer": str(n), **texts} for n in range(20)]
         Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    image_of(np.zeros((4, 4, 3), np.uint8)).opened().save("shown.png")
     task = selfstudy.task(recipe["task"])
-    judged = "judge=" in recipe["task"]
+    judged, blind = "judge=" in recipe["task"], "labels=false" in recipe["task"]
     assert task.verifier == ("judge" if judged else "math")
-    assert len(task.test) == 20 and task.temperature == 0.7
-    solution = task.oracle.solution(task.train[0])
+    assert len(task.test) + len(task.validation) * blind == 20
+    assert f"temperature={task.temperature}" in recipe["task"]
+    assert bool(task.train[0].images) == ("images=" in recipe["task"])
+    solution = None if blind else task.oracle.solution(task.train[0])
     assert (solution is not None) == (judged or "solution=" in recipe["task"])
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", model) for model in recipe["models"]["policies"])
