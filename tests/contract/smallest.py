@@ -423,6 +423,7 @@ SMALLEST: dict[str, Smallest] = {
             "tuning": _LEARNING,
             "value": False,
         },
+        learning_temperature=1.0,
         refused=(
             {"group": 1},
             {"temperature": 0.0},
