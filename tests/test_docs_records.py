@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -283,14 +284,21 @@ def test_recipes_for_language_models(path: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     recipe = yaml.safe_load(path.read_text())
     Path("judging.py").write_text("def better(prompt, outputs):\n    return [0.0] * len(outputs)\n")
-    for file in ("math-train.jsonl", "math-test.jsonl"):
+    coded = "tests=" in recipe["task"]
+    if coded and shutil.which("bwrap") is None:
+        pytest.skip("programs are judged by bubblewrap, which is not installed")
+    for file in ("math-train.jsonl", "math-test.jsonl", "code-train.jsonl", "code-test.jsonl"):
         texts = {"solution": "a\nb", "hint": "b", "images": ["shown.png"]}
-        rows = [{"problem": f"{file} {n}", "answer": str(n), **texts} for n in range(20)]
+        texts["tests"] = "assert f(1) == 1"
+        rows = [
+            {"problem": f"{file} {n}", "prompt": f"{file} {n}: write f.", "answer": str(n), **texts}
+            for n in range(20)
+        ]
         Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     image_of(np.zeros((4, 4, 3), np.uint8)).opened().save("shown.png")
     task = selfstudy.task(recipe["task"])
     judged, blind = "judge=" in recipe["task"], "labels=false" in recipe["task"]
-    assert task.verifier == ("judge" if judged else "math")
+    assert task.verifier == ("judge" if judged else "tests" if coded else "math")
     assert len(task.test) + len(task.validation) * blind == 20
     assert f"temperature={task.temperature}" in recipe["task"]
     assert bool(task.train[0].images) == ("images=" in recipe["task"])

@@ -172,12 +172,6 @@ class ReasoningTask(MeteredTask):
         other.train = tuple(problems)
         return other
 
-    def among(self, problems: Sequence[Problem]) -> ReasoningTask:
-        """Return this task with only `problems`, some of its own, to train on."""
-        smaller = copy.copy(self)
-        smaller.train = tuple(problems)
-        return smaller
-
     def prompt(self, problem: Problem, *, chat: bool = False, hint: str | None = None) -> str:
         """Return the text for a plain language model, or the message for a chat model."""
         return self.form.prompt(problem.prompt, chat=chat, hint=hint)

@@ -198,7 +198,7 @@ class Astro(Method):
             batch=self.batch,
         )
         rates = [record["rate"] for record in run.stage("difficulty", rate)]
-        kept = task.among([task.train[i] for i in between(rates, self.difficulty)])
+        kept = task.posing([task.train[i] for i in between(rates, self.difficulty)])
         run.log(part="difficulty", kept=len(kept.train), problems=len(rates))
         if not kept.train:
             if len(rates) < len(task.train):
