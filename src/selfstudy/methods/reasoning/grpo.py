@@ -19,6 +19,7 @@ from typing import Literal
 from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
+from selfstudy.evaluation.reward_pictures import reward_pictures
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
@@ -87,7 +88,8 @@ class Grpo(Method):
                 temperature=self.temperature,
             ),
         )
-        return Fit(model=policy)
+        logged = [row for row in run.metrics() if row.get("part") == "policy"]
+        return Fit(model=policy, pictures=reward_pictures(logged))
 
     def _rewards(self, task: ReasoningTask) -> dict[str, tuple[float, Reward]]:
         rewards = {"verifier": (1.0, verified(task))}

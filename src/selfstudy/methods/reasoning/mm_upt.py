@@ -22,6 +22,7 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.pass_at_k import majority_at_k
 from selfstudy.evaluation.pictures import Picture, line, picture
+from selfstudy.evaluation.reward_pictures import reward_pictures
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
@@ -223,27 +224,16 @@ def _figures(logged: list[dict[str, Any]], after: dict[str, float]) -> dict[str,
 
 def _pictures(logged: list[dict[str, Any]], after: dict[str, float]) -> list[Picture]:
     """Return the course of the training, and of what the looks saw."""
-    if not logged:
-        return []
-    steps = [row["step"] for row in logged]
-    curves = {"reward": "share rewarded", "constant": "problems whose samples all agree"}
-    course = picture(
+    course = reward_pictures(
+        logged,
         "Agreement",
-        [line(name, steps, [row[key] for row in logged]) for key, name in curves.items()],
-        x="step",
-        y="share",
+        reward="share rewarded",
+        constant="problems whose samples all agree",
         note="Where all samples of a problem agree nothing can be learnt from it: training ends by itself.",
-    )
-    learnt = [row for row in logged if "entropy" in row]
-    entropy = picture(
-        "Entropy",
-        [line("entropy", [row["step"] for row in learnt], [row["entropy"] for row in learnt])],
-        x="step",
-        y="nats per token",
     )
     looks = [row for row in logged if "pass_at_1" in row]
     if not looks:
-        return [course, entropy]
+        return course
     rows = [*looks, {"step": len(logged), **after}] if after else looks
     names = {"pass_at_1": "single samples", "vote_accuracy": "votes"}
     seen = picture(
@@ -253,4 +243,4 @@ def _pictures(logged: list[dict[str, Any]], after: dict[str, float]) -> list[Pic
         y="share right",
         note="Votes teach single samples what most of them say; they cannot carry them far beyond the votes.",
     )
-    return [seen, course, entropy]
+    return [seen, *course]
