@@ -59,7 +59,9 @@ def test_what_follows_the_closing_line_is_not_read() -> None:
     """Oracle: a program, and lines after its return."""
     domain = LineDomain(PROGRAMS, PROGRAMS.train, program_model(1, 16), Meter(), 1.0)
     text = f"x = x[1:]\n{RETURN}\nx = x[:3]\n"
-    sampler = SimpleNamespace(sample=lambda requests: [SimpleNamespace(text=text)] * len(requests))
+    sampler = SimpleNamespace(
+        sample=lambda requests: [SimpleNamespace(text=text, tokens=(1, 2))] * len(requests)
+    )
     domain._sampler = sampler
     assert domain.draw([(0, ())], 1, np.zeros(1, np.uint64)) == [[("x = x[1:]", RETURN)]]
 
@@ -67,7 +69,9 @@ def test_what_follows_the_closing_line_is_not_read() -> None:
 def test_a_solution_without_a_line_gets_nothing_and_is_counted() -> None:
     """Oracle: the model ends at once; the verifier is not asked."""
     domain = LineDomain(PROGRAMS, PROGRAMS.train, program_model(1, 16), Meter(), 1.0)
-    domain._sampler = SimpleNamespace(sample=lambda requests: [SimpleNamespace(text="")] * len(requests))
+    domain._sampler = SimpleNamespace(
+        sample=lambda requests: [SimpleNamespace(text="", tokens=(0,))] * len(requests)
+    )
     assert domain.draw([(0, ())], 2, np.zeros(1, np.uint64)) == [[(), ()]]
     assert domain.empty == 2
     assert domain.graded([(0, ()), (0, ())]).tolist() == [0.0, 0.0]
@@ -76,10 +80,11 @@ def test_a_solution_without_a_line_gets_nothing_and_is_counted() -> None:
 def test_collected_trees_hold_the_grades_of_the_verifier() -> None:
     """Oracle: every completion graded again; one verifier call each."""
     task = PROGRAMS.metered(Meter())
-    trees, _ = collect_trees(
+    trees, domain = collect_trees(
         program_model(1, 16), task, task.train[:3], SEARCH, task.meter, keys=[1, 2, 3], temperature=1.0
     )
     calls = task.meter.snapshot()["verifier_calls"]
+    assert sum(domain.tokens) == task.meter.snapshot()["generated_tokens"]
     drawn = [(tree, one) for tree in range(3) for one in trees.completions[tree]]
     assert calls == sum(bool(one.lines) for _, one in drawn)
     for tree, one in drawn:

@@ -31,6 +31,7 @@ class LineDomain:
 
     Attributes:
         empty: how many solutions without any line were drawn.
+        tokens: how many were drawn for each problem.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class LineDomain:
     ) -> None:
         require_continuation(policy)
         self.task, self.problems, self.policy, self.meter = task, problems, policy, meter
-        self.temperature, self.empty = temperature, 0
+        self.temperature, self.empty, self.tokens = temperature, 0, [0] * len(problems)
         self.prompts = [posed(policy, task, problem) for problem in problems]
         self._sampler = open_sampler(policy, meter, remember=True)
         self._lengths: dict[str, int] = {}
@@ -63,7 +64,12 @@ class LineDomain:
             for (p, lines), room, row in zip(states, rooms, streams, strict=True)
             for key in row
         ]
-        texts = iter(self._sampler.sample(requests))
+        completions = self._sampler.sample(requests)
+        for (p, _), completion in zip(
+            (state for state in states for _ in range(n)), completions, strict=True
+        ):
+            self.tokens[p] += len(completion.tokens)
+        texts = iter(completions)
         drawn = [[self._lines(next(texts).text) for _ in range(n)] for _ in states]
         whole = [(*lines, *rest) for (_, lines), row in zip(states, drawn, strict=True) for rest in row]
         self.empty += whole.count(())
@@ -148,7 +154,7 @@ def collect_trees(
     keys: Sequence[int],
     temperature: float,
     check: Callable[[], None] = lambda: None,
-) -> tuple[LineTrees, int]:
+) -> tuple[LineTrees, LineDomain]:
     """Grow trees over training problems, rewarded by the task's verifier.
 
     Args:
@@ -162,9 +168,9 @@ def collect_trees(
         check: called before every iteration.
 
     Returns:
-        The trees, and how many solutions without a line were drawn.
+        The trees, and the domain with its counts.
     """
     domain = LineDomain(task, problems, policy, meter, temperature)
     streams = np.array(keys, dtype=np.uint64)
     trees = grow_lines(len(problems), settings, streams, draw=domain.draw, score=domain.graded, check=check)
-    return trees, domain.empty
+    return trees, domain

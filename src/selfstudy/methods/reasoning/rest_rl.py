@@ -267,7 +267,7 @@ class RestRl(Method):
         """Search training problems with rewards by the tests; one JSON record a tree."""
 
         def search(problems: Sequence[Problem]) -> list[dict[str, Any]]:
-            trees, empty = collect_trees(
+            trees, domain = collect_trees(
                 policy,
                 task,
                 problems,
@@ -277,8 +277,11 @@ class RestRl(Method):
                 temperature=self.temperature,
                 check=run.check,
             )
-            run.log(part="trees", empty=empty)
-            return [{"problem": p.id, "tree": trees.to_json(t)} for t, p in enumerate(problems)]
+            run.log(part="trees", empty=domain.empty)
+            return [
+                {"problem": problem.id, "tokens": domain.tokens[t], "tree": trees.to_json(t)}
+                for t, problem in enumerate(problems)
+            ]
 
         chosen = task.train[: self.searched]
         chunks = [chosen[k : k + self.batch] for k in range(0, len(chosen), self.batch)]
