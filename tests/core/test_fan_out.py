@@ -58,17 +58,18 @@ def outcome(run, result=None):
 
 def once_killed(task, victim, folder):
     """The task; its verifier notes every check in `folder` and kills its process at the first of `victim`."""
-    check = task._check
+    grade = task._grade
 
-    def check_or_die(problem, steps, meter, test_too):
-        with open(folder / "checks", "a") as file:
-            file.write(f"{problem.id} {os.getpid()}\n")
-        if problem.id == victim and not (folder / "killed").exists():
-            (folder / "killed").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return check(problem, steps, meter, test_too)
+    def grade_or_die(problems, solutions, meter, test_too):
+        for problem in problems:
+            with open(folder / "checks", "a") as file:
+                file.write(f"{problem.id} {os.getpid()}\n")
+            if problem.id == victim and not (folder / "killed").exists():
+                (folder / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return grade(problems, solutions, meter, test_too)
 
-    task._check = check_or_die
+    task._grade = grade_or_die
     return task
 
 

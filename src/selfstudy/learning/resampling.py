@@ -28,4 +28,6 @@ def systematic_counts(weights: np.ndarray, draws: int, uniform: float) -> np.nda
         return np.zeros(len(weights), dtype=np.int64)
     ends = np.round(draws * np.cumsum(weights / total), DIGITS)
     ends[-1] = draws
-    return np.diff(np.ceil(ends - uniform), prepend=0.0).astype(np.int64)
+    below = np.floor(ends)  # points before each end; not ceil(end - u), which loses one to rounding near u = 1
+    below += ends - below > uniform
+    return np.diff(below, prepend=0.0).astype(np.int64)

@@ -90,7 +90,7 @@ def round_steps(settings: Star) -> list[int]:
     """Return the steps of each round: growing, at least one, as many as were asked for in all.
 
     >>> round_steps(Star(rounds=3, steps=40, growth=2.0))
-    [6, 11, 23]
+    [6, 12, 22]
     """
     sizes = [settings.growth**r for r in range(settings.rounds)]
     spare = settings.steps - settings.rounds

@@ -24,8 +24,8 @@ def fit(run, task, policy, **fields: Any):
 def test_keep_right() -> None:
     """Oracle: by hand: wrong ones never, equals once, the first `limit`, problem by problem."""
     task = SimpleNamespace(
-        train=tuple(SimpleNamespace(id=name, prompt=f"{name}:") for name in "ab"),
-        prompt=lambda problem, chat: problem.prompt,
+        train=tuple(SimpleNamespace(id=name, prompt=f"{name}:", images=()) for name in "ab"),
+        prompt=lambda problem, chat, hint=None: problem.prompt,
     )
     model = SimpleNamespace(chat=False, prompt=lambda text: text)
     drawn = [

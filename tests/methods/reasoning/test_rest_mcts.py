@@ -82,7 +82,8 @@ def tree(
 
 
 TASK = SimpleNamespace(
-    train=(SimpleNamespace(id="a", prompt="1+1:"),), prompt=lambda problem, chat: problem.prompt
+    train=(SimpleNamespace(id="a", prompt="1+1:", images=()),),
+    prompt=lambda problem, chat, hint=None: problem.prompt,
 )
 MODEL = SimpleNamespace(chat=False, prompt=lambda text: text)
 # The root, three first steps, and below the first two of them five solutions, the last two with one text.
