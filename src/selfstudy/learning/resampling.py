@@ -28,6 +28,7 @@ def systematic_counts(weights: np.ndarray, draws: int, uniform: float) -> np.nda
         return np.zeros(len(weights), dtype=np.int64)
     ends = np.round(draws * np.cumsum(weights / total), DIGITS)
     ends[-1] = draws
-    below = np.floor(ends)  # points before each end; not ceil(end - u), which loses one to rounding near u = 1
+    # Points before each end. Not ceil(end - u), which loses one to rounding where u is almost 1.
+    below = np.floor(ends)
     below += ends - below > uniform
     return np.diff(below, prepend=0.0).astype(np.int64)
