@@ -142,9 +142,9 @@ class PolicyLearner:
         loss, moved, outside, surprise, distance = self.joint.backward(parts, figures).tolist()
         norm = update(self.joint.optimizer, self.settings.learning_rate, self.settings.clip)
         kl = {"kl": distance} if self.settings.kl else {}
-        figures = {"moved": moved, "outside": outside, "entropy": surprise, "norm": norm, **kl}
+        told = {"moved": moved, "outside": outside, "entropy": surprise, "norm": norm, **kl}
         # Not named a loss, which reports draw: before the policy moves it is 0 whatever is learnt.
-        return {"objective": loss, **figures}
+        return {"objective": loss, **told}
 
     def _figures(
         self,
