@@ -169,7 +169,7 @@ def comparison(result: dict[str, Any]) -> str:
                 METHODS[slug].needs,
                 percent(spread["mean"]),
                 f"{percent(spread['low'])} to {percent(spread['high'])}",
-                f"{sum(one['verifier_calls'] for one in spent) / len(spent):,.0f}",
+                f"{sum(one.get('verifier_calls', 0) for one in spent) / len(spent):,.0f}",
                 f"{sum(one['seconds'] for one in spent) / len(spent):,.0f}",
             )
         )
