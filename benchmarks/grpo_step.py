@@ -51,7 +51,7 @@ from selfstudy.tasks.reasoning import Problem
 
 PROMPTS, GROUP, RATE = 256, 8, 3e-4
 STEPS, WARM = 10, 2
-LEARNING_STEPS, SEEDS = 6, (0,)
+LEARNING_STEPS, SEEDS = 60, (0, 1, 2)
 
 
 @dataclass(frozen=True)
