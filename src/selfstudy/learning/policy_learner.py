@@ -15,7 +15,7 @@ from selfstudy.learning.answer_logprobs import Prompted, token_logprobs, units_o
 from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import Trainable, adamw, update
-from selfstudy.learning.policy_losses import kl_estimate, sequence_log_ratio, token_weights
+from selfstudy.learning.policy_losses import kl_estimate, sequence_log_ratio, token_entropy, token_weights
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.shared_prompts import Answers, answer_logits
 
@@ -177,8 +177,7 @@ class PolicyLearner:
             distance = kl_estimate(logp, reference, settings.kl_estimator)
             loss = loss + settings.kl * distance
         if settings.entropy:
-            logs = torch.log_softmax(logits, -1)
-            loss = loss + settings.entropy * (logs.exp() * logs).sum(-1)
+            loss = loss - settings.entropy * token_entropy(logits)
         outside = (ratio < 1 - settings.clip_low) | (ratio > 1 + settings.clip_high)
         shown = torch.stack((log_ratio.square() / 2, outside.to(logp.dtype), -logp, distance)).detach()
         sums = (shown * counted).sum((1, 2))
