@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from selfstudy.data.transformations import aggregated_scores, identity_scores
+from selfstudy.learning.distillation import distillation_loss
 from selfstudy.learning.label_augmentation import (
     ClassLoss,
     class_loss,
     copies_loss,
-    distillation_loss,
     joint_loss,
     transformation_loss,
 )

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from selfstudy.learning.distillation import soft_cross_entropy
 from selfstudy.learning.mixing import mix_batch
 from selfstudy.learning.noisy_losses import (
     class_imbalance,
@@ -14,7 +15,6 @@ from selfstudy.learning.noisy_losses import (
     mixed_cross_entropy,
     mixing_share,
     sharpened,
-    soft_cross_entropy,
 )
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -92,7 +92,9 @@ def test_vectors_move_by_their_share(vector_rate: float, open_run: OpenRun) -> N
     (module(INPUTS[epoch_indices(open_run("a"), "pretrain", 0, 16, 4)]) - 1).square().mean().backward()
     gradients = [weight.grad.clone() for weight in module.parameters()]
     module.zero_grad()
-    run_loop(open_run("b"), module, epochs=0.25, optimizer="sgd", vector_rate=vector_rate, weight_decay=0.0)
+    run_loop(
+        open_run("b"), module, epochs=0.25, optimizer="heavy-ball", vector_rate=vector_rate, weight_decay=0.0
+    )
     for weight, before, gradient, share in zip(
         module.parameters(), start, gradients, (1, vector_rate), strict=True
     ):
@@ -103,7 +105,7 @@ def test_clipped_gradients(open_run: OpenRun) -> None:
     """Oracle: one step of SGD is as long as the rate times the largest norm."""
     module = network()
     start = torch.cat([weight.detach().flatten().clone() for weight in module.parameters()])
-    run_loop(open_run(), module, epochs=0.25, optimizer="sgd", clip=0.01, weight_decay=0.0)
+    run_loop(open_run(), module, epochs=0.25, optimizer="heavy-ball", clip=0.01, weight_decay=0.0)
     moved = torch.cat([weight.detach().flatten() for weight in module.parameters()]) - start
     assert moved.norm().item() == pytest.approx(0.05 * 0.01, rel=1e-3)
 
@@ -121,7 +123,7 @@ def test_each_pass_sees_every_input_once(open_run: OpenRun) -> None:
     assert np.array_equal(epoch_indices(run, "x", 5, 18, 4), passes[1][1])
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "lars"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "heavy-ball", "lars", "lion"])
 def test_it_learns(optimizer: str, open_run: OpenRun) -> None:
     """Oracle: the loss falls by a tenth at least; all steps are logged and told."""
     run, module = open_run(), network()

@@ -235,7 +235,7 @@ class Run:
         *,
         state: dict[str, checkpoint.Stateful],
         desc: str,
-        cost: dict[str, float] | None = None,
+        cost: dict[str, float] | Callable[[int], dict[str, float]] | None = None,
     ) -> Iterator[int]:
         """Yield the step numbers still to do, saving `state` by time and step.
 
@@ -243,7 +243,8 @@ class Run:
             n: steps in all.
             state: what changes from step to step; loaded here when a checkpoint exists.
             desc: names the loop, uniquely within its stage.
-            cost: what one step spends; the loop ends before a step that the budget does not cover.
+            cost: what one step spends, or a function of the step that says so; the loop ends before a step
+                that the budget does not cover.
         """
         folder = self._partial(desc)
         first = self._restore(folder, state)
@@ -259,7 +260,7 @@ class Run:
                     saved = time.monotonic()
                     pause = pause and max(self._checkpoint_seconds, 10 * (saved - begun))
                 self._stop_if(asked)
-                if not self._paid(cost or {}):
+                if not self._paid(cost(step) if callable(cost) else cost or {}):
                     return
                 yield step
                 advance(1)

@@ -45,21 +45,6 @@ def transformation_loss(scores: torch.Tensor, count: int) -> torch.Tensor:
     return functional.cross_entropy(scores, which)
 
 
-def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch (equation 4).
-
-    No gradient reaches the teacher. T^2 keeps the size of the student's gradient as T grows.
-
-    Args:
-        student: scores of the class head on the images as they are, [B, C].
-        teacher: aggregated scores of the joint head, [B, C].
-        temperature: T.
-    """
-    wanted = functional.log_softmax(teacher.detach() / temperature, 1)
-    told = functional.log_softmax(student / temperature, 1)
-    return temperature**2 * functional.kl_div(told, wanted, reduction="batchmean", log_target=True)
-
-
 def class_loss(
     name: ClassLossName, counts: torch.Tensor, *, focus: float = 2.0, margin: float = 0.5
 ) -> ClassLoss:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from selfstudy.learning.contrastive import cosines
+from selfstudy.learning.distillation import soft_cross_entropy
 
 
 def sharpened(logits: torch.Tensor, gamma: float) -> torch.Tensor:
@@ -20,11 +21,6 @@ def sharpened(logits: torch.Tensor, gamma: float) -> torch.Tensor:
     """
     # The softmax of the multiple is the same number, and does not underflow.
     return (gamma * torch.log_softmax(logits, 1)).softmax(1)
-
-
-def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of each row with its target distribution, both [B, C]: [B]."""
-    return -(targets * torch.log_softmax(logits, 1)).sum(1)
 
 
 def mixing_share(rng: np.random.Generator, beta: float) -> float:

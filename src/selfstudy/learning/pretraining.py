@@ -18,7 +18,7 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.collapse_watch import COLLAPSED, CollapseWatch
 from selfstudy.learning.loops import check_positive
-from selfstudy.learning.optimizers import Lars
+from selfstudy.learning.optimizers import OptimizerName, named_optimizer
 
 Losses = dict[str, torch.Tensor]
 SCALED = 256  # the batch that a learning rate is for, where it is proportional to the batch
@@ -32,8 +32,10 @@ class Pretraining:
     """Passes over the unlabelled inputs."""
     batch: int = 256
     """Inputs a step; the last incomplete batch of a pass is left out."""
-    optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adam"
-    """Of the update; "sgd" and "lars" have momentum 0.9."""
+    optimizer: OptimizerName = "adam"
+    """Of the update; "sgd" (Nesterov's), "heavy-ball" and "lars" have momentum 0.9."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
     learning_rate: float = 2e-3
     """Its peak."""
     batch_scaling: bool = False
@@ -101,15 +103,7 @@ class Pretraining:
             {"params": vectors, "weight_decay": 0.0, "rate_share": self.vector_rate},
         ]
         groups = [group for group in groups if group["params"]]
-        match self.optimizer:
-            case "adam":
-                return torch.optim.Adam(groups, lr=0.0, fused=True)
-            case "adamw":
-                return torch.optim.AdamW(groups, lr=0.0, fused=True)
-            case "sgd":
-                return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
-            case "lars":
-                return Lars(groups, lr=0.0)
+        return named_optimizer(self.optimizer, groups, self.betas)
 
 
 def epoch_indices(run: Run, name: str, step: int, samples: int, batch: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from selfstudy.core.errors import UsageError
 from selfstudy.data.sample_table import SampleTable
-from selfstudy.learning.noisy_losses import soft_cross_entropy
+from selfstudy.learning.distillation import soft_cross_entropy
 from selfstudy.models.encoders.staged import Looked
 from selfstudy.signals.label_noise import (
     LEAST_NOISY,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,16 +18,33 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.views import ImageViews, view_keys
 from selfstudy.learning.best_weights import BestWeights
 from selfstudy.learning.loops import batch_indices, check_positive
-from selfstudy.learning.optimizers import decayed_groups
+from selfstudy.learning.optimizers import OptimizerName, decayed_groups, named_optimizer
+from selfstudy.learning.schedules import ScheduleName, share_of_peak
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
 
 Losses = dict[str, torch.Tensor]
-ImageLosses = Callable[[torch.Tensor, torch.Tensor], Losses]
-"""From random views [B, C, H, W] and their labels [B] to "loss" and what is logged beside it."""
-DROPS = (0.5, 0.75)  # shares of the steps after which the rate of the schedule "steps" falls
-DROP = 0.1
+
+
+class Seen(NamedTuple):
+    """What a step is taken on.
+
+    Attributes:
+        step: from 0.
+        places: [B], of the images within those that were handed in.
+        images: [B, C, H, W], random views, 0 to 1.
+        labels: [B].
+    """
+
+    step: int
+    places: np.ndarray
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+ImageLosses = Callable[[Seen], Losses]
+"""From what a step is taken on to "loss" and what is logged beside it."""
 
 
 def shift_and_flip() -> ImageViews:
@@ -44,16 +60,23 @@ class Supervised:
     """Optimiser steps."""
     batch: int = 64
     """Images a step; all, where there are fewer."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """"sgd" is with Nesterov's momentum of 0.9."""
+    optimizer: OptimizerName = "sgd"
+    """"sgd" is with Nesterov's momentum of 0.9, "heavy-ball" with the older one."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
     learning_rate: float = 0.05
     """Its peak, for the encoder and, unless told otherwise, the heads."""
     head_learning_rate: float | None = None
     """Its peak for the heads; None is that of the encoder."""
     weight_decay: float = 1e-4
     """Of all weights but biases and normalisation."""
-    schedule: Literal["cosine", "steps"] = "cosine"
-    """Of the learning rate: a cosine to 0, or a tenth after one half and after three quarters."""
+    schedule: ScheduleName = "cosine"
+    """Of the learning rate: "cosine" or "linear" to 0, "steps" to a tenth after one half and after three
+    quarters, "stable" until a line to 0 over the last fifth, or "constant"."""
+    warmup: float = 0.0
+    """Share of the steps over which it rises to its peak."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 is any."""
     views: ImageViews = field(default_factory=shift_and_flip)
     """Random views that are trained on."""
     held_out: float = 0.0
@@ -64,10 +87,11 @@ class Supervised:
     def validate(self) -> None:
         """Raise a UsageError for settings that cannot be right."""
         check_positive(self, steps=0, batch=0, learning_rate=0, head_learning_rate=0, looks=0)
-        if not (0 <= self.held_out < 1 and self.weight_decay >= 0):
+        if not (0 <= self.held_out < 1 and 0 <= self.warmup < 1 and min(self.weight_decay, self.clip) >= 0):
             raise UsageError(
-                f"Supervised has held_out {self.held_out} and weight_decay {self.weight_decay}: they must be "
-                "from 0 to below 1, and at least 0."
+                f"Supervised has held_out {self.held_out}, warmup {self.warmup}, weight_decay "
+                f"{self.weight_decay} and clip {self.clip}: the first two must be from 0 to below 1, the "
+                "others at least 0."
             )
         self.views.validate()
 
@@ -77,10 +101,7 @@ class Supervised:
         >>> [round(Supervised(steps=4).share(step), 2) for step in range(4)]
         [1.0, 0.85, 0.5, 0.15]
         """
-        done = step / self.steps
-        if self.schedule == "steps":
-            return DROP ** sum(done >= drop for drop in DROPS)
-        return (1 + math.cos(math.pi * done)) / 2
+        return share_of_peak(self.schedule, step, self.steps, self.warmup)
 
     def optimizer_of(self, classifier: ImageClassifier) -> torch.optim.Optimizer:
         """Return the optimiser of all weights; vectors (biases, scales) are not decayed."""
@@ -89,9 +110,7 @@ class Supervised:
             *decayed_groups(classifier.encoder, self.weight_decay, peak=peaks[0]),
             *decayed_groups(classifier.heads, self.weight_decay, peak=peaks[1]),
         ]
-        if self.optimizer == "adam":
-            return torch.optim.Adam(groups, lr=0.0, fused=True)
-        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
+        return named_optimizer(self.optimizer, groups, self.betas)
 
 
 def train_classifier(
@@ -123,10 +142,10 @@ def train_classifier(
         encoder.copy(), labelled.classes, {CLASS: len(labelled.classes)}, key=run.key(desc, "heads")
     )
 
-    def losses(images: torch.Tensor, labels: torch.Tensor) -> Losses:
-        scores = classifier(images)
-        right = (scores.detach().argmax(1) == labels).float().mean()
-        return {"loss": functional.cross_entropy(scores, labels), "right": right}
+    def losses(seen: Seen) -> Losses:
+        scores = classifier(seen.images)
+        right = (scores.detach().argmax(1) == seen.labels).float().mean()
+        return {"loss": functional.cross_entropy(scores, seen.labels), "right": right}
 
     supervise(run, classifier, losses, labelled, settings, desc=desc)
     return classifier
@@ -139,38 +158,48 @@ def supervise(
     labelled: ImageSet,
     settings: Supervised,
     *,
-    copies: int = 1,
+    copies: int | Callable[[int], float] = 1,
+    views: Callable[[int], ImageViews] | None = None,
+    state: dict[str, Stateful] | None = None,
     desc: str = "supervised",
 ) -> dict[str, Any]:
-    """Train `classifier` in place on `losses(views, labels)["loss"]`; its other entries are logged beside it.
+    """Train `classifier` in place on `losses(seen)["loss"]`; its other entries are logged beside it.
 
     Args:
         run: within a stage of its own.
         classifier: all that is trained.
-        losses: of random views [B, C, H, W] and their labels [B]; tensors without dimension.
+        losses: of what a step is taken on; tensors without dimension.
         labelled: the images.
         settings: how long and how.
-        copies: of each image that `losses` runs the network on, for the budget.
+        copies: of each image that `losses` runs the network on, for the budget, or a function of the step
+            that says so; images of fewer pixels are less than one copy.
+        views: from a step to how its views are made; None is those of the settings at every step.
+        state: what else changes from step to step, such as a memory that `losses` keeps.
         desc: names the loop and its random streams.
 
     Returns:
         "steps" done; with `held_out`, "kept_at" the step with the best accuracy there, and that "accuracy".
     """
     require_labels(labelled)
-    fit, held = _split(labelled, settings.held_out)
+    at_hand, fit, held = _split(labelled, settings.held_out)
     optimizer = settings.optimizer_of(classifier)
     best = BestWeights(classifier)
     batch = min(settings.batch, len(fit))
     every = max(1, settings.steps // settings.looks)
-    cost = step_cost(classifier.encoder, batch, copies)
+    one = step_cost(classifier.encoder, batch)
+
+    def cost(step: int) -> dict[str, float]:
+        times = copies(step) if callable(copies) else copies
+        return {**one, "flops": times * one["flops"]}
+
     done = 0
-    state: dict[str, Stateful] = {"classifier": classifier, "optimizer": optimizer, "best": best}
-    for step in run.steps(settings.steps, state=state, desc=desc, cost=cost):
+    everything: dict[str, Stateful] = {"classifier": classifier, "optimizer": optimizer, "best": best}
+    for step in run.steps(settings.steps, state={**everything, **(state or {})}, desc=desc, cost=cost):
         at = batch_indices(run, desc, step, len(fit), batch)
-        views = settings.views(fit.pixels(at), view_keys(run.key(desc, "view", step), at))
-        found = take_step(
-            classifier, optimizer, losses, views, torch.from_numpy(fit.labels[at]), settings, step
-        )
+        made = views(step) if views else settings.views
+        images = made(fit.pixels(at), view_keys(run.key(desc, "view", step), at))
+        seen = Seen(step, at_hand[at], images, torch.from_numpy(fit.labels[at]))
+        found = take_step(classifier, optimizer, losses, seen, settings)
         run.log(step=step, **{name: value.item() for name, value in found.items()})
         done = step + 1
         if held is not None and (done % every == 0 or done == settings.steps):
@@ -179,19 +208,31 @@ def supervise(
     return {"steps": done, **best.bring_back()}
 
 
-def step_cost(encoder: ImageEncoder, batch: int, copies: int = 1) -> dict[str, float]:
+def step_cost(encoder: ImageEncoder, batch: int, copies: float = 1) -> dict[str, float]:
     """Return what one step spends, by budget unit: images, and the operations on all their copies."""
     return {"samples": batch, "flops": TRAINED * forward_flops(encoder) * copies * batch}
+
+
+def trial_step(
+    classifier: ImageClassifier, losses: ImageLosses, labelled: ImageSet, settings: Supervised
+) -> Callable[[], object]:
+    """Return one step of `supervise` that can be timed; `classifier` is changed by it."""
+    optimizer, some = settings.optimizer_of(classifier), labelled.only(slice(settings.batch))
+    places, labels = np.arange(len(some)), torch.from_numpy(some.labels)
+
+    def step() -> object:
+        images = settings.views(some.pixels(slice(None)), view_keys(0, places))
+        return take_step(classifier, optimizer, losses, Seen(0, places, images, labels), settings)
+
+    return step
 
 
 def take_step(
     classifier: ImageClassifier,
     optimizer: torch.optim.Optimizer,
     losses: ImageLosses,
-    images: torch.Tensor,
-    labels: torch.Tensor,
+    seen: Seen,
     settings: Supervised,
-    step: int,
 ) -> Losses:
     """Move the weights of `classifier` by one step, and return its losses.
 
@@ -199,15 +240,17 @@ def take_step(
         DataError: the loss is not finite.
     """
     classifier.train()
-    found = losses(images, labels)
+    found = losses(seen)
     if not torch.isfinite(found["loss"]):
         raise DataError(
-            f"The loss is {found['loss'].item()} at step {step}. Lower the learning rate "
+            f"The loss is {found['loss'].item()} at step {seen.step}. Lower the learning rate "
             f"({settings.learning_rate:g}), and look at the images."
         )
     found["loss"].backward()
+    if settings.clip:
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), settings.clip)
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * settings.share(step)
+        group["lr"] = group["peak"] * settings.share(seen.step)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return found
@@ -233,15 +276,19 @@ def require_labels(labelled: ImageSet) -> None:
         )
 
 
-def _split(labelled: ImageSet, share: float) -> tuple[ImageSet, ImageSet | None]:
-    """Return the images to train on and those held out, in an order that depends on their number alone."""
+def _split(labelled: ImageSet, share: float) -> tuple[np.ndarray, ImageSet, ImageSet | None]:
+    """Return the places of the images to train on, those images, and the ones held out.
+
+    Which they are depends on the number of images alone.
+    """
     count = round(share * len(labelled))
     if not count:
-        return labelled, None
+        return np.arange(len(labelled)), labelled, None
     if count == len(labelled):
         raise DataError(f"held_out={share} leaves none of {len(labelled)} labelled images to train on.")
     order = generator("supervised", "held out", len(labelled)).permutation(len(labelled))
-    return labelled.only(np.sort(order[count:])), labelled.only(np.sort(order[:count]))
+    places = np.sort(order[count:])
+    return places, labelled.only(places), labelled.only(np.sort(order[:count]))
 
 
 def _accuracy(classifier: ImageClassifier, held: ImageSet) -> float:

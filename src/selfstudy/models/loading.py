@@ -28,6 +28,7 @@ NAMES = {
     "top-down-selection": "selfstudy.models.sorting.top_down:selection",
     "conv": "selfstudy.models.encoders.convolution:ConvEncoder",
     "resnet": "selfstudy.models.encoders.convolution:ResidualEncoder",
+    "mlp": "selfstudy.models.encoders.perceptron:PerceptronEncoder",
     "vit": "selfstudy.models.encoders.transformer:VisionTransformer",
     "tabular-transformer": "selfstudy.models.encoders.tables:TabularTransformer",
     "gcn": "selfstudy.models.encoders.graphs:GraphEncoder",

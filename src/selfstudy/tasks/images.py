@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -183,7 +184,23 @@ def labelled_subset(images: ImageSet, count: int, draw: int) -> ImageSet:
     return images.only(balanced_places(images.labels, count, draw, images.name, per_class=2))
 
 
-def built_in(name: str, labels: int, train: int, draw: int, test: int = 0, tail: float = 0.0) -> ImageTask:
+def wrong_labels(labels: np.ndarray, classes: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Return labels [N] of which a share, rounded, is replaced by any other class."""
+    at = rng.permutation(len(labels))[: round(share * len(labels))]
+    wrong = labels.copy()
+    wrong[at] = (labels[at] + rng.integers(1, classes, len(at))) % classes
+    return wrong
+
+
+def built_in(
+    name: str,
+    labels: int,
+    train: int,
+    draw: int,
+    test: int = 0,
+    tail: float = 0.0,
+    noise: float = 0.0,
+) -> ImageTask:
     """Return the task of a built-in set.
 
     Args:
@@ -195,6 +212,7 @@ def built_in(name: str, labels: int, train: int, draw: int, test: int = 0, tail:
         test: test images; 0 is all.
         tail: size of the rarest class over that of the most frequent, where the unlabelled images are to be
             long-tailed, `train` of them at most; 0 leaves the classes as they are.
+        noise: share of the labelled images whose label is a wrong one, any other class.
 
     Raises:
         UsageError: numbers that the set does not have.
@@ -202,6 +220,11 @@ def built_in(name: str, labels: int, train: int, draw: int, test: int = 0, tail:
     splits = dict(image_splits(name))
     whole = splits["train"]
     labelled = labelled_subset(whole, labels, draw)
+    if not 0 <= noise < 1:
+        raise UsageError(f"noise={noise:g} must be from 0 to below 1, the share of wrong labels.")
+    if noise:
+        rng = generator("wrong labels", name, draw)
+        labelled = replace(labelled, labels=wrong_labels(labelled.labels, len(whole.classes), noise, rng))
     if train:
         if not 0 < train <= len(whole):
             raise UsageError(
@@ -213,27 +236,33 @@ def built_in(name: str, labels: int, train: int, draw: int, test: int = 0, tail:
         splits["train"] = whole.only(long_tail(whole.labels, tail, draw=draw, total=train))
     if test:
         splits["test"] = splits["test"].only(slice(test))
-    given = {"labels": labels, "train": train, "draw": draw, "test": test, "tail": tail}
+    given = {"labels": labels, "train": train, "draw": draw, "test": test, "tail": tail, "noise": noise}
     fields = "&".join(f"{field}={value}" for field, value in given.items() if value or field == "labels")
     return ImageTask(f"{name}?{fields}", splits, labelled)
 
 
 def digits(
-    *, labels: int = 100, train: int = 0, draw: int = 0, test: int = 0, tail: float = 0.0
+    *, labels: int = 100, train: int = 0, draw: int = 0, test: int = 0, tail: float = 0.0, noise: float = 0.0
 ) -> ImageTask:
     """Handwritten digits of 8 x 8 pixels; see `built_in`."""
-    return built_in("digits", labels, train, draw, test, tail)
+    return built_in("digits", labels, train, draw, test, tail, noise)
 
 
 def fashion_mnist(
-    *, labels: int = 1000, train: int = 10000, draw: int = 0, test: int = 0, tail: float = 0.0
+    *,
+    labels: int = 1000,
+    train: int = 10000,
+    draw: int = 0,
+    test: int = 0,
+    tail: float = 0.0,
+    noise: float = 0.0,
 ) -> ImageTask:
     """Grey pictures of clothes, 28 x 28; see `built_in`."""
-    return built_in("fashion-mnist", labels, train, draw, test, tail)
+    return built_in("fashion-mnist", labels, train, draw, test, tail, noise)
 
 
 def cifar10(
-    *, labels: int = 1000, train: int = 0, draw: int = 0, test: int = 0, tail: float = 0.0
+    *, labels: int = 1000, train: int = 0, draw: int = 0, test: int = 0, tail: float = 0.0, noise: float = 0.0
 ) -> ImageTask:
     """Colour photographs of ten kinds of things, 32 x 32; see `built_in`."""
-    return built_in("cifar10", labels, train, draw, test, tail)
+    return built_in("cifar10", labels, train, draw, test, tail, noise)

@@ -19,7 +19,7 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.transformations import SETS, own_transformations
 from selfstudy.data.views import ImageViews
 from selfstudy.learning import supervised
-from selfstudy.learning.supervised import Supervised
+from selfstudy.learning.supervised import Seen, Supervised
 from selfstudy.methods.representation import sla as module
 from selfstudy.methods.representation.sla import OBJECTIVES, Sla
 from selfstudy.models.encoders.classifier import ImageClassifier
@@ -48,7 +48,8 @@ def step_loss(method: Sla, made: ImageTask) -> tuple[dict[str, torch.Tensor], Im
     classifier = method._classifier(made, made.prepared(selfstudy.model("conv?first=4&stages=2")), key=3)
     some = made.labelled.only(slice(8))
     losses = method._losses(classifier.train(), made)
-    return losses(some.pixels(slice(None)), torch.from_numpy(some.labels)), classifier
+    seen = Seen(0, np.arange(8), some.pixels(slice(None)), torch.from_numpy(some.labels))
+    return losses(seen), classifier
 
 
 def by_hand(made: ImageTask, classifier: ImageClassifier) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,7 +102,9 @@ def test_only_the_student_follows_the_teacher() -> None:
             joint.copy_(same)
         some = made.labelled.only(slice(8))
         losses = Sla(objective=objective)._losses(classifier, made)
-        losses(some.pixels(slice(None)), torch.from_numpy(some.labels))["loss"].backward()
+        losses(Seen(0, np.arange(8), some.pixels(slice(None)), torch.from_numpy(some.labels)))[
+            "loss"
+        ].backward()
         gradients[objective] = joint.grad
     assert torch.allclose(gradients["sla"], gradients["sla+sd"], atol=1e-6)
 

@@ -19,7 +19,7 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.models.encoders import base
 from selfstudy.models.encoders.base import ImageEncoder, calibrate
 
-SPECS = ("conv?first=4", "resnet?first=4", "vit?hidden=8&layers=1&heads=2")
+SPECS = ("conv?first=4", "resnet?first=4", "vit?hidden=8&layers=1&heads=2", "mlp?hidden=8")
 
 
 @pytest.fixture(autouse=True)

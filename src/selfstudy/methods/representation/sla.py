@@ -24,13 +24,12 @@ import torch
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.transformations import SETS, TransformSet, aggregated_scores, transformations
-from selfstudy.data.views import view_keys
 from selfstudy.evaluation.transformation_pictures import mode_picture, told_picture
+from selfstudy.learning.distillation import distillation_loss
 from selfstudy.learning.label_augmentation import (
     ClassLossName,
     class_loss,
     copies_loss,
-    distillation_loss,
     joint_loss,
     transformation_loss,
 )
@@ -38,11 +37,12 @@ from selfstudy.learning.loops import check_positive
 from selfstudy.learning.supervised import (
     ImageLosses,
     Losses,
+    Seen,
     Supervised,
     require_labels,
     step_cost,
     supervise,
-    take_step,
+    trial_step,
 )
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.classifier import CLASS, JOINT, TRANSFORMATION, ImageClassifier, Mode
@@ -114,15 +114,8 @@ class Sla(Method):
     def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
         """Return one step on a copy, and how many a fit takes."""
         classifier = self._classifier(task, model, key=0)
-        optimizer = self.training.optimizer_of(classifier)
-        losses, some = self._losses(classifier, task), task.labelled.only(slice(self.training.batch))
-        labels = torch.from_numpy(some.labels)
-
-        def step() -> object:
-            views = self.training.views(some.pixels(slice(None)), view_keys(0, some.labels))
-            return take_step(classifier, optimizer, losses, views, labels, self.training, 0)
-
-        return step, self.training.steps
+        losses = self._losses(classifier, task)
+        return trial_step(classifier, losses, task.labelled, self.training), self.training.steps
 
     def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         """Train a copy of `model`, and heads, on the labelled images of `task`."""
@@ -154,8 +147,9 @@ class Sla(Method):
         each, each_joint = kind(counts), kind(counts.repeat_interleave(count))
         factor = count if self.over_copies == "sum" else 1
 
-        def losses(images: torch.Tensor, labels: torch.Tensor) -> Losses:
-            features = classifier.encoder(copies.copies(images))  # [B * M, d], image by image
+        def losses(seen: Seen) -> Losses:
+            labels = seen.labels
+            features = classifier.encoder(copies.copies(seen.images))  # [B * M, d], image by image
             terms: Losses = {}
             if JOINT in heads:
                 joint = heads[JOINT](features)  # [B * M, C * M]

@@ -1,0 +1,1 @@
+"""Objectives and data for pre-training."""

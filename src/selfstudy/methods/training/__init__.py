@@ -1,0 +1,1 @@
+"""Optimisers, schedules, curricula, and how training is measured."""
