@@ -384,8 +384,8 @@ METHODS: dict[str, Entry] = {
         ),
         Entry(
             slug="infinite-lr",
-            title="Beyond Cosine Decay: On the Effectiveness of Infinite Learning Rate Schedule for Continual "
-            "Pre-training",
+            title="Beyond Cosine Decay: On the Effectiveness of Infinite Learning Rate Schedule for "
+            "Continual Pre-training",
             authors="Singh, Janson, Mehrbod, Ibrahim, Rish, Belilovsky, Thérien",
             year=2025,
             family="training",
