@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from selfstudy.learning.ema import follow, follower
+from selfstudy.models.ema import follow, follower
 
 
 class KeyQueue(nn.Module):

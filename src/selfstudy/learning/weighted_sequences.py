@@ -12,10 +12,10 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.batch_parts import batch_parts
-from selfstudy.learning.ema import follow, follower
 from selfstudy.learning.fine_tuning import merged, trainable_module
 from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import Trainable, adamw, check_positive, update
+from selfstudy.models.ema import follow, follower
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import completion_logprobs
 

@@ -17,10 +17,10 @@ from selfstudy.core.run import Run
 from selfstudy.data.mixed_tables import Table, table_of
 from selfstudy.data.table_columns import CategoricalColumn, NumericColumn, Rows, TableColumns
 from selfstudy.data.table_masks import ColumnMasks, Masks
-from selfstudy.learning.ema import follow, follower
 from selfstudy.learning.latent_prediction import LatentPredictor
 from selfstudy.methods.representation import t_jepa
 from selfstudy.methods.representation.t_jepa import TJepa, jepa_loss
+from selfstudy.models.ema import follow, follower
 from selfstudy.models.encoders.table_heads import TablePredictor
 from selfstudy.models.encoders.tables import TabularTransformer
 from selfstudy.tasks.tables import table_task

@@ -30,11 +30,11 @@ from selfstudy.core.run import Run
 from selfstudy.data.table_columns import Rows
 from selfstudy.data.table_masks import ColumnMasks, Masks
 from selfstudy.evaluation.probe_curve import ProbeCurve, Probed, Probing
-from selfstudy.learning.ema import follow, follower, rising
 from selfstudy.learning.latent_prediction import LatentPredictor, latent_loss, taken
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.pretraining import Losses, Pretraining, figures, pretrain, trial
 from selfstudy.learning.table_heads import HeadTraining, frozen_predictor
+from selfstudy.models.ema import follow, follower, rising
 from selfstudy.models.encoders.table_heads import TablePredictor
 from selfstudy.models.encoders.tables import TabularTransformer
 from selfstudy.tasks.table_task import Labelled, TableTask

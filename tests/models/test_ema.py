@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from selfstudy.learning.ema import follow, follower
+from selfstudy.models.ema import follow, follower
 
 
 def networks() -> tuple[nn.Module, nn.Module]:
