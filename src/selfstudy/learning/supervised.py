@@ -25,6 +25,8 @@ from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
 
 Losses = dict[str, torch.Tensor]
+Views = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
+"""From images [B, C, H, W], 0 to 1, and a stream of each [B] to views, which may have another side."""
 
 
 class Seen(NamedTuple):
@@ -159,7 +161,7 @@ def supervise(
     settings: Supervised,
     *,
     copies: int | Callable[[int], float] = 1,
-    views: Callable[[int], ImageViews] | None = None,
+    views: Callable[[int], Views] | None = None,
     state: dict[str, Stateful] | None = None,
     desc: str = "supervised",
 ) -> dict[str, Any]:
@@ -214,14 +216,21 @@ def step_cost(encoder: ImageEncoder, batch: int, copies: float = 1) -> dict[str,
 
 
 def trial_step(
-    classifier: ImageClassifier, losses: ImageLosses, labelled: ImageSet, settings: Supervised
+    classifier: ImageClassifier,
+    losses: ImageLosses,
+    labelled: ImageSet,
+    settings: Supervised,
+    views: Views | None = None,
 ) -> Callable[[], object]:
-    """Return one step of `supervise` that can be timed; `classifier` is changed by it."""
+    """Return one step of `supervise` that can be timed; `classifier` is changed by it.
+
+    `views` are those of the settings unless given.
+    """
     optimizer, some = settings.optimizer_of(classifier), labelled.only(slice(settings.batch))
     places, labels = np.arange(len(some)), torch.from_numpy(some.labels)
 
     def step() -> object:
-        images = settings.views(some.pixels(slice(None)), view_keys(0, places))
+        images = (views or settings.views)(some.pixels(slice(None)), view_keys(0, places))
         return take_step(classifier, optimizer, losses, Seen(0, places, images, labels), settings)
 
     return step
@@ -277,9 +286,12 @@ def require_labels(labelled: ImageSet) -> None:
 
 
 def _split(labelled: ImageSet, share: float) -> tuple[np.ndarray, ImageSet, ImageSet | None]:
-    """Return the places of the images to train on, those images, and the ones held out.
+    """Return the places of the images to train on, those images, and the ones held out; None for no share.
 
     Which they are depends on the number of images alone.
+
+    Raises:
+        DataError: none is left to train on.
     """
     count = round(share * len(labelled))
     if not count:
