@@ -17,10 +17,12 @@ def evaluation(model: Any, task: Any, limit: int | None = None) -> dict[str, Any
     Not charged to the run's budget, which is for learning; the row says what it took.
     """
     from selfstudy.models.language.model import LanguageModel
+    from selfstudy.tasks.sampled import SampledTask
 
     solver: Any = model
     texts: list[list[str]] = []
-    if isinstance(model, LanguageModel):
+    # A sampled task measures a model by itself; others look at what it writes.
+    if isinstance(model, LanguageModel) and not isinstance(task, SampledTask):
         from selfstudy.search.solvers import greedy_solver
 
         greedy = greedy_solver(model, task)

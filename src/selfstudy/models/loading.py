@@ -23,6 +23,7 @@ NAMES = {
     "sequence-mlp": "selfstudy.models.in_context.sequence_baselines:SequenceMlp",
     "sequence-fast-weights": "selfstudy.models.in_context.sequence_baselines:SequenceFastWeights",
     "attention-decoder": "selfstudy.models.attention_decoder:AttentionDecoder",
+    "byte-lm": "selfstudy.models.language.bytes:byte_lm",
     "top-down-bubble": "selfstudy.models.sorting.top_down:bubble",
     "top-down-insertion": "selfstudy.models.sorting.top_down:insertion",
     "top-down-selection": "selfstudy.models.sorting.top_down:selection",

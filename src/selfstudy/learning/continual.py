@@ -1,0 +1,318 @@
+"""Pre-training on texts that arrive one domain after another: plateau, branch, annealing, next domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.run import Run
+from selfstudy.learning.against_forgetting import (
+    Guard,
+    Importance,
+    balanced_memory,
+    feature_guard,
+    importance_guard,
+    memory_importance,
+)
+from selfstudy.learning.loops import Trainable, check_positive, seeded, update
+from selfstudy.learning.optimizers import OptimizerName, decayed_groups, named_optimizer
+from selfstudy.learning.snapshots import Snapshot
+from selfstudy.learning.stream_schedules import Place, StreamSchedule, require_same_past
+from selfstudy.models.language.model import LanguageModel
+
+IMPORTANCE_BATCHES = 8
+FORWARD_SHARE = 1 / 3  # of a training step's cost, which a second forward pass adds
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinualTraining:
+    """How a model is trained on each domain of a stream."""
+
+    steps: int = 200
+    """N: updates a domain, annealing included."""
+    batch: int = 24
+    """Windows an update."""
+    context: int = 96
+    """Tokens of a window that are predicted."""
+    branch: bool = True
+    """Anneal on a copy, and go on from before; else go on from the annealed weights."""
+    replay: float = 0.0
+    """Share of a batch that is drawn from earlier domains."""
+    against: Literal["nothing", "mas", "lwf", "gdumb"] = "nothing"
+    """What else holds against forgetting: "mas" keeps important weights near, "lwf" keeps features, "gdumb"
+    begins anew in every domain and trains on its memory alone."""
+    strength: float = 1.0
+    """Weight of the term of "mas" or "lwf"."""
+    memory: int = 512
+    """Windows in the memory of "gdumb"."""
+    optimizer: OptimizerName = "adamw"
+    """Its moments go on from domain to domain."""
+    betas: tuple[float, float] | None = (0.9, 0.95)
+    """Of its two moments; None is its own."""
+    weight_decay: float = 0.1
+    """Of all weights but biases and normalisation."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+    def validate(self) -> None:
+        """Raise a UsageError for settings that cannot be right."""
+        check_positive(self, steps=0, batch=0, context=0, clip=0, strength=0, memory=0)
+        replayed = round(self.replay * self.batch)
+        if not 0 <= self.replay < 1 or (self.replay and not 0 < replayed < self.batch):
+            raise UsageError(
+                f"A replay of {self.replay:g} is {replayed} of {self.batch} windows: it must be a share from 0 "
+                "to below 1 that leaves windows of both kinds in a batch."
+            )
+        if self.replay and self.against == "gdumb":
+            raise UsageError("gdumb trains on its memory alone: leave replay at 0.")
+        if self.weight_decay < 0:
+            raise UsageError(f"weight_decay is {self.weight_decay:g}; it must be at least 0.")
+
+
+class Windows(NamedTuple):
+    """Where the tokens of a batch come from."""
+
+    tokens: Sequence[np.ndarray]
+    """Of each domain."""
+    starts: Sequence[np.ndarray] | None = None
+    """Where windows may begin, by domain; None is anywhere."""
+
+    def batch(self, run: Run, task: int, n: int, settings: ContinualTraining) -> torch.Tensor:
+        """Return the windows [B, T + 1] of update `n` of a domain: a function of the seed and these alone."""
+        rng, size, length = run.rng("windows", task, n), settings.batch, settings.context
+        if self.starts is not None:
+            domains = rng.integers(task + 1, size=size)
+            begins = [int(rng.choice(self.starts[domain])) for domain in domains]
+        else:
+            replayed = round(settings.replay * size) if task else 0
+            domains = np.concatenate(
+                [np.full(size - replayed, task), rng.integers(max(task, 1), size=replayed)]
+            )
+            begins = [int(rng.integers(len(self.tokens[domain]) - length)) for domain in domains]
+        rows = [
+            self.tokens[domain][begin : begin + length + 1]
+            for domain, begin in zip(domains, begins, strict=True)
+        ]
+        return torch.from_numpy(np.stack(rows))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a stream made of a model."""
+
+    model: LanguageModel
+    """As it was evaluated after the last domain: annealed, where the schedule anneals."""
+    losses: list[list[float]]
+    """L[i][j]: the loss on domain j after domain i."""
+    learnt: list[LanguageModel]
+    """The model of each domain, as it was evaluated."""
+
+
+def continual_pretrain(
+    run: Run,
+    model: LanguageModel,
+    domains: Sequence[np.ndarray],
+    losses: Callable[[LanguageModel], list[float]],
+    schedule: StreamSchedule,
+    settings: ContinualTraining,
+    *,
+    start: Snapshot | None = None,
+) -> Trained:
+    """Train on one domain after the other, and measure on all of them after each.
+
+    The state before annealing is the result of the stage `train-K`, with K from 1; with branches the annealed
+    copy is that of `anneal-K`.
+
+    Args:
+        run: streams, stages and log.
+        model: where training starts.
+        domains: tokens of each, in the order of their arrival.
+        losses: the held-out loss of every domain.
+        schedule: the learning rate.
+        settings: how each domain is trained on.
+        start: an earlier training to go on from, whose domains came before these; None starts with `model`.
+
+    Raises:
+        DataError: a domain shorter than a window.
+        UsageError: a context that the model has no room for, or a start that is annealed already.
+    """
+    check_stream(model, domains, schedule, settings)
+    first = first_task(start, schedule, settings)
+    state, importance = start or Snapshot(model), None
+    matrix: list[list[float]] = []
+    learnt: list[LanguageModel] = []
+    for k in range(len(domains)):
+        if settings.against == "mas" and k:
+            importance = run.stage(
+                f"importance-{k}", partial(_importance, run, state, domains, k - 1, settings, importance)
+            )
+        state = Snapshot(model) if settings.against == "gdumb" else state
+        work = _Work(
+            domains=_windows(run, domains, k, settings),
+            domain=k,
+            task=0 if settings.against == "gdumb" else first + k,
+            tasks=first + len(domains),
+            guard=_guard(state, importance, k, settings),
+        )
+        plateau = _plateau(schedule, settings)
+        state = run.stage(f"train-{k + 1}", partial(_train, run, state, work, schedule, settings, 0, plateau))
+        evaluated = state
+        if plateau < settings.steps:
+            evaluated = run.stage(
+                f"anneal-{k + 1}",
+                partial(_train, run, state, work, schedule, settings, plateau, settings.steps),
+            )
+            state = state if settings.branch else evaluated
+        matrix.append(run.stage(f"losses-{k + 1}", partial(losses, evaluated.model)))
+        learnt.append(evaluated.model)
+    return Trained(learnt[-1], matrix, learnt)
+
+
+def check_stream(
+    model: LanguageModel,
+    domains: Sequence[np.ndarray],
+    schedule: StreamSchedule,
+    settings: ContinualTraining,
+) -> None:
+    """Refuse what cannot be trained, before any work; see `continual_pretrain`."""
+    schedule.phases(settings.steps)
+    if settings.context > model.context:
+        raise UsageError(
+            f"Windows have a context of {settings.context} tokens, and the model {model.name!r} has room for "
+            f"{model.context}. Lower --training.context, or take a model with a longer one."
+        )
+    for k, tokens in enumerate(domains):
+        if len(tokens) < settings.context + 2:
+            raise DataError(
+                f"Domain {k + 1} of the stream has {len(tokens)} tokens to train on, and a window takes "
+                f"{settings.context + 1}. Give a longer text, or a smaller --training.context."
+            )
+
+
+def first_task(start: Snapshot | None, schedule: StreamSchedule, settings: ContinualTraining) -> int:
+    """Return the number of tasks that lie before, from 0.
+
+    Raises:
+        UsageError: the earlier training was annealed, or stopped before its plateau.
+    """
+    if start is None:
+        return 0
+    place = start.place
+    saved = schedule.phases(place["steps"])._replace(decay_start=place["decay_start"])
+    require_same_past(saved, schedule.phases(settings.steps), place["n"], place["task"])
+    return int(place["task"]) + 1
+
+
+def training_cost(model: LanguageModel, settings: ContinualTraining) -> dict[str, float]:
+    """Return what one update spends, by budget unit: of a forward and a backward pass, and LwF's second."""
+    passes = 1 + FORWARD_SHARE * (settings.against == "lwf")
+    flops = 3 * passes * model.flops(settings.batch * settings.context)
+    return {"samples": settings.batch, "flops": flops}
+
+
+def next_token_loss(
+    module: Any, tokens: torch.Tensor, guard: Guard | None = None, strength: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss to train on, and the mean cross-entropy of the next token in it, in nats.
+
+    Args:
+        module: a causal LM of transformers.
+        tokens: [B, T + 1].
+        guard: a term against forgetting.
+        strength: its weight.
+    """
+    inputs, nexts = tokens[:, :-1], tokens[:, 1:]
+    out = module(input_ids=inputs, use_cache=False, output_hidden_states=guard is not None)
+    told = functional.cross_entropy(out.logits.flatten(0, 1).float(), nexts.flatten())
+    if guard is None:
+        return told, told
+    return told + strength * guard(module, inputs, out.hidden_states[-1]), told
+
+
+class _Work(NamedTuple):
+    """What a domain is trained on."""
+
+    domains: Windows
+    domain: int
+    task: int
+    tasks: int
+    guard: Guard | None
+
+
+def _train(
+    run: Run,
+    start: Snapshot,
+    work: _Work,
+    schedule: StreamSchedule,
+    settings: ContinualTraining,
+    done: int,
+    until: int,
+) -> Snapshot:
+    """Return the state after the updates above `done` up to `until` of a task; `start` stays as it is."""
+    model = start.model.copy()
+    module = model.module.train()
+    optimizer = named_optimizer(
+        settings.optimizer, decayed_groups(module, settings.weight_decay), settings.betas
+    )
+    start.give(optimizer)
+    state = {"weights": Trainable(module), "optimizer": optimizer}
+    for step in run.steps(until - done, state=state, desc="updates", cost=training_cost(model, settings)):
+        n = done + step + 1
+        tokens = work.domains.batch(run, work.domain, n, settings).to(model.device)
+        with seeded(run.key("dropout", work.domain, n)):
+            loss, told = next_token_loss(module, tokens, work.guard, settings.strength)
+            loss.backward()  # type: ignore[no-untyped-call]
+        rate = schedule.peak * schedule.share(Place(n, work.task, work.tasks), settings.steps)
+        norm = update(optimizer, rate, settings.clip)
+        run.log(step=work.domain * settings.steps + n, n=n, loss=told.item(), norm=norm, rate=rate)
+    module.eval()
+    phases = schedule.phases(settings.steps)
+    place = {"task": work.task, "n": until, "steps": settings.steps, "decay_start": phases.decay_start}
+    return Snapshot(model, optimizer.state_dict(), place)
+
+
+def _plateau(schedule: StreamSchedule, settings: ContinualTraining) -> int:
+    """Return the updates of a task before annealing; all of them under a schedule that does not branch."""
+    start = schedule.phases(settings.steps).decay_start
+    return start if schedule.branches and start is not None else settings.steps
+
+
+def _windows(run: Run, domains: Sequence[np.ndarray], k: int, settings: ContinualTraining) -> Windows:
+    if settings.against != "gdumb":
+        return Windows(domains)
+    lengths = [len(tokens) for tokens in domains[: k + 1]]
+    starts = balanced_memory(
+        lengths, settings.memory, settings.context + 1, lambda task: run.rng("memory", task)
+    )
+    return Windows(domains, starts)
+
+
+def _guard(
+    start: Snapshot, importance: Importance | None, k: int, settings: ContinualTraining
+) -> Guard | None:
+    if importance is not None:
+        return importance_guard(importance, start.model)
+    if settings.against == "lwf" and (k or start.place):
+        return feature_guard(start.model)
+    return None
+
+
+def _importance(
+    run: Run,
+    state: Snapshot,
+    domains: Sequence[np.ndarray],
+    k: int,
+    settings: ContinualTraining,
+    before: Importance | None,
+) -> Importance:
+    source = Windows(domains)
+    plain = replace(settings, replay=0.0)
+    batches = (source.batch(run, k, -1 - i, plain)[:, :-1] for i in range(IMPORTANCE_BATCHES))
+    return memory_importance(state.model, batches, before)
