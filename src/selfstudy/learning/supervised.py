@@ -183,7 +183,7 @@ def supervise(
         "steps" done; with `held_out`, "kept_at" the step with the best accuracy there, and that "accuracy".
     """
     require_labels(labelled)
-    at_hand, fit, held = _split(labelled, settings.held_out)
+    at_hand, fit, held = held_apart(labelled, settings.held_out)
     optimizer = settings.optimizer_of(classifier)
     best = BestWeights(classifier)
     batch = min(settings.batch, len(fit))
@@ -285,7 +285,7 @@ def require_labels(labelled: ImageSet) -> None:
         )
 
 
-def _split(labelled: ImageSet, share: float) -> tuple[np.ndarray, ImageSet, ImageSet | None]:
+def held_apart(labelled: ImageSet, share: float) -> tuple[np.ndarray, ImageSet, ImageSet | None]:
     """Return the places of the images to train on, those images, and the ones held out; None for no share.
 
     Which they are depends on the number of images alone.
