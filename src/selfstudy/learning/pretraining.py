@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from selfstudy.core.run import Run
 from selfstudy.learning.collapse_watch import COLLAPSED, CollapseWatch
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.optimizers import OptimizerName, named_optimizer
+from selfstudy.learning.schedules import cosine
 
 Losses = dict[str, torch.Tensor]
 SCALED = 256  # the batch that a learning rate is for, where it is proportional to the batch
@@ -90,8 +90,7 @@ class Pretraining:
         if step < rising:
             return peak * step / rising
         share = (step - rising) / (steps - rising)
-        cosine = (1 + math.cos(math.pi * share)) / 2
-        return peak * (self.last_rate + (1 - self.last_rate) * cosine)
+        return peak * (self.last_rate + (1 - self.last_rate) * cosine(share))
 
     def optimizer_of(self, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
         """Return the optimiser of all weights of `modules`; vectors (biases, scales) are not decayed."""
