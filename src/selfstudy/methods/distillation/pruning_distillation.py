@@ -1,0 +1,326 @@
+"""Distilling the knowledge in data pruning: train on a small part of the data, held to what all of it taught.
+
+Ben-Baruch, Botach, Kviatkovsky, Aggarwal, Medioni 2024, "Distilling the Knowledge in Data Pruning", arXiv
+2403.07854. Pick it when many networks or many runs are trained on one labelled set, and each should see a
+part of it: a teacher that once saw everything gives soft labels to what is kept, and then a random part does
+as well as one chosen with care. For one network trained once it saves nothing, since the teacher costs a
+full training: train on all of it.
+
+Deviations from the paper: the weight of the teacher comes by a rule of ours, 1 - sqrt(f)/2, or from images
+set aside, since the paper reads its weights off a grid; short runs start from the encoder's own weights and
+differ in heads, order and views; GraNd's gradients are taken in evaluation mode; scores of memorisation are
+left out, and can be given as a function of one's own; images only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from selfstudy.core.errors import UsageError
+from selfstudy.core.method import Fit, Method
+from selfstudy.core.random import generator
+from selfstudy.core.run import Run
+from selfstudy.data.image_sets import ImageSet
+from selfstudy.data.pruned import PrunedTable, kept_places
+from selfstudy.evaluation.pruning_pictures import pruning_pictures
+from selfstudy.learning.loops import check_positive
+from selfstudy.learning.pruned_distillation import (
+    alpha_rule,
+    best_alpha,
+    distilled_losses,
+    new_classifier,
+    share_right,
+    train_student,
+    warn_of_cropping,
+    warn_of_divergence,
+    warn_of_poor_teacher,
+)
+from selfstudy.learning.pruning_evidence import pruning_scores, scoring_cost, scoring_steps
+from selfstudy.learning.supervised import (
+    Supervised,
+    require_labels,
+    step_cost,
+    train_classifier,
+    trial_step,
+)
+from selfstudy.models.encoders.base import ImageEncoder
+from selfstudy.models.encoders.classifier import ImageClassifier
+from selfstudy.models.encoders.flops import TRAINED, forward_flops
+from selfstudy.models.loading import model as named_model
+from selfstudy.signals.pruning_scores import pruner
+from selfstudy.signals.teachers import (
+    CachedScores,
+    EnsembleTeacher,
+    FixedTeacher,
+    Teacher,
+    require_same_classes,
+)
+from selfstudy.tasks.images import ImageTask
+
+GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
+LOOKS = {"rule": (), "estimate": (0.0, 1.0), "grid": GRID}  # weights of the students that one is chosen by
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningDistillation(Method):
+    """Train on a kept fraction of the images with a teacher that saw them all (Ben-Baruch et al. 2024)."""
+
+    works_on = (ImageTask, ImageEncoder)
+
+    fraction: float = 0.1
+    """f, share of the labelled images that the student is trained on."""
+    pruner: str = "random"
+    """Which are kept: random, el2n, grand, forgetting, margin, herding, moderate, or a function of your own,
+    module:function."""
+    stratified: bool = True
+    """Whether each class keeps its share."""
+    alpha: float | None = None
+    """Weight of the teacher beside the labels, from 0, no teacher, to 1; None is as `choose_alpha` says."""
+    choose_alpha: Literal["rule", "estimate", "grid"] = "rule"
+    """By 1 - sqrt(f)/2; or on images set aside: "estimate" in closed form, from a student of the labels and
+    one of the teacher alone, "grid" from five students."""
+    aside: float = 0.1
+    """Share of the labelled images set aside for that, which neither teacher nor student is trained on."""
+    temperature: float = 2.0
+    """T, of the distillation; gradients grow with its square."""
+    teacher: str = ""
+    """A trained classifier's folder, or a model that is trained as the teacher, such as mlp?hidden=64; empty
+    is the model itself."""
+    teachers: int = 1
+    """Networks that teach together, by the mean of their scores."""
+    teacher_scores: Literal["live", "cached"] = "live"
+    """Whether the teacher is asked about each view, or once about each image as it is."""
+    short_runs: int = 2
+    """R, short runs that scores are averaged over."""
+    scoring: Supervised = field(default_factory=lambda: Supervised(steps=100))
+    """A short run, of a few passes over all images."""
+    teaching: Supervised = field(default_factory=Supervised)
+    """Training of a teacher on all images, and of the full run that forgetting is counted in."""
+    training: Supervised = field(default_factory=Supervised)
+    """Training of a student."""
+    length: Literal["steps", "epochs"] = "steps"
+    """Whether a student takes all steps of `training`, or fewer in proportion to the fraction."""
+    compare: bool = True
+    """Whether a student without a teacher is trained on the same images too, for the report."""
+    curve: tuple[float, ...] = ()
+    """Further fractions that students are trained on, for the report."""
+
+    def validate(self) -> None:
+        """Check the fields against each other."""
+        check_positive(self, temperature=0, teachers=0, short_runs=0)
+        for name, share in [("fraction", self.fraction), *(("curve", one) for one in self.curve)]:
+            if not 0 < share <= 1:
+                raise UsageError(f"{name} is {share:g}; a kept fraction is above 0 and at most 1.")
+        if not (0 <= (self.alpha or 0) <= 1 and 0 < self.aside < 1):
+            raise UsageError(
+                f"alpha is {self.alpha} and aside {self.aside:g}: the weight of the teacher is from 0 to 1, "
+                "the share that is set aside above 0 and below 1."
+            )
+        pruner(self.pruner)
+        for settings in (self.scoring, self.teaching, self.training):
+            settings.validate()
+        if self.teacher_scores == "cached":
+            warn_of_cropping(self.training.views)
+
+    def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
+        """Return what a fit spends, by budget unit."""
+        data, _ = self._data(task.labelled)
+        spent = [scoring_cost(self.pruner, model, data, **self._scoring)]
+        starts = self._starts(task, model)
+        for start in starts:
+            if isinstance(start, ImageEncoder):
+                one = step_cost(start, min(self.teaching.batch, len(data)))
+                spent.append({unit: self.teaching.steps * amount for unit, amount in one.items()})
+        asked = sum(forward_flops(getattr(start, "encoder", start)) for start in starts)
+        if starts and self.teacher_scores == "cached":
+            spent.append({"flops": len(data) * asked})
+            asked = 0.0
+        for fraction, alpha in self._students():
+            plan, passes = self._plan(fraction), TRAINED * forward_flops(model) + (asked if alpha else 0)
+            samples = plan.steps * min(plan.batch, len(self._kept(data, np.zeros(len(data)), fraction)))
+            spent.append({"samples": samples, "flops": samples * passes})
+        return {unit: sum(part.get(unit, 0.0) for part in spent) for unit in ("samples", "flops")}
+
+    def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
+        """Return a student's step on a copy, and how many steps a fit takes."""
+        data, _ = self._data(task.labelled)
+        student, teacher = (new_classifier(model, task.classes, 0) for _ in range(2))
+        fixed = FixedTeacher(teacher, task.classes)
+        losses = distilled_losses(student, fixed, 0.5, self.temperature, np.arange(len(data)))
+        untrained = sum(isinstance(start, ImageEncoder) for start in self._starts(task, model))
+        steps = scoring_steps(self.pruner, **self._scoring) + untrained * self.teaching.steps
+        steps += sum(self._plan(fraction).steps for fraction, _ in self._students())
+        return trial_step(student, losses, data, self.training), steps
+
+    def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
+        """Train a teacher and scores on all labelled images of `task`, copies of `model` on those kept."""
+        data, held = self._data(task.labelled)
+        teachers = self._taught(task, model, data, run)
+        teacher = self._teacher(teachers, data, run)
+        scores = pruning_scores(run, self.pruner, model, data, **self._scoring)
+        students: dict[tuple[float, float], ImageClassifier] = {}
+
+        def student(fraction: float, alpha: float) -> ImageClassifier:
+            name, places = f"student-{fraction:g}-{alpha:g}", self._kept(data, scores, fraction)
+            if (fraction, alpha) not in students:
+                students[fraction, alpha] = run.stage(
+                    name,
+                    lambda: train_student(
+                        run, model, data, self._plan(fraction),
+                        teacher=teacher, alpha=alpha, temperature=self.temperature, places=places,
+                    ),
+                )  # fmt: skip
+                warn_of_divergence(run.metrics(), name)
+            return students[fraction, alpha]
+
+        looked = {alpha: student(self.fraction, alpha) for alpha in self._looks}
+        alphas, told = self._alphas(looked, held)
+        found = {f: {"with the teacher": student(f, alpha)} for f, alpha in alphas.items()}
+        if self.compare:
+            for fraction, of in found.items():
+                of["labels alone"] = student(fraction, 0.0)
+        best = found[self.fraction]["with the teacher"]
+        kept = np.isin(np.arange(len(data)), self._kept(data, scores, self.fraction))
+        table = PrunedTable(data.classes, data.labels, scores, kept, self._places(len(task.labelled))[0])
+        rows = self._rows(task, teachers, found)
+        return Fit(
+            model=best,
+            parts={**{f"teacher-{number}": one for number, one in enumerate(teachers)}, "kept": table},
+            metrics={**rows, **told, **self._known(data, teachers, found), "kept": int(kept.sum())},
+            pictures=pruning_pictures(table, data, rows, task.metric, ranked=self.pruner != "random"),
+        )
+
+    # The data, and the fractions and weights that students are trained with.
+
+    @property
+    def _looks(self) -> tuple[float, ...]:
+        return LOOKS[self.choose_alpha] if self.alpha is None else ()
+
+    @property
+    def _scoring(self) -> dict[str, Any]:
+        return {"short": self.scoring, "full": self.teaching, "runs": self.short_runs}
+
+    def _places(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of the images that are pruned, and of those set aside to choose alpha by."""
+        order = generator("pruning", "aside", count).permutation(count)
+        aside = round(self.aside * count) if self._looks else 0
+        return np.sort(order[aside:]), np.sort(order[:aside])
+
+    def _data(self, labelled: ImageSet) -> tuple[ImageSet, ImageSet]:
+        require_labels(labelled)
+        at, aside = self._places(len(labelled))
+        if self._looks and not (len(at) and len(aside)):
+            raise UsageError(
+                f"aside={self.aside:g} of {len(labelled)} labelled images leaves none to choose alpha by, or "
+                "none to train on. Change it, or give alpha itself."
+            )
+        return labelled.only(at), labelled.only(aside)
+
+    def _kept(self, data: ImageSet, scores: np.ndarray, fraction: float) -> np.ndarray:
+        return kept_places(scores, data.labels, fraction, stratified=self.stratified)
+
+    def _plan(self, fraction: float) -> Supervised:
+        steps = self.training.steps
+        return replace(
+            self.training, steps=max(1, round(fraction * steps)) if self.length == "epochs" else steps
+        )
+
+    def _students(self) -> set[tuple[float, float | None]]:
+        """Return fractions and weights of all students; None where a weight is found on the way."""
+        own = None if self._looks else self.alpha
+        pairs = {(self.fraction, alpha) for alpha in self._looks}
+        for fraction in {self.fraction, *self.curve}:
+            weight = alpha_rule(fraction) if own is None and not self._looks else own
+            pairs |= {(fraction, weight)} | ({(fraction, 0.0)} if self.compare else set())
+        return pairs
+
+    def _alphas(
+        self, looked: dict[float, ImageClassifier], held: ImageSet
+    ) -> tuple[dict[float, float], dict[str, Any]]:
+        """Return the weight of the teacher at each fraction, and what there is to say of the choice."""
+        fractions = sorted({self.fraction, *self.curve})
+        right = {alpha: share_right(one, held) for alpha, one in looked.items()}
+        said: dict[str, Any] = {f"images set aside, alpha {alpha:g}": share for alpha, share in right.items()}
+        if not looked:
+            alphas = {f: alpha_rule(f) if self.alpha is None else self.alpha for f in fractions}
+        elif self.choose_alpha == "grid":
+            alphas = dict.fromkeys(fractions, max(right, key=lambda alpha: right[alpha]))
+        else:
+            alphas = dict.fromkeys(fractions, best_alpha(looked[0.0], looked[1.0], held))
+        return alphas, {**said, "alpha": alphas[self.fraction]}
+
+    # Teachers.
+
+    def _starts(self, task: ImageTask, model: ImageEncoder) -> Sequence[ImageClassifier | ImageEncoder]:
+        """Return the teacher that was given, or what teachers are trained from; none where none is asked."""
+        if self.alpha == 0:
+            return []
+        start = named_model(self.teacher) if self.teacher else model
+        if isinstance(start, ImageClassifier) and self.teachers == 1:
+            require_same_classes(start.classes, task.classes)
+            return [start.made_for(task.labelled)]
+        if not isinstance(start, ImageEncoder):
+            raise UsageError(
+                f"teacher={self.teacher!r} with teachers={self.teachers} is no teacher of images: give the "
+                "folder of one classifier of images, or an encoder of images to be trained."
+            )
+        return [task.prepared(start)] * self.teachers
+
+    def _taught(
+        self, task: ImageTask, model: ImageEncoder, data: ImageSet, run: Run
+    ) -> list[ImageClassifier]:
+        """Return the teachers, trained on all of the data where they are not yet."""
+
+        def taught(number: int, start: ImageClassifier | ImageEncoder) -> ImageClassifier:
+            if isinstance(start, ImageClassifier):
+                return start
+            return train_classifier(run, start, data, self.teaching, desc=f"teacher {number}")
+
+        starts = self._starts(task, model)
+        return [
+            run.stage(f"teacher-{number}", partial(taught, number, start))
+            for number, start in enumerate(starts)
+        ]
+
+    def _teacher(self, teachers: list[ImageClassifier], data: ImageSet, run: Run) -> Teacher | None:
+        if not teachers:
+            return None
+        teacher = EnsembleTeacher([FixedTeacher(one, data.classes) for one in teachers])
+        if self.teacher_scores == "live":
+            return teacher
+        run.meter.charge(flops=len(data) * teacher.flops)
+        return CachedScores(teacher, data)
+
+    # What there is to say.
+
+    def _known(
+        self, data: ImageSet, teachers: list[ImageClassifier], found: dict[float, dict[str, ImageClassifier]]
+    ) -> dict[str, float]:
+        """Return how much of all the labelled images the networks know, and how sure the teacher is."""
+        shares = {name: share_right(one, data) for name, one in found[self.fraction].items()}
+        told = {f"all labelled images right, {name}": share for name, share in shares.items()}
+        if teachers:
+            share = told["all labelled images right, teacher"] = share_right(teachers[0], data)
+            sure = data.mapped(lambda pixels, _: teachers[0].scores(pixels).softmax(1).max(1).values)
+            told["teacher's confidence"] = float(sure.mean())
+            warn_of_poor_teacher(share, shares.get("labels alone", 0.0))
+        return told
+
+    def _rows(
+        self,
+        task: ImageTask,
+        teachers: list[ImageClassifier],
+        found: dict[float, dict[str, ImageClassifier]],
+    ) -> dict[str, Any]:
+        """Return a row of validation results for each network."""
+        if not len(task.validation):
+            return {}
+        networks = {f"{name}, {f:.3g} kept": one for f, of in found.items() for name, one in of.items()}
+        networks |= dict(zip(["teacher"], teachers[:1], strict=False))
+        measured = {name: task.evaluate(one, split="validation") for name, one in networks.items()}
+        return {f"validation, {name}": task.metric.row(one.values) for name, one in measured.items()}
