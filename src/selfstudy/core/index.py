@@ -437,7 +437,7 @@ METHODS: dict[str, Entry] = {
             authors="Kim, Ji, Yoon, Hwang",
             year=2021,
             family="distillation",
-            needs="an encoder, labelled images",
+            needs="an encoder, images labelled by class (for numbers there is guided-self-distillation)",
             gives="a classifier that is better calibrated",
             target="selfstudy.methods.distillation.ps_kd:PsKd",
             model="mlp",
@@ -477,7 +477,7 @@ METHODS: dict[str, Entry] = {
             needs="a pre-trained transformer, inputs without labels",
             gives="an encoder at home in the new domain",
             target="selfstudy.methods.pretraining.self_distilled_pretraining:SelfDistilledPretraining",
-            model="vit",
+            model="mae",
             task="digits",
         ),
     )

@@ -18,6 +18,7 @@ from selfstudy.data.labelled import balanced_places
 from selfstudy.data.long_tail import long_tail
 from selfstudy.data.views import ImageViews, view_keys
 from selfstudy.evaluation.by_class import by_class
+from selfstudy.evaluation.calibration import Told, told
 from selfstudy.evaluation.collapse import alignment, effective_rank, least_variance, uniformity
 from selfstudy.evaluation.embedding_map import SHOWN, embedding_map
 from selfstudy.evaluation.probes import linear_probe, nearest_neighbours, recognised
@@ -94,6 +95,18 @@ class ImageTask(HeldOutTask):
             told = self.probe(model).predict(_features(model, held))
         right = told.numpy() == held.labels
         return Measured(tuple(right.astype(float).tolist()))
+
+    def judged(self, model: Any, *, split: str = "test", limit: int | None = None) -> Told:
+        """Return how sure a classifier is of what it tells of a split, whether it is right, and its loss.
+
+        Args:
+            model: a classifier, with `scores(images)`.
+            split: "test", or "validation", which a method may look at.
+            limit: how many images; None is all.
+        """
+        require_held(split)
+        held = self._held[split].only(slice(limit))
+        return told(held.mapped(lambda pixels, _: model.scores(pixels).softmax(1)), held.labels)
 
     def probe(self, model: ImageEncoder) -> Any:
         """Return a linear classifier of the encoder's features, fitted on the labelled subset."""
