@@ -126,13 +126,13 @@ class ImageViews:
         if self.brightness:
             images = (images * drawn.factor("brightness", self.brightness)).clamp_(0, 1)
         if self.contrast:
-            mean = _grey(images).mean((1, 2, 3), keepdim=True)
+            mean = lightness(images).mean((1, 2, 3), keepdim=True)
             images = torch.lerp(mean, images, drawn.factor("contrast", self.contrast)).clamp_(0, 1)
         if images.shape[1] != 3:
             return images
         if self.saturation:
             factor = drawn.factor("saturation", self.saturation)
-            images = torch.lerp(_grey(images), images, factor).clamp_(0, 1)
+            images = torch.lerp(lightness(images), images, factor).clamp_(0, 1)
         return _turned_hue(images, drawn.between("hue", -self.hue, self.hue)) if self.hue else images
 
     def _blurred(self, images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
@@ -144,7 +144,7 @@ class ImageViews:
         return kornia.filters.gaussian_blur2d(images, (side, side), sigma)
 
 
-def _grey(images: torch.Tensor) -> torch.Tensor:
+def lightness(images: torch.Tensor) -> torch.Tensor:
     """Return how light each pixel is: [B, 1, H, W]."""
     import kornia.color
 
@@ -152,7 +152,7 @@ def _grey(images: torch.Tensor) -> torch.Tensor:
 
 
 def _greyed(images: torch.Tensor, drawn: _Drawn) -> torch.Tensor:
-    return _grey(images).expand_as(images)
+    return lightness(images).expand_as(images)
 
 
 def _turned_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:

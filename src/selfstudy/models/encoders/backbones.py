@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from typing import Any, ClassVar, Self
 
 import torch
@@ -26,9 +27,9 @@ ADVICE = (
 class Backbone(ImageEncoder):
     """A vision model of transformers; `backbone` makes it.
 
-    Images of any size are resized to the side that the network sees, and grey ones are repeated in each of
-    its channels. `network` is the transformers model: `network.save_pretrained(folder)` writes it for other
-    tools.
+    Images are resized to the side that the network sees, smaller ones than it was made for to a smaller side
+    in proportion, and grey ones are repeated in each of its channels. `network` is the transformers model:
+    `network.save_pretrained(folder)` writes it for other tools.
 
     Args:
         channels: of the images.
@@ -77,6 +78,16 @@ class Backbone(ImageEncoder):
         return self.side
 
     @property
+    def grain(self) -> int:
+        """Sides that become a whole number of pixels, and of patches where their positions are resized."""
+        config, patch = self.network.config, 1
+        if _has_positions(self.network):
+            patch = config.patch_size
+        elif isinstance(getattr(config, "patch_size", None), int) and hasattr(config, "image_size"):
+            return 0
+        return patch * self.size // math.gcd(self.side, patch * self.size)
+
+    @property
     def name(self) -> str:
         """The specification that loads it anew."""
         return f"vision:{self.config['source']}?size={self.side}"
@@ -102,9 +113,9 @@ class Backbone(ImageEncoder):
 
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the features [B, width] of normalised images."""
-        if inputs.shape[-1] != self.side:
-            shrinks = self.side < inputs.shape[-1]
-            size = (self.side, self.side)
+        side = self.side * inputs.shape[-1] // self.size
+        if inputs.shape[-1] != side:
+            shrinks, size = side < inputs.shape[-1], (side, side)
             inputs = functional.interpolate(inputs, size, mode="bilinear", antialias=shrinks)
         return _features(self.network, inputs, self.config["features"])
 
@@ -170,9 +181,8 @@ def _loaded(name: str) -> tuple[Any, str]:
 
 def _features(network: Any, inputs: torch.Tensor, features: str) -> torch.Tensor:
     own = network.config.__dict__.get("image_size")
-    asked = inspect.signature(network.forward).parameters
     more = {}
-    if own not in (None, inputs.shape[-1], list(inputs.shape[2:])) and "interpolate_pos_encoding" in asked:
+    if own not in (None, inputs.shape[-1], list(inputs.shape[2:])) and _has_positions(network):
         more["interpolate_pos_encoding"] = True
     found = network(pixel_values=inputs, **more)
     pooled = getattr(found, "pooler_output", None)
@@ -180,6 +190,11 @@ def _features(network: Any, inputs: torch.Tensor, features: str) -> torch.Tensor
         return pooled.flatten(1)
     last = found.last_hidden_state
     return last.mean(1) if last.ndim == 3 else last.flatten(2).mean(2)
+
+
+def _has_positions(network: Any) -> bool:
+    """Return whether its patches have positions that it can resize."""
+    return "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
 
 
 def _processor(name: str) -> Any:

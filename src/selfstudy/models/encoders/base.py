@@ -62,6 +62,11 @@ class ImageEncoder(SmallModel):
         return self.size
 
     @property
+    def grain(self) -> int:
+        """What the side of images must be a multiple of to be encoded as they are; 0 is `size` alone."""
+        return 0
+
+    @property
     def stages(self) -> dict[str, nn.Module]:
         """The parts whose outputs are features on the way, first to last: stage1, stage2, ...
 

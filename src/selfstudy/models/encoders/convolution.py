@@ -40,6 +40,11 @@ class ConvEncoder(ImageEncoder):
         self.width = widths[-1]
 
     @property
+    def grain(self) -> int:
+        """Images of any side are encoded as they are."""
+        return 1
+
+    @property
     def stages(self) -> dict[str, nn.Module]:
         """The convolutions, each after its ReLU."""
         ends = [part for part in self.network if isinstance(part, nn.ReLU)]
@@ -91,6 +96,11 @@ class ResidualEncoder(ImageEncoder):
                     before = width
             self.blocks = nn.Sequential(*parts)
         self.width = before
+
+    @property
+    def grain(self) -> int:
+        """Images of any side are encoded as they are."""
+        return 1
 
     @property
     def stages(self) -> dict[str, nn.Module]:

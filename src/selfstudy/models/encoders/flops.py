@@ -10,13 +10,15 @@ from selfstudy.models.encoders.base import ImageEncoder
 TRAINED = 3  # a training step costs about three times the forward pass
 
 
-def forward_flops(encoder: ImageEncoder) -> float:
+def forward_flops(encoder: ImageEncoder, side: int = 0) -> float:
     """Return the floating-point operations of one image's features, two for a multiplication and addition.
 
     Args:
         encoder: made for images of some size.
+        side: of the image in pixels, where it is another than the encoder was made for.
     """
-    image = torch.zeros(1, encoder.channels, encoder.size, encoder.size, device=encoder.mean.device)
+    side = side or encoder.size
+    image = torch.zeros(1, encoder.channels, side, side, device=encoder.mean.device)
     training = encoder.training
     encoder.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -67,7 +67,14 @@ class VisionTransformer(ImageEncoder):
             self.network = ViTModel(config, add_pooling_layer=False)
         self.width = hidden
 
+    @property
+    def grain(self) -> int:
+        """The patch: positions are those of the whole grid, resized to the patches that there are."""
+        return int(self.config["patch"])
+
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the features [B, width] of normalised images."""
-        tokens = self.network(inputs).last_hidden_state  # the first one belongs to no patch
+        resized = inputs.shape[-1] != self.network.config.image_size
+        tokens = self.network(inputs, interpolate_pos_encoding=resized).last_hidden_state
+        # The first token belongs to no patch.
         return tokens[:, 1:].mean(1)

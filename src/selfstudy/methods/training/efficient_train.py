@@ -1,0 +1,270 @@
+"""EfficientTrain: show every image in every pass, but its low frequencies and weak augmentation first.
+
+Wang, Yue, Lu, Liu, Zhong, Song, Huang 2023, "EfficientTrain: Exploring Generalized Curriculum Learning for
+Training Visual Backbones", arXiv 2211.09703; stages of equal cost are those of EfficientTrain++
+(arXiv 2405.08768). Pick it to train an image network to the same accuracy in less time: against fewer passes
+over whole images, which cost as little, it keeps what the late stages need; against dropping easy samples it
+needs no scores. Time falls as far as it is spent in the network: with a slow loader, or with images so small
+that a step is mostly overhead, measure before you expect anything.
+
+Deviations from the paper: the crop comes before the normalisation, which is the same because it keeps
+constants; shears and turns of RandAugment are about the middle and its resampling is bilinear; CutMix, drop
+path and batches of another size for each stage are left out, and so is the replay buffer of EfficientTrain++,
+as images are in memory; supervised training only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from selfstudy.core.errors import UsageError
+from selfstudy.core.method import Fit, Method
+from selfstudy.core.random import generator
+from selfstudy.core.run import Run
+from selfstudy.data.low_frequency import area_crop, low_freq_crop
+from selfstudy.data.rand_augment import RandAugment
+from selfstudy.evaluation.curriculum_pictures import seen_picture, stages_picture
+from selfstudy.learning.curriculum import (
+    MAGNITUDES,
+    CurriculumSchedule,
+    Stage,
+    checked_bands,
+    curriculum,
+    usual_bands,
+)
+from selfstudy.learning.mixing import mix_batch
+from selfstudy.learning.supervised import (
+    ImageLosses,
+    Losses,
+    Seen,
+    Supervised,
+    Views,
+    require_labels,
+    step_cost,
+    supervise,
+    trial_step,
+)
+from selfstudy.models.encoders.base import ImageEncoder
+from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
+from selfstudy.models.encoders.flops import forward_flops
+from selfstudy.search.bands import FoundBands, greedy_search
+from selfstudy.signals.teachers import FollowingTeacher
+from selfstudy.tasks.images import ImageTask
+
+CROPS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
+    "frequency": low_freq_crop,
+    "area": area_crop,
+}
+CANDIDATES = (96, 128, 160, 192, 224)  # of 224
+KNOWN = 2000  # labelled images that it is asked for in the end
+
+
+def usual_training() -> Supervised:
+    """Return the paper's training with a smaller batch and rate."""
+    return Supervised(
+        batch=128, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05, warmup=0.067, clip=1.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientTrain(Method):
+    """Train a classifier of images from low frequencies and weak augmentation to all (Wang et al. 2023)."""
+
+    works_on = (ImageTask, ImageEncoder)
+
+    bands: tuple[int, ...] | None = None
+    """B of each stage, the side of what the network sees; None is 160,160,160,192,224 of 224 in proportion,
+    20,20,20,26,32 of 32, or 16,16,20,24,28 of 28."""
+    magnitudes: tuple[float, ...] = MAGNITUDES
+    """m of RandAugment in each stage, 0 to 10."""
+    curriculum: Literal["both", "bands", "augmentation", "none"] = "both"
+    """What changes from stage to stage; the other is as in the last stage throughout. With "none" both are:
+    plain training, which this method is compared with."""
+    equal: Literal["steps", "cost"] = "steps"
+    """Stages have as many steps each, or cost as much each (EfficientTrain++)."""
+    crop: Literal["frequency", "area"] = "frequency"
+    """How images are made smaller; "area" is plain down-sampling, to compare with."""
+    augmentation: RandAugment = field(default_factory=RandAugment)
+    """What is done to images at a magnitude."""
+    smoothing: float = 0.1
+    """Share of each label that is spread over all classes."""
+    mixup: float = 0.0
+    """alpha of the Beta distribution that the share of a mixed image is drawn from; 0 mixes none."""
+    average: float = 0.0
+    """Share that a running mean of the weights keeps at each step, such as 0.999; 0 is the last weights."""
+    search_steps: int = 0
+    """Find the bands first, by a greedy search over trainings of so many steps; 0 does not search."""
+    search_candidates: tuple[int, ...] = ()
+    """Bands that the search tries; none are those of 96,128,160,192,224 of 224 in proportion."""
+    training: Supervised = field(default_factory=usual_training)
+    """Steps, batches, optimiser and schedule; the curriculum leaves them as they are."""
+
+    def validate(self) -> None:
+        """Check the fields against each other."""
+        if self.bands is not None and self.search_steps:
+            raise UsageError(
+                "Bands are given and to be searched for too: leave out --bands or --search-steps."
+            )
+        stages = self.bands or (1,) * (len(self.magnitudes) if self.search_steps else len(usual_bands(224)))
+        curriculum(stages, self.magnitudes)
+        if not (0 <= self.smoothing < 1 and 0 <= self.average < 1 and 0 <= self.mixup < float("inf")):
+            raise UsageError(
+                f"smoothing {self.smoothing}, average {self.average} and mixup {self.mixup} must be at least "
+                "0, and the first two below 1."
+            )
+        if self.search_steps < 0 or (self.average and self.training.held_out):
+            raise UsageError(
+                f"search-steps is {self.search_steps} and average {self.average}: search-steps must be at "
+                "least 0, and a mean of all weights leaves none for training.held-out to choose."
+            )
+        self.augmentation.validate()
+        self.training.validate()
+
+    def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
+        """Return what a fit spends, by budget unit; with a search at most, where nothing smaller will do."""
+        require_labels(task.labelled)
+        whole = self._schedule((model.size,) * len(self.magnitudes))
+        if not self.search_steps:
+            return self._spends(task, model, self._schedule(self._bands(model)), self.training.steps)
+        trainings = 1 + len(self.magnitudes) * (len(self._candidates(model)) - 1)
+        steps = self.training.steps + trainings * self.search_steps
+        return self._spends(task, model, whole, steps)
+
+    def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
+        """Return one step on whole images, and how many of them cost as much as a fit."""
+        whole = self._schedule((model.size,) * len(self.magnitudes))
+        classifier, views = self._classifier(task, model, key=0), self._views(whole(1.0))
+        step = trial_step(classifier, self._losses(classifier, 0), task.labelled, self.training, views)
+        one = self._spends(task, model, whole, 1)["flops"]
+        return step, max(1, round(self.cost(task, model)["flops"] / one))
+
+    def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
+        """Train a copy of `model`, and a head, on the labelled images of `task`."""
+        require_labels(task.labelled)
+        metrics: dict[str, Any] = {}
+        if self.search_steps:
+            bands, tried = self.found_bands(task, model, run)
+            metrics["tried"] = {"-".join(map(str, each)): accuracy for each, accuracy in tried}
+        else:
+            bands = self._bands(model)
+        schedule = self._schedule(bands)
+        classifier = run.stage("classifier", lambda: self.trained(task, model, run, schedule))
+        known = task.labelled.only(slice(KNOWN))
+        pixels = known.pixels(slice(None))
+        right = classifier.classify(pixels).numpy() == known.labels
+        metrics["bands"] = "-".join(str(stage.band) for stage in schedule.stages)
+        metrics["cost_by_pixels"] = schedule.cost(model.size)
+        metrics["labelled_images_right"] = float(right.mean())
+        if len(task.validation):
+            measured = task.evaluate(classifier, split="validation")
+            metrics["validation"] = task.metric.row(measured.values)
+        pictures = [stages_picture(schedule, model.size, self.training.steps), seen_picture(schedule, pixels)]
+        return Fit(model=classifier, metrics=metrics, pictures=pictures)
+
+    def found_bands(self, task: ImageTask, model: ImageEncoder, run: Run) -> FoundBands:
+        """Return the bands that a greedy search finds on validation images; a training is a stage each."""
+        short = replace(self, training=replace(self.training, steps=self.search_steps))
+
+        def accuracy(bands: tuple[int, ...]) -> float:
+            def reached() -> float:
+                classifier = short.trained(task, model, run, self._schedule(bands))
+                return float(np.mean(task.evaluate(classifier, split="validation").values))
+
+            return run.stage("bands " + "-".join(map(str, bands)), reached)
+
+        return greedy_search(accuracy, self._candidates(model), len(self.magnitudes))
+
+    def trained(
+        self, task: ImageTask, model: ImageEncoder, run: Run, schedule: CurriculumSchedule
+    ) -> ImageClassifier:
+        """Return the classifier after a training by the schedule; within a stage."""
+        steps = self.training.steps
+        classifier = self._classifier(task, model, run.key("heads"))
+        plain = self._losses(classifier, run.key("mixup"))
+        mean = FollowingTeacher(classifier, self.average) if self.average else None
+        shares = _shares(model, schedule)
+
+        def losses(seen: Seen) -> Losses:
+            if mean:
+                mean.before(seen.step)
+            return plain(seen)
+
+        supervise(
+            run,
+            classifier,
+            losses,
+            task.labelled,
+            self.training,
+            copies=lambda step: shares[schedule(step / steps).band],  # of the cost of a whole image
+            views=lambda step: self._views(schedule(step / steps)),
+            state={"mean": mean} if mean else None,
+        )
+        if mean:
+            mean.before(steps)
+            classifier.load_state_dict(mean.state_dict())
+        return classifier
+
+    def _losses(self, classifier: ImageClassifier, key: int) -> ImageLosses:
+        classes = len(classifier.classes)
+
+        def losses(seen: Seen) -> Losses:
+            hard = functional.one_hot(seen.labels, classes).to(seen.images)
+            images, targets = seen.images, (1 - self.smoothing) * hard + self.smoothing / classes
+            if self.mixup:
+                rng = generator(key, seen.step)
+                share, order = rng.beta(self.mixup, self.mixup), torch.from_numpy(rng.permutation(len(hard)))
+                images, targets = (mix_batch(each, each, share, order) for each in (images, targets))
+            scores = classifier(images)
+            right = (scores.detach().argmax(1) == seen.labels).float().mean()
+            return {"loss": functional.cross_entropy(scores, targets), "right": right}
+
+        return losses
+
+    def _views(self, stage: Stage) -> Views:
+        def made(images: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
+            changed = self.augmentation(self.training.views(images, keys), keys, stage.magnitude)
+            return CROPS[self.crop](changed, stage.band)
+
+        return made
+
+    def _classifier(self, task: ImageTask, model: ImageEncoder, key: int) -> ImageClassifier:
+        return ImageClassifier(model.copy(), task.classes, {CLASS: len(task.classes)}, key=key)
+
+    def _schedule(self, bands: tuple[int, ...]) -> CurriculumSchedule:
+        stages, magnitudes = len(self.magnitudes), self.magnitudes
+        if self.curriculum in ("augmentation", "none"):
+            bands = bands[-1:] * stages
+        if self.curriculum in ("bands", "none"):
+            magnitudes = magnitudes[-1:] * stages
+        return curriculum(bands, magnitudes, self.equal)
+
+    def _bands(self, model: ImageEncoder) -> tuple[int, ...]:
+        """Return the bands given, or the usual ones; all of the side where they are not to change."""
+        if self.curriculum in ("augmentation", "none") and self.bands is None:
+            return (model.size,) * len(self.magnitudes)
+        bands = self.bands or usual_bands(model.size, model.grain)
+        return checked_bands(bands, model.size, model.grain, model.kind)
+
+    def _candidates(self, model: ImageEncoder) -> tuple[int, ...]:
+        bands = self.search_candidates or usual_bands(model.size, model.grain, CANDIDATES)
+        return checked_bands(sorted({*bands, model.size}), model.size, model.grain, model.kind)
+
+    def _spends(
+        self, task: ImageTask, model: ImageEncoder, schedule: CurriculumSchedule, steps: int
+    ) -> dict[str, float]:
+        one = step_cost(model, min(self.training.batch, len(task.labelled)))
+        shares = _shares(model, schedule)
+        times = sum(shares[schedule(step / steps).band] for step in range(steps))
+        return {"samples": steps * one["samples"], "flops": times * one["flops"]}
+
+
+def _shares(model: ImageEncoder, schedule: CurriculumSchedule) -> dict[int, float]:
+    """Return what an image of each band costs, as a share of a whole one."""
+    whole = forward_flops(model)
+    return {band: forward_flops(model, band) / whole for band in {stage.band for stage in schedule.stages}}
