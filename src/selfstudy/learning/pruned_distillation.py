@@ -165,11 +165,29 @@ def warn_of_cropping(views: ImageViews) -> None:
         )
 
 
-def warn_of_poor_teacher(teacher: float, student: float) -> None:
-    """Warn where a teacher knows a smaller share of the images than a student that had no teacher."""
+def knowledge(
+    images: ImageSet, teachers: Sequence[ImageClassifier], students: Mapping[str, ImageClassifier]
+) -> dict[str, float]:
+    """Return how much of all labelled images networks know, and how sure the first teacher is of them.
+
+    A teacher that knows less than the student of the labels alone is worth a warning.
+
+    Args:
+        images: with labels.
+        teachers: or none.
+        students: by name; "labels alone" is compared with the teacher.
+    """
+    shares = {name: share_right(one, images) for name, one in students.items()}
+    told = {f"all labelled images right, {name}": share for name, share in shares.items()}
+    if not teachers:
+        return told
+    teacher, student = share_right(teachers[0], images), shares.get("labels alone", 0.0)
+    sure = images.mapped(lambda pixels, _: teachers[0].scores(pixels).softmax(1).max(1).values)
     if teacher < student:
         warnings.warn(
             f"The teacher knows {teacher:.1%} of all labelled images, less than a student of the kept ones "
             f"alone ({student:.1%}): it has little to teach. Train it for longer, or give a better one.",
             stacklevel=2,
         )
+    confidence = {"the teacher's confidence": float(sure.mean())}
+    return {**told, "all labelled images right, teacher": teacher, **confidence}

@@ -141,8 +141,10 @@ class CachedScores:
         row = 2 * len(images.classes)
         self.kept = min(len(images), int(megabytes * MEGABYTE / row))
         self.flops = teacher.flops * (1 - self.kept / max(1, len(images)))
-        first = images.only(slice(self.kept))
-        self._store = first.mapped(lambda pixels, at: _halved(teacher.scores(pixels, at)))
+        self._store = torch.empty(0, len(images.classes), dtype=torch.float16)
+        if self.kept:
+            first = images.only(slice(self.kept))
+            self._store = first.mapped(lambda pixels, at: _halved(teacher.scores(pixels, at)))
 
     def scores(self, images: torch.Tensor, places: np.ndarray) -> torch.Tensor:
         """Return the scores of the set's images at `places`, whatever views `images` are: [B, C]."""

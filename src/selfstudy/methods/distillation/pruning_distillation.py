@@ -14,9 +14,8 @@ left out, and can be given as a function of one's own; images only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -33,35 +32,29 @@ from selfstudy.learning.pruned_distillation import (
     alpha_rule,
     best_alpha,
     distilled_losses,
+    knowledge,
     new_classifier,
     share_right,
     train_student,
     warn_of_cropping,
     warn_of_divergence,
-    warn_of_poor_teacher,
 )
 from selfstudy.learning.pruning_evidence import pruning_scores, scoring_cost, scoring_steps
 from selfstudy.learning.supervised import (
     Supervised,
     require_labels,
     step_cost,
-    train_classifier,
     trial_step,
 )
+from selfstudy.learning.taught import taught, teacher_starts
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
-from selfstudy.models.loading import model as named_model
 from selfstudy.signals.pruning_scores import pruner
-from selfstudy.signals.teachers import (
-    CachedScores,
-    EnsembleTeacher,
-    FixedTeacher,
-    Teacher,
-    require_same_classes,
-)
+from selfstudy.signals.teachers import CachedScores, EnsembleTeacher, FixedTeacher, Teacher
 from selfstudy.tasks.images import ImageTask
 
+TAUGHT, ALONE = "with the teacher", "labels alone"
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 LOOKS = {"rule": (), "estimate": (0.0, 1.0), "grid": GRID}  # weights of the students that one is chosen by
 
@@ -131,17 +124,21 @@ class PruningDistillation(Method):
         """Return what a fit spends, by budget unit."""
         data, _ = self._data(task.labelled)
         spent = [scoring_cost(self.pruner, model, data, **self._scoring)]
-        starts = self._starts(task, model)
+        starts = self._starts(model, data)
         for start in starts:
             if isinstance(start, ImageEncoder):
                 one = step_cost(start, min(self.teaching.batch, len(data)))
                 spent.append({unit: self.teaching.steps * amount for unit, amount in one.items()})
-        asked = sum(forward_flops(getattr(start, "encoder", start)) for start in starts)
+        encoders = [one.encoder if isinstance(one, ImageClassifier) else one for one in starts]
+        asked = sum(map(forward_flops, encoders), 0.0)
         if starts and self.teacher_scores == "cached":
             spent.append({"flops": len(data) * asked})
             asked = 0.0
         for fraction, alpha in self._students():
-            plan, passes = self._plan(fraction), TRAINED * forward_flops(model) + (asked if alpha else 0)
+            plan, passes = (
+                self._plan(fraction),
+                TRAINED * forward_flops(model) + (asked if alpha != 0 else 0.0),
+            )
             samples = plan.steps * min(plan.batch, len(self._kept(data, np.zeros(len(data)), fraction)))
             spent.append({"samples": samples, "flops": samples * passes})
         return {unit: sum(part.get(unit, 0.0) for part in spent) for unit in ("samples", "flops")}
@@ -152,7 +149,7 @@ class PruningDistillation(Method):
         student, teacher = (new_classifier(model, task.classes, 0) for _ in range(2))
         fixed = FixedTeacher(teacher, task.classes)
         losses = distilled_losses(student, fixed, 0.5, self.temperature, np.arange(len(data)))
-        untrained = sum(isinstance(start, ImageEncoder) for start in self._starts(task, model))
+        untrained = sum(isinstance(start, ImageEncoder) for start in self._starts(model, data))
         steps = scoring_steps(self.pruner, **self._scoring) + untrained * self.teaching.steps
         steps += sum(self._plan(fraction).steps for fraction, _ in self._students())
         return trial_step(student, losses, data, self.training), steps
@@ -160,7 +157,7 @@ class PruningDistillation(Method):
     def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         """Train a teacher and scores on all labelled images of `task`, copies of `model` on those kept."""
         data, held = self._data(task.labelled)
-        teachers = self._taught(task, model, data, run)
+        teachers = taught(run, self._starts(model, data), data, self.teaching)
         teacher = self._teacher(teachers, data, run)
         scores = pruning_scores(run, self.pruner, model, data, **self._scoring)
         students: dict[tuple[float, float], ImageClassifier] = {}
@@ -180,18 +177,22 @@ class PruningDistillation(Method):
 
         looked = {alpha: student(self.fraction, alpha) for alpha in self._looks}
         alphas, told = self._alphas(looked, held)
-        found = {f: {"with the teacher": student(f, alpha)} for f, alpha in alphas.items()}
+        found = {f: {TAUGHT if a else ALONE: student(f, a)} for f, a in alphas.items()}
         if self.compare:
             for fraction, of in found.items():
-                of["labels alone"] = student(fraction, 0.0)
-        best = found[self.fraction]["with the teacher"]
+                of[ALONE] = student(fraction, 0.0)
         kept = np.isin(np.arange(len(data)), self._kept(data, scores, self.fraction))
         table = PrunedTable(data.classes, data.labels, scores, kept, self._places(len(task.labelled))[0])
         rows = self._rows(task, teachers, found)
         return Fit(
-            model=best,
+            model=student(self.fraction, alphas[self.fraction]),
             parts={**{f"teacher-{number}": one for number, one in enumerate(teachers)}, "kept": table},
-            metrics={**rows, **told, **self._known(data, teachers, found), "kept": int(kept.sum())},
+            metrics={
+                **rows,
+                **told,
+                **knowledge(data, teachers, found[self.fraction]),
+                "kept": int(kept.sum()),
+            },
             pictures=pruning_pictures(table, data, rows, task.metric, ranked=self.pruner != "random"),
         )
 
@@ -233,10 +234,10 @@ class PruningDistillation(Method):
     def _students(self) -> set[tuple[float, float | None]]:
         """Return fractions and weights of all students; None where a weight is found on the way."""
         own = None if self._looks else self.alpha
-        pairs = {(self.fraction, alpha) for alpha in self._looks}
+        pairs: set[tuple[float, float | None]] = {(self.fraction, alpha) for alpha in self._looks}
         for fraction in {self.fraction, *self.curve}:
             weight = alpha_rule(fraction) if own is None and not self._looks else own
-            pairs |= {(fraction, weight)} | ({(fraction, 0.0)} if self.compare else set())
+            pairs |= {(fraction, weight), (fraction, 0.0 if self.compare else weight)}
         return pairs
 
     def _alphas(
@@ -256,36 +257,8 @@ class PruningDistillation(Method):
 
     # Teachers.
 
-    def _starts(self, task: ImageTask, model: ImageEncoder) -> Sequence[ImageClassifier | ImageEncoder]:
-        """Return the teacher that was given, or what teachers are trained from; none where none is asked."""
-        if self.alpha == 0:
-            return []
-        start = named_model(self.teacher) if self.teacher else model
-        if isinstance(start, ImageClassifier) and self.teachers == 1:
-            require_same_classes(start.classes, task.classes)
-            return [start.made_for(task.labelled)]
-        if not isinstance(start, ImageEncoder):
-            raise UsageError(
-                f"teacher={self.teacher!r} with teachers={self.teachers} is no teacher of images: give the "
-                "folder of one classifier of images, or an encoder of images to be trained."
-            )
-        return [task.prepared(start)] * self.teachers
-
-    def _taught(
-        self, task: ImageTask, model: ImageEncoder, data: ImageSet, run: Run
-    ) -> list[ImageClassifier]:
-        """Return the teachers, trained on all of the data where they are not yet."""
-
-        def taught(number: int, start: ImageClassifier | ImageEncoder) -> ImageClassifier:
-            if isinstance(start, ImageClassifier):
-                return start
-            return train_classifier(run, start, data, self.teaching, desc=f"teacher {number}")
-
-        starts = self._starts(task, model)
-        return [
-            run.stage(f"teacher-{number}", partial(taught, number, start))
-            for number, start in enumerate(starts)
-        ]
+    def _starts(self, model: ImageEncoder, labelled: ImageSet) -> list[ImageClassifier | ImageEncoder]:
+        return [] if self.alpha == 0 else teacher_starts(self.teacher, model, labelled, self.teachers)
 
     def _teacher(self, teachers: list[ImageClassifier], data: ImageSet, run: Run) -> Teacher | None:
         if not teachers:
@@ -297,19 +270,6 @@ class PruningDistillation(Method):
         return CachedScores(teacher, data)
 
     # What there is to say.
-
-    def _known(
-        self, data: ImageSet, teachers: list[ImageClassifier], found: dict[float, dict[str, ImageClassifier]]
-    ) -> dict[str, float]:
-        """Return how much of all the labelled images the networks know, and how sure the teacher is."""
-        shares = {name: share_right(one, data) for name, one in found[self.fraction].items()}
-        told = {f"all labelled images right, {name}": share for name, share in shares.items()}
-        if teachers:
-            share = told["all labelled images right, teacher"] = share_right(teachers[0], data)
-            sure = data.mapped(lambda pixels, _: teachers[0].scores(pixels).softmax(1).max(1).values)
-            told["teacher's confidence"] = float(sure.mean())
-            warn_of_poor_teacher(share, shares.get("labels alone", 0.0))
-        return told
 
     def _rows(
         self,
