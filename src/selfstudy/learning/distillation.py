@@ -1,4 +1,4 @@
-"""Losses that hold a student's scores to soft targets: a teacher's, or its own of before."""
+"""Losses that hold a student's scores or features to a teacher's, or to its own of before."""
 
 from __future__ import annotations
 
@@ -35,3 +35,11 @@ def softmax_error(student: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         targets: probabilities, [B, C]; no gradient reaches them.
     """
     return (student.softmax(1) - targets.detach()).square().sum(1).mean()
+
+
+def feature_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return the squared distance of features [B, d]: the sum over d, the mean over the batch.
+
+    No gradient reaches the teacher.
+    """
+    return (student.float() - teacher.detach().float()).square().sum(1).mean()
