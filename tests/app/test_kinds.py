@@ -20,6 +20,7 @@ OTHERS = {
     "barlow-twins": ("arrays", "linear-attention"),
     "isogclr": ("cooccurrence", "top-down-bubble"),
     "sla": (CHAINS, "sequence-lstm"),
+    "lion": (CHAINS, "gcn"),
     "mixed-barlow-twins": ("in-context-regression", "sequence-lstm"),
     "pseudo-label-pretraining": (CHAINS, "gcn"),
     "gcool": ("digits", "conv"),

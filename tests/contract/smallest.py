@@ -729,6 +729,30 @@ SMALLEST: dict[str, Smallest] = {
             wrong=wrong_labels,
         ),
     ),
+    "lion": Smallest(
+        fields={"training": {"steps": 6, "batch": 8}},
+        learning={"training": {"steps": 300, "batch": 20, "learning_rate": 2e-3, "views": {"flip": 0.0}}},
+        refused=(
+            {"rule": "tiger"},
+            {"training": {"optimizer": "lions"}},
+            {"training": {"betas": (0.9, 1.0)}},
+            {"training": {"steps": 0}},
+            {"search": {"budget": 0}},
+            {"search": {"warm_start": "adamx"}},
+            {"search": {"funnel": (0,)}},
+        ),
+        needs_truth=False,
+        learning_task="digits?labels=300",
+        family=Laboratory(
+            task="digits?labels=20&train=100&test=40",
+            model="mlp?hidden=16",
+            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
+            misfitting=("mlp?channels=3&size=32", "channels"),
+            unknown=(("--task", "digit"), ("--model", "mpl")),
+            least_gain=0.02,
+            wrong=wrong_labels,
+        ),
+    ),
     "pseudo-label-pretraining": Smallest(
         fields={
             "teaching": {"steps": 120, "batch": 16, "learning_rate": 1e-2},

@@ -166,12 +166,19 @@ def named_optimizer(
     Raises:
         UsageError: no such optimiser, or betas for one without.
     """
+    check_optimizer(name, betas)
+    more = {} if betas is None else {"betas": betas}
+    return OPTIMIZERS[name](groups, lr=0.0, **more)
+
+
+def check_optimizer(name: OptimizerName, betas: tuple[float, float] | None = None) -> None:
+    """Raise a UsageError for an unknown optimiser, betas for one without, or betas that cannot be right."""
     if name not in OPTIMIZERS:
         raise UsageError(f"There is no optimiser {name!r}. {nearest(name, OPTIMIZERS)}")
     if betas is not None and name not in WITH_BETAS:
         raise UsageError(f"The optimiser {name!r} has no betas; {', '.join(WITH_BETAS)} have.")
-    more = {} if betas is None else {"betas": betas}
-    return OPTIMIZERS[name](groups, lr=0.0, **more)
+    if betas is not None and not all(0 <= beta < 1 for beta in betas):
+        raise UsageError(f"The betas of an optimiser are {betas}; they must be from 0 to below 1.")
 
 
 def decayed_groups(part: nn.Module, weight_decay: float, **more: Any) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.views import ImageViews, view_keys
 from selfstudy.learning.best_weights import BestWeights
 from selfstudy.learning.loops import batch_indices, check_positive
-from selfstudy.learning.optimizers import OptimizerName, decayed_groups, named_optimizer
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer, decayed_groups, named_optimizer
 from selfstudy.learning.schedules import ScheduleName, share_of_peak
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
@@ -45,6 +45,8 @@ class Seen(NamedTuple):
     labels: torch.Tensor
 
 
+OptimizerMaker = Callable[[Any], torch.optim.Optimizer]
+"""From groups of weights, which say their `peak` and `weight_decay`, to an optimiser of them."""
 ImageLosses = Callable[[Seen], Losses]
 """From what a step is taken on to "loss" and what is logged beside it."""
 
@@ -95,6 +97,7 @@ class Supervised:
                 f"{self.weight_decay} and clip {self.clip}: the first two must be from 0 to below 1, the "
                 "others at least 0."
             )
+        check_optimizer(self.optimizer, self.betas)
         self.views.validate()
 
     def share(self, step: int) -> float:
@@ -105,14 +108,21 @@ class Supervised:
         """
         return share_of_peak(self.schedule, step, self.steps, self.warmup)
 
-    def optimizer_of(self, classifier: ImageClassifier) -> torch.optim.Optimizer:
-        """Return the optimiser of all weights; vectors (biases, scales) are not decayed."""
+    def optimizer_of(
+        self, classifier: ImageClassifier, made: OptimizerMaker | None = None
+    ) -> torch.optim.Optimizer:
+        """Return the optimiser of all weights; vectors (biases, scales) are not decayed.
+
+        Args:
+            classifier: whose weights they are.
+            made: makes the optimiser of their groups; None is `optimizer` by its name.
+        """
         peaks = self.learning_rate, self.head_learning_rate or self.learning_rate
         groups = [
             *decayed_groups(classifier.encoder, self.weight_decay, peak=peaks[0]),
             *decayed_groups(classifier.heads, self.weight_decay, peak=peaks[1]),
         ]
-        return named_optimizer(self.optimizer, groups, self.betas)
+        return made(groups) if made else named_optimizer(self.optimizer, groups, self.betas)
 
 
 def train_classifier(
@@ -163,6 +173,7 @@ def supervise(
     copies: int | Callable[[int], float] = 1,
     views: Callable[[int], Views] | None = None,
     state: dict[str, Stateful] | None = None,
+    optimizer_maker: OptimizerMaker | None = None,
     desc: str = "supervised",
 ) -> dict[str, Any]:
     """Train `classifier` in place on `losses(seen)["loss"]`; its other entries are logged beside it.
@@ -177,6 +188,7 @@ def supervise(
             that says so; images of fewer pixels are less than one copy.
         views: from a step to how its views are made; None is those of the settings at every step.
         state: what else changes from step to step, such as a memory that `losses` keeps.
+        optimizer_maker: makes the optimiser of groups of weights; None is that of the settings.
         desc: names the loop and its random streams.
 
     Returns:
@@ -184,7 +196,7 @@ def supervise(
     """
     require_labels(labelled)
     at_hand, fit, held = held_apart(labelled, settings.held_out)
-    optimizer = settings.optimizer_of(classifier)
+    optimizer = settings.optimizer_of(classifier, optimizer_maker)
     best = BestWeights(classifier)
     batch = min(settings.batch, len(fit))
     every = max(1, settings.steps // settings.looks)
@@ -293,14 +305,25 @@ def held_apart(labelled: ImageSet, share: float) -> tuple[np.ndarray, ImageSet, 
     Raises:
         DataError: none is left to train on.
     """
-    count = round(share * len(labelled))
-    if not count:
-        return np.arange(len(labelled)), labelled, None
-    if count == len(labelled):
-        raise DataError(f"held_out={share} leaves none of {len(labelled)} labelled images to train on.")
-    order = generator("supervised", "held out", len(labelled)).permutation(len(labelled))
-    places = np.sort(order[count:])
-    return places, labelled.only(places), labelled.only(np.sort(order[:count]))
+    places, apart = held_places(len(labelled), share)
+    if not len(apart):
+        return places, labelled, None
+    return places, labelled.only(places), labelled.only(apart)
+
+
+def held_places(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of `count` items to train on, and of the share held out; they depend on both alone.
+
+    Raises:
+        DataError: none is left to train on.
+    """
+    apart = round(share * count)
+    if not apart:
+        return np.arange(count), np.arange(0)
+    if apart == count:
+        raise DataError(f"held_out={share} leaves none of {count} labelled items to train on.")
+    order = generator("supervised", "held out", count).permutation(count)
+    return np.sort(order[apart:]), np.sort(order[:apart])
 
 
 def _accuracy(classifier: ImageClassifier, held: ImageSet) -> float:
