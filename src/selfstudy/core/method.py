@@ -45,5 +45,10 @@ class Method:
         """Train `model` on `task`; every random draw, record and checkpoint goes through `run`."""
         raise NotImplementedError
 
+    def suits(self, task: Any, model: Any) -> bool:
+        """Tell whether it can work on this task with this model; unless it says more, by `works_on` alone."""
+        tasks, models = self.works_on
+        return isinstance(task, tasks) and isinstance(model, models)
+
     def validate(self) -> None:
         """Raise `UsageError` when the fields contradict each other; called before any work starts."""

@@ -37,6 +37,12 @@ class Answers:
         """Return the answers of the rows at these places."""
         return replace(self, values=self.values[at])
 
+    def one_hot(self) -> np.ndarray:
+        """Return the answers as columns: classes one-hot, [N, C]; a number as it is, [N, 1]."""
+        if not self.classes:
+            return self.values[:, None]
+        return np.eye(len(self.classes))[self.values.astype(np.int64)]
+
 
 def read_answers(cells: np.ndarray, where: str, goal: str = "") -> Answers:
     """Return the answers in the cells of a column.

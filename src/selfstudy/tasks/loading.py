@@ -35,6 +35,7 @@ NAMES = {
     "heloc": "selfstudy.tasks.tables:heloc",
     "breast-cancer": "selfstudy.tasks.tables:breast_cancer",
     "wine": "selfstudy.tasks.tables:wine",
+    "diabetes": "selfstudy.tasks.tables:diabetes",
     "blocks": "selfstudy.tasks.graphs:blocks",
     "cora": "selfstudy.tasks.graphs:cora",
     "citeseer": "selfstudy.tasks.graphs:citeseer",

@@ -14,7 +14,7 @@ from selfstudy.data.library import VARIABLE, library_file
 from selfstudy.data.mixed_tables import Table, chosen_kinds, table_of, texts
 from selfstudy.data.splits import SPLITS, split_of
 from selfstudy.data.table_answers import Answers, labelled_places, read_answers
-from selfstudy.data.tables import require_column
+from selfstudy.data.tables import DIABETES, read_columns, require_column
 from selfstudy.tasks.table_task import Labelled, TableTask
 
 
@@ -204,6 +204,16 @@ def wine(
     """Make the task of scikit-learn's table of 178 wines, 13 numbers each; fields as in `table`."""
     whole = _from_sklearn("wine", "load_wine")
     return _built_in("wine", whole, label, labels, train, draw, transductive)
+
+
+def diabetes(*, labels: int = 0, train: int = 0, draw: int = 0, transductive: bool = False) -> TableTask:
+    """Make the task of scikit-learn's table of 442 patients, 10 numbers each; fields as in `table`.
+
+    A number is told: how far the illness went in a year.
+    """
+    fields = {"labels": labels, "train": train, "draw": draw, "transductive": transductive}
+    whole = table_of(read_columns(DIABETES), DIABETES)
+    return _named(DIABETES, whole, None, "target", **fields)
 
 
 def _built_in(
