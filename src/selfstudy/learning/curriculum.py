@@ -93,10 +93,8 @@ def curriculum(
             f"There are {len(bands)} bands and {len(magnitudes)} magnitudes; give one of each for each stage."
         )
     lengths = [1.0 if equal == "steps" else band**-2 for band in bands]
-    stages = [
-        Stage(length / sum(lengths), *seen) for length, *seen in zip(lengths, bands, magnitudes, strict=True)
-    ]
-    return CurriculumSchedule(stages)
+    shares = [length / sum(lengths) for length in lengths]
+    return CurriculumSchedule([*map(Stage, shares, bands, magnitudes)])
 
 
 def usual_bands(size: int, grain: int = 1, published: Sequence[int] = ()) -> tuple[int, ...]:
@@ -135,8 +133,8 @@ def checked_bands(bands: Sequence[int], size: int, grain: int = 1, name: str = "
     even = tuple(band if band == size else band // 2 * 2 for band in bands)
     if not grain and even != (size,) * len(even):
         raise UsageError(
-            f"The model {name!r} takes images of one side alone, {size} pixels: take a convolutional network or "
-            "a vision transformer, or --curriculum augmentation."
+            f"The model {name!r} takes images of one side alone, {size} pixels: take a convolutional network "
+            "or a vision transformer, or --curriculum augmentation."
         )
     unit = math.lcm(2, max(1, grain))
     for band in even:
