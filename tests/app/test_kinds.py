@@ -21,6 +21,8 @@ OTHERS = {
     "isogclr": ("cooccurrence", "top-down-bubble"),
     "sla": (CHAINS, "sequence-lstm"),
     "lion": (CHAINS, "gcn"),
+    "infinite-lr": ("digits", "conv"),
+    "pruning-distillation": (CHAINS, "gcn"),
     "mixed-barlow-twins": ("in-context-regression", "sequence-lstm"),
     "pseudo-label-pretraining": (CHAINS, "gcn"),
     "gcool": ("digits", "conv"),

@@ -22,6 +22,7 @@ from selfstudy.core.index import METHODS
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.rationales import Rationales
 from selfstudy.learning import (
+    continual,
     noisy_labels,
     pool_learners,
     pretraining,
@@ -238,6 +239,8 @@ class Laboratory:
 
     def predict(self, part: Any, task: Any) -> Any:
         """What a trained part does on the test items, or says of the training inputs."""
+        if hasattr(part, "kept"):
+            return part.kept.tolist()
         return part.by_input.tolist() if hasattr(part, "by_input") else task.evaluate(part).values
 
 
@@ -753,6 +756,41 @@ SMALLEST: dict[str, Smallest] = {
             wrong=wrong_labels,
         ),
     ),
+    "pruning-distillation": Smallest(
+        fields={
+            "fraction": 0.5,
+            "pruner": "el2n",
+            "scoring": {"steps": 4, "batch": 8},
+            "teaching": {"steps": 40, "batch": 16, "views": {"flip": 0.0}},
+            "training": {"steps": 6, "batch": 8},
+        },
+        learning={
+            "fraction": 0.5,
+            "teaching": {"steps": 300, "batch": 32, "views": {"flip": 0.0}},
+            "training": {"steps": 300, "batch": 32, "views": {"flip": 0.0}},
+        },
+        refused=(
+            {"fraction": 0.0},
+            {"pruner": "el2m"},
+            {"alpha": 1.5},
+            {"temperature": 0.0},
+            {"teachers": 0},
+            {"choose_alpha": "guess"},
+            {"training": {"steps": 0}},
+            {"curve": (0.5, 2.0)},
+        ),
+        needs_truth=False,
+        learning_task="digits?labels=100",
+        family=Laboratory(
+            task="digits?labels=40&train=100&test=40",
+            model="conv?first=8",
+            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
+            misfitting=("conv?channels=3&size=32", "channels"),
+            unknown=(("--task", "digit"), ("--model", "convv")),
+            least_gain=0.02,
+            wrong=wrong_labels,
+        ),
+    ),
     "pseudo-label-pretraining": Smallest(
         fields={
             "teaching": {"steps": 120, "batch": 16, "learning_rate": 1e-2},
@@ -947,6 +985,33 @@ SMALLEST: dict[str, Smallest] = {
             unknown=(("--task", "block"), ("--model", "gcnn")),
             least_gain=0.05,
             wrong=wrong_nodes,
+        ),
+    ),
+    "infinite-lr": Smallest(
+        fields={
+            "training": {"steps": 5, "batch": 4, "context": 16},
+            "schedule": {"warmup": 0.2, "cooldown": 0.4, "decay_start": 0.6},
+        },
+        learning={"training": {"steps": 20, "batch": 8, "context": 32}},
+        refused=(
+            {"training": {"steps": 0}},
+            {"training": {"replay": 1.5}},
+            {"training": {"against": "habit"}},
+            {"schedule": {"floor": 0.0}},
+            {"schedule": {"cooldown": 0.9}},
+            {"schedule": {"name": "infinit"}},
+            {"schedule": {"peak": "high"}},
+            {"start": "runs/nowhere"},
+        ),
+        needs_truth=False,
+        learning_task="made-domains?size=20000&excerpt=64&items=10",
+        family=Laboratory(
+            task="made-domains?size=2000&excerpt=24&items=4",
+            model="byte-lm?layers=1&width=32&context=64",
+            drawn=(continual.Windows, "batch", lambda windows, run, task, n, settings: settings.batch),
+            misfitting=("byte-lm?layers=1&width=16&context=8", "context"),
+            unknown=(("--task", "made-domain"), ("--model", "byte-ml")),
+            least_gain=1.0,
         ),
     ),
 }

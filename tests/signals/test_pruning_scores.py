@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_forgetting_of_any_history(history: list[list[bool | None]]) -> None:
         counter = again
     for place, score in enumerate(counter.scores):
         own = [seen[place] for seen in history if seen[place] is not None]
-        drops = sum(a and not b for a, b in zip(own, own[1:], strict=False))
+        drops = sum(a and not b for a, b in itertools.pairwise(own))
         assert score == (drops if any(own) else np.inf)
 
 

@@ -121,7 +121,7 @@ class PruningDistillation(Method):
             warn_of_cropping(self.training.views)
 
     def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
-        """Return what a fit spends, by budget unit."""
+        """Return what a fit spends at most, by budget unit."""
         data, _ = self._data(task.labelled)
         spent = [scoring_cost(self.pruner, model, data, **self._scoring)]
         starts = self._starts(model, data)
@@ -233,11 +233,14 @@ class PruningDistillation(Method):
 
     def _students(self) -> set[tuple[float, float | None]]:
         """Return fractions and weights of all students; None where a weight is found on the way."""
-        own = None if self._looks else self.alpha
         pairs: set[tuple[float, float | None]] = {(self.fraction, alpha) for alpha in self._looks}
         for fraction in {self.fraction, *self.curve}:
-            weight = alpha_rule(fraction) if own is None and not self._looks else own
-            pairs |= {(fraction, weight), (fraction, 0.0 if self.compare else weight)}
+            if self.compare:
+                pairs.add((fraction, 0.0))
+            if not self._looks:
+                pairs.add((fraction, alpha_rule(fraction) if self.alpha is None else self.alpha))
+            elif self.choose_alpha != "grid" or fraction != self.fraction:
+                pairs.add((fraction, None))
         return pairs
 
     def _alphas(
