@@ -27,11 +27,13 @@ class Told(NamedTuple):
         confidence: [N], probability of the class that it told.
         right: [N], whether that is the true class.
         loss: [N], negative log-likelihood of the true class.
+        squared: [N], squared error of the probabilities, summed over classes: Brier's score.
     """
 
     confidence: np.ndarray
     right: np.ndarray
     loss: np.ndarray
+    squared: np.ndarray
 
 
 class Calibration(NamedTuple):
@@ -69,7 +71,8 @@ def told(probabilities: torch.Tensor, labels: np.ndarray) -> Told:
     confidence, classes = rows.max(1)
     of_truth = rows.gather(1, truth[:, None])[:, 0]
     loss = -of_truth.clamp_min(LEAST).log()
-    return Told(confidence.numpy(), (classes == truth).numpy(), loss.numpy())
+    squared = rows.square().sum(1) - 2 * of_truth + 1
+    return Told(confidence.numpy(), (classes == truth).numpy(), loss.numpy(), squared.numpy())
 
 
 def calibration(found: Told) -> Calibration:
