@@ -39,10 +39,15 @@ NAMES = {
     "words": "selfstudy.models.encoders.words:WordEncoder",
     "minilm": "selfstudy.models.encoders.text_transformers:minilm",
     "small-bert": "selfstudy.models.encoders.small_bert:SmallBert",
+    "frequency-tagger": "selfstudy.models.tagging.frequency:FrequencyTagger",
+    "trigram-tagger": "selfstudy.models.tagging.trigrams:TrigramTagger",
+    "perceptron-tagger": "selfstudy.models.tagging.linear:PerceptronTagger",
+    "logistic-tagger": "selfstudy.models.tagging.linear:LogisticTagger",
 }
 # Kinds that a saved model may have without being a name.
 SAVED = {
     "vision": "selfstudy.models.encoders.backbones:Backbone",
+    "vision-mae": "selfstudy.models.encoders.masked_backbones:MaskedBackbone",
     "text": "selfstudy.models.encoders.text_transformers:TextTransformer",
 }
 # What the folder of a run's trained classifier holds, such as runs/first/model.

@@ -36,6 +36,8 @@ NAMES = {
     "breast-cancer": "selfstudy.tasks.tables:breast_cancer",
     "wine": "selfstudy.tasks.tables:wine",
     "diabetes": "selfstudy.tasks.tables:diabetes",
+    "made-tags": "selfstudy.tasks.tagging:made_tags",
+    "ewt": "selfstudy.tasks.tagging:ewt",
     "blocks": "selfstudy.tasks.graphs:blocks",
     "cora": "selfstudy.tasks.graphs:cora",
     "citeseer": "selfstudy.tasks.graphs:citeseer",
@@ -53,6 +55,7 @@ PREFIXES: dict[str, tuple[str, ...]] = {
     "pool:": ("selfstudy.tasks.named_pools:pool",),
     "noisy:": ("selfstudy.tasks.noisy_pools:noisy",),
     "graph:": ("selfstudy.tasks.graphs:graph",),
+    "conllu:": ("selfstudy.tasks.tagging:sentences", "conllu"),
     "jsonl:": ("selfstudy.tasks.own_data:table", "jsonl"),
     "csv:": ("selfstudy.tasks.own_data:table", "csv"),
     "parquet:": ("selfstudy.tasks.own_data:table", "parquet"),
@@ -71,6 +74,8 @@ GRADED = {
 JUDGED = {f"{kind}:": ("selfstudy.tasks.preferences:prompts", kind) for kind in ROWS}
 # A list of problems whose answers are programs, judged by tests.
 PROGRAMS = {f"{kind}:": ("selfstudy.tasks.code:programs", kind) for kind in ROWS}
+# Sentences whose words have tags.
+TAGGED = {f"{kind}:": ("selfstudy.tasks.tagging:sentences", kind) for kind in ("jsonl", "parquet")}
 TABLES = {f"{kind}:": ("selfstudy.tasks.tables:table", kind) for kind in ROWS}
 
 
@@ -104,6 +109,8 @@ def task(spec: str) -> Any:
             kinds = PROGRAMS
         if "judge" in named:
             kinds = JUDGED
+        if "tags" in named:
+            kinds = {**PREFIXES, **TAGGED}
         if "metric" in named:
             kinds = GRADED
         target, *first = kinds.get(prefix) or PREFIXES[prefix]

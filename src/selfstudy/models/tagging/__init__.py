@@ -1,0 +1,1 @@
+"""Part-of-speech taggers: reference learners that train in seconds."""

@@ -1,0 +1,54 @@
+"""Counts of tags by word and by suffix, which the counting taggers are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from selfstudy.data.tagged import TaggedTexts
+
+
+def word_counts(texts: TaggedTexts, classes: int) -> tuple[list[str], np.ndarray]:
+    """Return the words that occur, and how often with each tag: [V, K]."""
+    types: dict[str, int] = {}
+    places = np.array(
+        [types.setdefault(word, len(types)) for sentence in texts.sentences for word in sentence],
+        dtype=np.int64,
+    )
+    counts = np.bincount(places * classes + texts.labels, minlength=len(types) * classes)
+    return list(types), counts.reshape(len(types), classes)
+
+
+def suffixes(word: str, longest: int) -> list[str]:
+    """Return the endings of a word, the empty one first, each marked by whether it has a capital.
+
+    >>> suffixes("Rome", 2)
+    ['A', 'Ae', 'Ame']
+    """
+    mark = "A" if word[:1].isupper() else "a"
+    return [mark + word[len(word) - length :] for length in range(min(longest, len(word)) + 1)]
+
+
+def suffix_counts(
+    words: Iterable[str], counts: np.ndarray, longest: int, rare: int
+) -> tuple[list[str], np.ndarray]:
+    """Return the endings of rare words, and how often they occur with each tag: [S, K].
+
+    Args:
+        words: [V].
+        counts: [V, K], of each word with each tag.
+        longest: letters of the longest ending.
+        rare: occurrences up to which a word is rare; words that were never seen are more like those.
+    """
+    endings: dict[str, int] = {"A": 0, "a": 1}
+    rows: list[int] = []
+    which: list[int] = []
+    for place, (word, total) in enumerate(zip(words, counts.sum(1).tolist(), strict=True)):
+        if total <= rare:
+            found = [endings.setdefault(ending, len(endings)) for ending in suffixes(word, longest)]
+            rows += found
+            which += [place] * len(found)
+    summed = np.zeros((len(endings), counts.shape[1]), dtype=np.int64)
+    np.add.at(summed, rows, counts[which])
+    return list(endings), summed
