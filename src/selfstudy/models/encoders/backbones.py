@@ -13,10 +13,12 @@ from torch.nn import functional
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.models.encoders.base import ImageEncoder
+from selfstudy.models.encoders.masked_backbones import MaskedBackbone
 from selfstudy.models.encoders.pretrained import FAILURES, explained, require_trained, without_dropout
 
 USUAL_SIDE = 224  # pixels, where neither the processor nor the configuration says
 POOLED, TOKENS = "pooled", "tokens"
+MASKED = "vit_mae"  # the kind of masked autoencoders
 WHAT = "vision backbone"
 ADVICE = (
     "Give the id of a vision model on the Hugging Face hub (owner/name), or a folder in its layout: "
@@ -120,8 +122,10 @@ class Backbone(ImageEncoder):
         return _features(self.network, inputs, self.config["features"])
 
 
-def backbone(name: str, *, size: int = 0) -> Backbone:
+def backbone(name: str, *, size: int = 0) -> Backbone | MaskedBackbone:
     """Return a vision model of transformers as an encoder, with its trained weights.
+
+    A masked autoencoder keeps its decoder, and its features are the state of [CLS] with nothing hidden.
 
     Features are the network's pooled output; where the pooling has no trained weights, or there is none, the
     mean of the last layer over places. Mean and deviation are those of its image processor, or ImageNet's.
@@ -140,6 +144,8 @@ def backbone(name: str, *, size: int = 0) -> Backbone:
             f"A backbone needs a name, as in vision:owner/name, and a size of 0 or more, not {size}."
         )
     network, features = _loaded(name)
+    if network.config.model_type == MASKED:
+        return _masked(name, size)
     processor = _processor(name)
     side = size or _side(processor, network.config)
     colours = network.config.num_channels
@@ -156,6 +162,33 @@ def backbone(name: str, *, size: int = 0) -> Backbone:
     )
     encoder.network.load_state_dict(network.state_dict())
     encoder.mean, encoder.deviation = _statistics(processor, colours)
+    return encoder.eval()
+
+
+def _masked(name: str, size: int) -> MaskedBackbone:
+    from transformers import ViTMAEForPreTraining
+
+    from selfstudy.models.language.model import no_bars
+
+    options = {"dtype": torch.float32, "output_loading_info": True}
+    with no_bars(), explained(name, WHAT, ADVICE):
+        network, found = ViTMAEForPreTraining.from_pretrained(name, **options)
+    require_trained(name, sorted(found["missing_keys"]))
+    config = without_dropout(network.config)
+    if size not in (0, config.image_size):
+        raise UsageError(
+            f"size={size} cannot be: the masked autoencoder {name!r} has places for {config.image_size} "
+            "pixels a side alone. Leave size out: images are resized."
+        )
+    encoder = MaskedBackbone(
+        channels=config.num_channels,
+        size=config.image_size,
+        features="cls",
+        source=name,
+        architecture=json.loads(config.to_json_string(use_diff=True)),
+    )
+    encoder.autoencoder.load_state_dict(network.state_dict())
+    encoder.mean, encoder.deviation = _statistics(_processor(name), config.num_channels)
     return encoder.eval()
 
 

@@ -6,8 +6,7 @@ transformers' `ViTMAEForPreTraining`, which itself always hides patches; here th
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -38,9 +37,13 @@ class MaskedImageEncoder(ImageEncoder):
         """T, of an image."""
         return self.autoencoder.vit.embeddings.patch_embeddings.num_patches
 
-    @abstractmethod
     def seen(self, images: torch.Tensor) -> torch.Tensor:
         """Return images [B, C, H, W], 0 to 1, as the network reads them: normalised, of its own size."""
+        return self.sized((images - self.mean) / self.deviation)
+
+    def sized(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return normalised images in the size that the network reads."""
+        return inputs
 
     def tokens(self, inputs: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Return the last normalised states of [CLS] and of the patches that are seen: [B, 1 + K, width].
@@ -78,7 +81,7 @@ class MaskedImageEncoder(ImageEncoder):
 
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the features [B, width] of normalised images: nothing hidden, nothing shuffled."""
-        tokens = self.tokens(inputs)
+        tokens = self.tokens(self.sized(inputs))
         return tokens[:, 0] if self.config["features"] == "cls" else tokens[:, 1:].mean(1)
 
 
@@ -114,7 +117,7 @@ class MaskedAutoencoder(MaskedImageEncoder):
         heads: int = 4,
         decoder_hidden: int = 64,
         decoder_layers: int = 1,
-        features: Literal["cls", "mean"] = "cls",
+        features: str = "cls",
         seed: int = 0,
     ) -> None:
         from transformers import ViTMAEConfig, ViTMAEForPreTraining
@@ -170,10 +173,6 @@ class MaskedAutoencoder(MaskedImageEncoder):
                 f"The model {self.kind!r} has no features {self.config['features']!r}: take "
                 f"{' or '.join(FEATURES)}."
             )
-
-    def seen(self, images: torch.Tensor) -> torch.Tensor:
-        """Return normalised images."""
-        return (images - self.mean) / self.deviation
 
 
 def _set_positions(autoencoder: Any) -> None:
