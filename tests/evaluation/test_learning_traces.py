@@ -69,7 +69,7 @@ def test_an_outlier() -> None:
 
 
 def test_infeasible_asymptotes_give_no_prediction() -> None:
-    """Oracle: a curve with the asymptote 104 has a working level and no prediction; without a bound it has."""
+    """Oracle: with the asymptote 104 there is a working level and no prediction; without a bound there is."""
     y = 104 - 80 * X[:20] ** -0.2
     assert traced(y)[1][-1].working == 8
     assert traced(y)[1][-1].prediction is None

@@ -95,8 +95,8 @@ class Level(NamedTuple):
 def nested_levels(sizes: Any, kernel: int, step: int) -> list[Level]:
     """Return nested samples that grow by `step` units from `kernel`, each cut at the end of an item.
 
-    >>> nested_levels([4, 4, 4, 4], kernel=5, step=4)
-    [Level(number=1, items=2, units=8), Level(number=2, items=3, units=12), Level(number=3, items=4, units=16)]
+    >>> [level.units for level in nested_levels([4, 4, 4, 4], kernel=5, step=4)]
+    [8, 12, 16]
 
     Args:
         sizes: [N], units of each item in the order that they are taken in.

@@ -8,7 +8,7 @@ from selfstudy.models.tagging.base import Tagger
 
 
 def train_tagger(run: Run, tagger: Tagger, texts: TaggedTexts, *, desc: str = "tagger") -> Tagger:
-    """Return a copy of `tagger` trained on `texts` from nothing; untrained where the budget does not cover it.
+    """Return a copy of `tagger` trained on `texts` from nothing; where the budget ends, one as it was.
 
     Args:
         run: within a stage of its own.

@@ -61,8 +61,8 @@ def learning_curve(
     units = item_sizes(task)
     if not len(sizes) or min(sizes) < 1 or (np.diff(sizes) <= 0).any() or max(sizes) > units.sum():
         raise UsageError(
-            f"The sizes {list(sizes)} of a learning curve must rise from 1 or more to {units.sum()}, all there "
-            f"is of {task.name!r}."
+            f"The sizes {list(sizes)} of a learning curve must rise from 1 or more to {units.sum()}, "
+            f"all there is of {task.name!r}."
         )
     rows = []
     for seed in seeds:

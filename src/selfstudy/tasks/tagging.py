@@ -155,7 +155,8 @@ def sentences(kind: str, path: str, *, tags: str = "", words: str = "tokens", te
     Args:
         kind: "jsonl", "parquet" or "conllu".
         path: of the file.
-        tags: column of the tags, a list or a text with blanks between; of CoNLL-U upos, xpos, lemma or deprel.
+        tags: column of the tags, a list or a text with blanks between; of CoNLL-U upos, xpos, lemma or
+            deprel.
         words: column of the words, likewise; CoNLL-U has its own.
         test: another file to test on, in place of a split.
 

@@ -1,9 +1,9 @@
 """Learning curves: train on growing samples until what more data would bring is known to be little.
 
 Vilares Ferro, Darriba Bilbao, Ribadas Pena 2017, "Modeling of learning curves with applications to POS
-tagging", arXiv 2402.02515. Pick it while data are still being labelled, to know whether more of them are worth
-it, or to know early which of two systems will be better in the end; the threshold is in points of accuracy.
-To choose hyper-parameters on one fixed data set successive halving needs no model of the curve; where all
+tagging", arXiv 2402.02515. Pick it while data are still being labelled, to know whether more of them are
+worth it, or to know early which of two systems will be better in the end; the threshold is in points of
+accuracy. To choose hyper-parameters on one fixed data set successive halving needs no model of the curve; where all
 data are there and training is cheap, train on all of them.
 
 Deviations: the exponent is refined by halving on the derivative's sign, where golden section was specified;
@@ -148,8 +148,8 @@ class LearningCurves(Method):
             )
         if not levels:
             raise DataError(
-                f"{task.name!r} has {sizes.sum():,} units of labelled data, less than kernel={self.kernel}. Take "
-                "a smaller kernel, or more data."
+                f"{task.name!r} has {sizes.sum():,} units of labelled data, less than kernel={self.kernel}. "
+                "Take a smaller kernel, or more data."
             )
         return levels
 

@@ -33,8 +33,8 @@ class LinearTagger(Tagger):
         low, high = BITS
         if passes < 1 or not low <= bits <= high:
             raise UsageError(
-                f"passes={passes} and bits={bits} of model {self.kind!r}: passes must be 1 or more, bits from "
-                f"{low} to {high}."
+                f"passes={passes} and bits={bits} of model {self.kind!r}: passes must be 1 or more, "
+                f"bits from {low} to {high}."
             )
         self.passes, self.bits = passes, bits
 

@@ -61,7 +61,7 @@ class TrigramTagger(Tagger):
 
 
 def trigram_counts(texts: TaggedTexts, classes: int) -> np.ndarray:
-    """Return how often a tag follows two others: [K + 1, K + 1, K]; the last of a tag is a sentence's start."""
+    """Return how often a tag follows two others: [K + 1, K + 1, K]; place K is a sentence's start."""
     ends = np.cumsum(texts.lengths)
     starts = ends - texts.lengths
     padded = np.concatenate([[classes, classes], texts.labels])
