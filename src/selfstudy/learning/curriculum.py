@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from selfstudy.core.errors import UsageError
+from selfstudy.data.rand_augment import LARGEST
 
 # By the side of the images: the published bands, and those that small images are trained with.
 BANDS = {224: (160, 160, 160, 192, 224), 32: (20, 20, 20, 26, 32), 28: (16, 16, 20, 24, 28)}
@@ -86,12 +87,14 @@ def curriculum(
             (EfficientTrain++).
 
     Raises:
-        UsageError: another number of magnitudes than of bands.
+        UsageError: another number of magnitudes than of bands, or magnitudes that are none.
     """
     if len(bands) != len(magnitudes):
         raise UsageError(
             f"There are {len(bands)} bands and {len(magnitudes)} magnitudes; give one of each for each stage."
         )
+    if not all(0 <= magnitude <= LARGEST for magnitude in magnitudes):
+        raise UsageError(f"The magnitudes {list(magnitudes)} must be from 0 to {LARGEST:g}.")
     lengths = [1.0 if equal == "steps" else band**-2 for band in bands]
     shares = [length / sum(lengths) for length in lengths]
     return CurriculumSchedule([*map(Stage, shares, bands, magnitudes)])
