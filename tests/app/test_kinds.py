@@ -20,6 +20,8 @@ OTHERS = {
     "barlow-twins": ("arrays", "linear-attention"),
     "isogclr": ("cooccurrence", "top-down-bubble"),
     "sla": (CHAINS, "sequence-lstm"),
+    "ps-kd": (CHAINS, "sequence-lstm"),
+    "guided-self-distillation": ("cooccurrence", "gcn"),
     "lion": (CHAINS, "gcn"),
     "infinite-lr": ("digits", "conv"),
     "pruning-distillation": (CHAINS, "gcn"),
