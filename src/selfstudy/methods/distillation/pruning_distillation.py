@@ -1,10 +1,10 @@
 """Distilling the knowledge in data pruning: train on a small part of the data, held to what all of it taught.
 
-Ben-Baruch, Botach, Kviatkovsky, Aggarwal, Medioni 2024, "Distilling the Knowledge in Data Pruning", arXiv
-2403.07854. Pick it when many networks or many runs are trained on one labelled set, and each should see a
-part of it: a teacher that once saw everything gives soft labels to what is kept, and then a random part does
-as well as one chosen with care. For one network trained once it saves nothing, since the teacher costs a
-full training: train on all of it.
+Ben-Baruch, Botach, Kviatkovsky, Aggarwal, Medioni 2024, "Distilling the Knowledge in Data Pruning",
+arXiv 2403.07854. Pick it when many networks or many runs are trained on one labelled set, and each should
+see a part of it: a teacher that once saw everything gives soft labels to what is kept, and then a random
+part does as well as one chosen with care. For one network trained once it saves nothing, since the teacher
+costs a full training: train on all of it.
 
 Deviations from the paper: the weight of the teacher comes by a rule of ours, 1 - sqrt(f)/2, or from images
 set aside, since the paper reads its weights off a grid; short runs start from the encoder's own weights and
