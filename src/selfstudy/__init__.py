@@ -107,6 +107,9 @@ def compare(
     out: str | Path | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
+    stop_hopeless: float | None = None,
+    target: float | None = None,
+    workers: int | None = None,
     ray: str | None = None,
     fields: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
@@ -121,6 +124,12 @@ def compare(
         out: the directory; None makes runs/compare-TASK-N.
         train_limit: training problems used; None is all.
         test_limit: test problems of the evaluations; None is all.
+        stop_hopeless: after the first seed, end runs whose learning curve on validation items stays so many
+            points below the best of the first seed; None ends none.
+        target: figure on validation items whose cost is told; None is what the weakest method reaches in half
+            of its runs.
+        workers: fits at the same time, each in a process of its own; None is one a core, or one where there
+            is an accelerator or `ray`.
         ray: as for `fit`.
         fields: hyper-parameters by method name.
     """
@@ -136,6 +145,9 @@ def compare(
         fields=fields,
         train_limit=train_limit,
         test_limit=test_limit,
+        stop_hopeless=stop_hopeless,
+        target=target,
+        workers=workers,
         ray=ray,
     )
 

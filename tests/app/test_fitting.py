@@ -181,6 +181,8 @@ def test_compare_pairs_by_seed(command) -> None:
         "tokens=2000",
         "--seeds",
         "3",
+        "--workers",
+        "1",  # the fakes are in this process alone
         "--out",
         "c",
     )

@@ -1,4 +1,4 @@
-"""Curves of the report, as plotly traces: what the run logged, and accuracy against tokens."""
+"""Curves of a run's report, as plotly traces: what it logged, and accuracy against tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from selfstudy.app.rows import metric_of, rows
-from selfstudy.evaluation.pictures import line, points
+from selfstudy.evaluation.pictures import line
 from selfstudy.evaluation.scores import Metric
 
 Line = dict[str, Any]
@@ -34,7 +34,7 @@ def _logged(metrics: list[Line], key: str, by: str, title: str) -> dict[str, Any
             part = str(logged.get("part", ""))
             name = "/".join(filter(None, (stage, "" if part in stage else part)))
             series.setdefault(name or key, []).append((logged[by], logged[key]))
-    traces = [_line(name, points) for name, points in series.items()]
+    traces = [thinned(name, points) for name, points in series.items()]
     few = all(x <= MOST_TICKS for points in series.values() for x, _ in points)
     whole = {"xaxis": {"dtick": 1}} if few else {}
     return {"id": f"chart-{key}", "title": title, "x": by, "y": key, "traces": traces, **whole}
@@ -52,11 +52,11 @@ def _rounds(metrics: list[Line], summary: dict[str, Any]) -> dict[str, Any]:
         base = [summary["base"]] if summary.get("base") else []
         first = 0 if base else 1
         series[metric.name] = [(first + i, row[metric.name]) for i, row in enumerate([*base, *listed])]
-    traces = [{**_line(name, points), "mode": "lines+markers"} for name, points in series.items()]
-    more = {"xaxis": {"dtick": 1}, "yaxis": _axis(metric)}
+    traces = [{**thinned(name, points), "mode": "lines+markers"} for name, points in series.items()]
+    more = {"xaxis": {"dtick": 1}, "yaxis": axis_of(metric)}
     return {
         "id": "chart-rounds",
-        "title": f"{_title(metric)} by round",
+        "title": f"{title_of(metric)} by round",
         "x": "round",
         "y": metric.name,
         "traces": traces,
@@ -83,11 +83,11 @@ def _tokens(summary: dict[str, Any]) -> dict[str, Any]:
         measured.sort(key=lambda row: row["generated_tokens"] / row["count"])
         if measured:
             traces.append(_with_intervals(name, measured, metric))
-    more = {"xaxis": {"rangemode": "tozero"}, "yaxis": {**_axis(metric), "rangemode": "tozero"}}
+    more = {"xaxis": {"rangemode": "tozero"}, "yaxis": {**axis_of(metric), "rangemode": "tozero"}}
     x = "tokens written per problem"
     return {
         "id": "chart-tokens",
-        "title": f"{_title(metric)} against tokens",
+        "title": f"{title_of(metric)} against tokens",
         "x": x,
         "y": metric.name,
         "traces": traces,
@@ -95,62 +95,20 @@ def _tokens(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def method_chart(result: dict[str, Any]) -> dict[str, Any]:
-    """Return each method's figure: the mean over seeds with its 95 % interval, and every seed's."""
-    metric = metric_of(result)
-    base = result["base"][metric.name]
-    traces = [line("base model", [*result["results"]], [base] * len(result["results"]), line={"dash": "dot"})]
-    for index, (slug, found) in enumerate(result["results"].items()):
-        mean = found["over_seeds"]
-        colour = PALETTE[index % len(PALETTE)]
-        error = {"type": "data", "symmetric": False, "thickness": 2, "width": 8}
-        known = mean["low"] is not None and mean["high"] is not None
-        if known:
-            error |= {"array": [mean["high"] - mean["mean"]], "arrayminus": [mean["mean"] - mean["low"]]}
-        big = {"size": 13, "color": colour, "symbol": "diamond"}
-        small = {"size": 7, "color": colour, "opacity": 0.5}
-        more = {"error_y": {**error, "color": colour}} if known else {}
-        traces.append(points(slug, [slug], [mean["mean"]], marker=big, **more))
-        seeds = [slug] * len(found["figures"])
-        traces.append(points(f"{slug}, seeds", seeds, found["figures"], marker=small, showlegend=False))
-    title = f"{_title(metric)} by method, with 95 % intervals over seeds"
-    more = {"yaxis": _axis(metric), "xaxis": {"type": "category"}}
-    return {"id": "chart-methods", "title": title, "x": "", "y": metric.name, "traces": traces, **more}
-
-
-def comparison_chart(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the figure against what was spent, a line for each method and seed."""
-    metric = metric_of(result)
-    unit = next(iter(result["budget"])).replace("_", " ")
-    traces = []
-    for index, (slug, found) in enumerate(result["results"].items()):
-        for seed, curve in enumerate(found["curves"]):
-            shared = {
-                "legendgroup": slug,
-                "showlegend": seed == 0,
-                "line": {"color": PALETTE[index % len(PALETTE)]},
-            }
-            traces.append({**_line(slug, curve), "mode": "lines+markers", **shared})
-    title = f"{_title(metric)} against {unit}"
-    more = {"yaxis": _axis(metric)}
-    return {"id": "chart-budget", "title": title, "x": unit, "y": metric.name, "traces": traces, **more}
-
-
-PALETTE = ("#2f72d6", "#e08a1e", "#2a9d6f", "#b65bc4", "#d1495b", "#4fb3c8")  # as in report.js
-
-
-def _title(metric: Metric) -> str:
+def title_of(metric: Metric) -> str:
+    """Return what a chart of a metric is called."""
     return metric.name[0].upper() + metric.name[1:]
 
 
-def _axis(metric: Metric) -> dict[str, Any]:
+def axis_of(metric: Metric) -> dict[str, Any]:
+    """Return the axis of a metric: in percent where it is a share."""
     return {"tickformat": ".0%"} if metric.share else {}
 
 
 def _with_intervals(name: str, measured: list[Line], metric: Metric) -> dict[str, Any]:
     above = [row.get("high", row[metric.name]) - row[metric.name] for row in measured]
     below = [row[metric.name] - row.get("low", row[metric.name]) for row in measured]
-    trace = _line(name, ((row["generated_tokens"] / row["count"], row[metric.name]) for row in measured))
+    trace = thinned(name, ((row["generated_tokens"] / row["count"], row[metric.name]) for row in measured))
     errors = {
         "type": "data",
         "symmetric": False,
@@ -162,7 +120,8 @@ def _with_intervals(name: str, measured: list[Line], metric: Metric) -> dict[str
     return {**trace, "mode": "lines+markers", "marker": {"size": 9}, "error_y": errors}
 
 
-def _line(name: str, points: Iterable[Any]) -> dict[str, Any]:
+def thinned(name: str, points: Iterable[Any]) -> dict[str, Any]:
+    """Return a line through (x, y) pairs, through every n-th where there are very many."""
     found = list(points)
     step = -(-len(found) // MOST_POINTS) or 1
     kept = found[::step]

@@ -136,7 +136,9 @@ def _parser() -> tuple[Parser, list[str]]:
     command.add_argument(
         "--out", type=Path, default=Path("runs/claims"), help="where the runs go (default: %(default)s)"
     )
-    add("report", _report, "make report.html of a run").add_argument("directory", type=Path)
+    command = add("report", _report, "make report.html of a run or a comparison")
+    command.add_argument("directory", type=Path)
+    command.add_argument("--png", action="store_true", help="draw its charts and pictures as PNG files too")
     command = add("label", _label, "a local page where people label what a run asks for")
     command.add_argument("directory", type=Path)
     command.add_argument("--host", default="127.0.0.1", help="to listen on (default: %(default)s)")
@@ -226,6 +228,21 @@ def _add_compare(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--out", type=Path, help="the directory (default: runs/compare-TASK-N)")
     command.add_argument("--train-limit", type=int, help="use so many training problems (default: all)")
     command.add_argument("--test-limit", type=int, help="evaluate on so many test problems (default: all)")
+    command.add_argument(
+        "--stop-hopeless",
+        type=float,
+        nargs="?",
+        const=1.0,
+        metavar="POINTS",
+        help="after the first seed end runs whose learning curve stays so far below the best (default: "
+        "never; 1 point without a number)",
+    )
+    command.add_argument(
+        "--target",
+        type=float,
+        help="figure to be timed (default: what the weakest reaches in half its runs)",
+    )
+    command.add_argument("--workers", type=int, help="fits at the same time (default: one a core)")
     _add_ray(command)
 
 
@@ -319,6 +336,9 @@ def _compare(known: argparse.Namespace, rest: Rest) -> None:
         fields=split_options(known.methods, rest),
         train_limit=_positive("--train-limit", known.train_limit),
         test_limit=_positive("--test-limit", known.test_limit),
+        stop_hopeless=known.stop_hopeless,
+        target=known.target,
+        workers=known.workers,
         ray=known.ray,
         console=Output(),
     )
@@ -334,10 +354,21 @@ def _claim(known: argparse.Namespace, _: Rest) -> int:
 
 
 def _report(known: argparse.Namespace, _: Rest) -> None:
-    from selfstudy.app.report import write_report
+    from selfstudy.app.report import read_comparison, write_report
     from selfstudy.app.tables import Output
 
-    Output().print(str(write_report(known.directory)), highlight=False, soft_wrap=True)
+    console, comparison = Output(), read_comparison(known.directory)
+    files = [write_report(known.directory)]
+    if comparison:
+        from selfstudy.app.comparison import print_comparison
+
+        print_comparison(comparison, console)
+    if known.png:
+        from selfstudy.app.images import write_images
+
+        files += write_images(known.directory)
+    for file in files:
+        console.print(str(file), highlight=False, soft_wrap=True, markup=False)
 
 
 def _label(known: argparse.Namespace, _: Rest) -> None:

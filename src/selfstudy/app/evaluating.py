@@ -11,8 +11,8 @@ from selfstudy.evaluation.scores import Metric
 SHOWN = 24  # problems whose texts before and after are kept for the report
 
 
-def evaluation(model: Any, task: Any, limit: int | None = None) -> dict[str, Any]:
-    """Return `entry` (a row of results), `values` by test item, and the first texts, as JSON data.
+def evaluation(model: Any, task: Any, limit: int | None = None, split: str = "test") -> dict[str, Any]:
+    """Return `entry` (a row of results), `values` by item of a split, and the first texts, as JSON data.
 
     Not charged to the run's budget, which is for learning; the row says what it took.
     """
@@ -35,7 +35,7 @@ def evaluation(model: Any, task: Any, limit: int | None = None) -> dict[str, Any
             )
             return solutions
 
-    score = task.evaluate(solver, limit=limit) if limit else task.evaluate(solver)
+    score = task.evaluate(solver, split=split, limit=limit)
     return scored(task.metric, score, texts[:SHOWN])
 
 

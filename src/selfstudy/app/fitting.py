@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from selfstudy.core.index import find
 from selfstudy.core.machine import set_threads
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.progress import Progress
-from selfstudy.core.run import Run
+from selfstudy.core.run import Passing, Run
 from selfstudy.evaluation.summary import write_summary
 
 if TYPE_CHECKING:
@@ -124,8 +125,12 @@ def fit_plan(
     dry_run: bool = False,
     ray: str | FanOut | None = None,
     console: Console | None = None,
+    watch: Callable[[Passing], None] | None = None,
 ) -> Fit:
-    """Do what `plan` says; see `fit`. `before` is an evaluation of the untrained model, if there is one."""
+    """Do what `plan` says; see `fit`.
+
+    `before` is an evaluation of the untrained model, if there is one; `watch` is the run's.
+    """
     plan.method.validate()
     if isinstance(ray, str):
         check_place(ray)
@@ -163,6 +168,7 @@ def fit_plan(
                 progress=Progress(visible=console is not None),
                 fan_out=workers,
                 group=group,
+                watch=watch,
             ) as run:
                 fitted, summary = _work(plan, loaded, run, before)
     if console:
@@ -322,8 +328,7 @@ def _look(loaded: Loaded, fitted: Fit) -> dict[str, Any]:
 
 
 def _require_kinds(plan: Plan, loaded: Loaded) -> None:
-    tasks, models = plan.method.works_on
-    if not isinstance(loaded.task, tasks) or not isinstance(loaded.model, models):
+    if not plan.method.suits(loaded.task, loaded.model):
         from selfstudy.models.language.served import ServedModel
 
         if isinstance(loaded.model, ServedModel):

@@ -13,8 +13,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from selfstudy.app.charts import charts_of, comparison_chart, method_chart
-from selfstudy.app.rows import NONE, bounds, difference_text, figure, metric_of, rows
+from selfstudy.app.charts import charts_of
+from selfstudy.app.comparison_page import comparison_charts, comparison_tables
+from selfstudy.app.rows import NONE, bounds, figure, metric_of, rows
 from selfstudy.app.saving import PICTURES
 from selfstudy.app.trees import TREES
 from selfstudy.core.config import flatten
@@ -37,21 +38,16 @@ def write_report(directory: Path) -> Path:
     Raises:
         UsageError: the directory holds neither a run nor a comparison.
     """
-    config = _optional(directory / "run.json") or _optional(directory / "compare.json")
+    summary = _optional(directory / "summary.json") or {}
+    comparison = read_comparison(directory)
+    config = _optional(directory / "run.json") or _optional(directory / "compare.json") or comparison
     if config is None:
         raise UsageError(f"{directory} holds no run: there is no run.json in it. Give the --out of a fit.")
-    summary = _optional(directory / "summary.json") or {}
-    comparison = _optional(directory / "result.json") if (directory / "compare.json").exists() else None
     trees = _optional(directory / TREES) or []
-    pictures = _optional(directory / PICTURES) or []
-    charts = (
-        [method_chart(comparison), comparison_chart(comparison)]
-        if comparison
-        else charts_of(Log(directory / "metrics.jsonl").read(), summary)
-    )
+    charts, pictures = drawn(directory)
     sections = [
         _results(summary),
-        _comparison(comparison) if comparison else "",
+        _section("Comparison", comparison_tables(comparison)) if comparison else "",
         _held_to(summary.get("held_to") or []),
         _figures(summary.get("metrics") or {}),
         _pictures(pictures),
@@ -76,6 +72,22 @@ def write_report(directory: Path) -> Path:
     path = directory / REPORT
     write_text(path, page)
     return path
+
+
+def drawn(directory: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the charts and the pictures of a run or a comparison, as plain data."""
+    comparison = read_comparison(directory)
+    if comparison:
+        return comparison_charts(comparison), []
+    logged = Log(directory / "metrics.jsonl").read()
+    charts = charts_of(logged, _optional(directory / "summary.json") or {})
+    return charts, _optional(directory / PICTURES) or []
+
+
+def read_comparison(directory: Path) -> dict[str, Any] | None:
+    """Return the result of the comparison in `directory`, which needs no other file; None where none is."""
+    found = _optional(directory / "result.json")
+    return found if isinstance(found, dict) and "differences" in found else None
 
 
 def _title(config: dict[str, Any], summary: dict[str, Any] | None) -> str:
@@ -222,26 +234,6 @@ def _bar(value: float, low: Any, high: Any, scale: float) -> str:
     if low is not None and high is not None:
         whisker = f'<u style="left:{share(low):.1f}%;width:{share(high) - share(low):.1f}%"></u>'
     return f'<div class="track"><i style="width:{share(value):.1f}%"></i>{whisker}</div>'
-
-
-def _comparison(result: dict[str, Any]) -> str:
-    metric = metric_of(result)
-    names = (escape(metric.name), "95 % over seeds", "seeds")
-    head = f"<tr><th>method</th>{''.join(f'<th class=n>{name}</th>' for name in names)}</tr>"
-    body = "".join(
-        f"<tr><td>{escape(slug)}</td><td class=n>{figure(found['over_seeds']['mean'], metric.share)}</td>"
-        f"<td class=n>{figure(found['over_seeds']['low'], metric.share)} to "
-        f"{figure(found['over_seeds']['high'], metric.share)}</td>"
-        f"<td class=n>{found['over_seeds']['n']}</td></tr>"
-        for slug, found in result["results"].items()
-    )
-    pairs = "".join(
-        f"<tr><td>{escape(pair['a'])} &minus; {escape(pair['b'])}</td>"
-        f"<td class=n>{difference_text(pair, metric.share)}</td></tr>"
-        for pair in result["differences"]
-    )
-    tables = f"<table>{head}{body}</table><h3>Paired differences</h3><table>{pairs}</table>"
-    return _section("Comparison", f'<div class="scroll">{tables}</div>')
 
 
 def _charts(charts: list[dict[str, Any]]) -> str:

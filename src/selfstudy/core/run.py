@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,24 @@ Result = TypeVar("Result")
 STAGE = "stage.json"
 
 
+class Passing(NamedTuple):
+    """Where a loop of steps is, for those who watch a run.
+
+    Attributes:
+        loop: its stage and its name.
+        step: steps done.
+        steps: in all.
+        state: what changes from step to step, as it is now; not to be changed.
+        spent: by the run, by budget unit.
+    """
+
+    loop: str
+    step: int
+    steps: int
+    state: dict[str, checkpoint.Stateful]
+    spent: Callable[[], dict[str, float]]
+
+
 class Run:
     """A directory, a seed and a meter; a context manager that turns signals into a clean stop.
 
@@ -57,6 +75,8 @@ class Run:
         progress: draws bars; the default draws none.
         fan_out: the workers that `map` hands its items to; None does them in this process.
         group: the processes that go through this run together; None is this one alone.
+        watch: called in every loop of `steps` before each step and after the last; what it raises ends the
+            run. None watches nothing.
 
     Raises:
         UsageError: the directory holds a run with another configuration, or is in use.
@@ -75,8 +95,10 @@ class Run:
         progress: Progress | None = None,
         fan_out: FanOut | None = None,
         group: Group | None = None,
+        watch: Callable[[Passing], None] | None = None,
     ) -> None:
         self.directory = Path(directory)
+        self._watch = watch or (lambda passing: None)
         self.config = {**(config or {}), "seed": seed}
         self.seed = seed
         self.group = group or Group()
@@ -249,6 +271,7 @@ class Run:
         folder = self._partial(desc)
         first = self._restore(folder, state)
         saved, pause = time.monotonic(), self._checkpoint_seconds
+        loop = "/".join([*self._scope, desc])
         with self.progress.bar(desc, n, first) as advance:
             for step in range(first, n):
                 begun = time.monotonic()
@@ -260,10 +283,12 @@ class Run:
                     saved = time.monotonic()
                     pause = pause and max(self._checkpoint_seconds, 10 * (saved - begun))
                 self._stop_if(asked)
+                self._watch(Passing(loop, step, n, state, self.meter.snapshot))
                 if not self._paid(cost(step) if callable(cost) else cost or {}):
                     return
                 yield step
                 advance(1)
+        self._watch(Passing(loop, n, n, state, self.meter.snapshot))
 
     def _paid(self, cost: dict[str, float]) -> bool:
         """Charge `cost`; tell whether the budget covers it."""
