@@ -1,4 +1,4 @@
-"""What is particular to EfficientTrain: what is seen at each step, its cost, controls, resuming, the search."""
+"""What is particular to EfficientTrain: what is seen at each step, its cost, controls, resuming, search."""
 
 from __future__ import annotations
 

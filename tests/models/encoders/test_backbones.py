@@ -241,3 +241,23 @@ def test_a_fit_takes_it(tmp_path: Path) -> None:
     again = selfstudy.load(tmp_path / "run")
     images = np.zeros((2, 8, 8), np.uint8)
     assert np.array_equal(fitted.model.embed(images), again.embed(images))
+
+
+@pytest.mark.parametrize("kind", ["resnet", "convnext", "vit", "clip"])
+def test_smaller_images_are_seen_smaller(kind: str, tmp_path: Path) -> None:
+    """Oracle: transformers' own on 16 x 16 pixels, positions resized where there are any; a grain of a patch,
+    in pixels of the images that are resized."""
+    encoder = selfstudy.model(hub_folder(tmp_path / "hub", NETWORKS[kind]()))
+    assert encoder.grain == {"resnet": 1, "convnext": 1, "vit": 8, "clip": 8}[kind]
+    pixels = drawn(size=16).pixels(slice(None))
+    more = {} if encoder.grain == 1 else {"interpolate_pos_encoding": True}
+    with torch.no_grad():
+        found = encoder.network(pixel_values=(pixels - encoder.mean) / encoder.deviation, **more)
+        assert torch.allclose(encoder(pixels), found.pooler_output.flatten(1), atol=1e-5)
+    assert encoder.made_for(drawn(size=64)).grain == 2 * encoder.grain
+    assert encoder.made_for(drawn(size=20)).grain == 5
+
+
+def test_windows_fit_one_side(tmp_path: Path) -> None:
+    """Oracle: the grain that says so."""
+    assert selfstudy.model(hub_folder(tmp_path / "hub", swin())).grain == 0

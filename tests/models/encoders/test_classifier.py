@@ -135,4 +135,5 @@ def test_operations_are_counted() -> None:
     encoder = selfstudy.model("conv?channels=1&size=8&first=4&stages=2")
     encoder.train()
     assert forward_flops(encoder) == 2 * (9 * 1 * 4 * 64 + 9 * 4 * 8 * 16)
+    assert forward_flops(encoder, 4) == forward_flops(encoder) / 4
     assert encoder.training

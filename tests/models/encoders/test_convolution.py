@@ -94,3 +94,12 @@ def test_images_of_a_single_pixel_have_features(spec: str) -> None:
     """Oracle: the width, for the smallest image."""
     encoder = selfstudy.model(f"{spec}?channels=1&size=1&first=2")
     assert encoder.embed_pixels(torch.rand(2, 1, 1, 1)).shape == (2, encoder.width)
+
+
+@pytest.mark.parametrize("spec", ["conv?channels=1&size=8&first=4", "resnet?channels=1&size=8&first=4"])
+def test_images_of_any_side(spec: str) -> None:
+    """Oracle: the grain: sides that are no multiple of the strides are encoded too."""
+    encoder = selfstudy.model(spec).eval()
+    assert encoder.grain == 1
+    for side in (5, 6, 11):
+        assert encoder(torch.rand(2, 1, side, side)).shape == (2, encoder.width)

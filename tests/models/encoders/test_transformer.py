@@ -51,3 +51,24 @@ def test_sizes_that_do_not_divide_are_refused(fields: str) -> None:
     """Oracle: the name of a field in the message."""
     with pytest.raises(UsageError, match=f"(?s){fields.partition('=')[0]}.*must"):
         selfstudy.model(f"vit?{fields}")
+
+
+def test_positions_are_resized_on_the_fly() -> None:
+    """Oracle: torch's bicubic resizing of the grid of positions, written out; at the whole size they are as
+    they are; the grid itself is not changed."""
+    encoder = VisionTransformer(channels=1, size=16, patch=4, hidden=8, layers=2, heads=2).eval()
+    assert encoder.grain == 4
+    embeddings = encoder.network.embeddings
+    kept = embeddings.position_embeddings.detach().clone()
+    images = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    resized = encoder.network(images, interpolate_pos_encoding=True).last_hidden_state
+    assert torch.equal(encoder(images), resized[:, 1:].mean(1))
+    small = VisionTransformer(channels=1, size=8, patch=4, hidden=8, layers=2, heads=2).eval()
+    state = {name: value for name, value in encoder.state_dict().items() if "position" not in name}
+    small.load_state_dict(state, strict=False)
+    grid = kept[:, 1:].transpose(1, 2).view(1, 8, 4, 4)
+    positions = torch.nn.functional.interpolate(grid, (2, 2), mode="bicubic").flatten(2).transpose(1, 2)
+    with torch.no_grad():
+        small.network.embeddings.position_embeddings.copy_(torch.cat([kept[:, :1], positions], 1))
+    assert torch.allclose(encoder(images[:, :, :8, :8]), small(images[:, :, :8, :8]), atol=1e-6)
+    assert torch.equal(embeddings.position_embeddings, kept)

@@ -81,11 +81,16 @@ class Backbone(ImageEncoder):
 
     @property
     def grain(self) -> int:
-        """Sides that become a whole number of pixels, and of patches where their positions are resized."""
+        """Sides that become a whole number of pixels, and of patches where their positions are resized.
+
+        Networks of windows are made for one side: their windows do not fit smaller maps.
+        """
         config, patch = self.network.config, 1
+        if hasattr(config, "window_size"):
+            return 0
         if _has_positions(self.network):
             patch = config.patch_size
-        elif isinstance(getattr(config, "patch_size", None), int) and hasattr(config, "image_size"):
+        elif hasattr(config, "num_attention_heads"):
             return 0
         return patch * self.size // math.gcd(self.side, patch * self.size)
 
