@@ -59,9 +59,9 @@ def domain(name: str, documents: Iterable[str], most: int = 0) -> Domain:
     for split in SPLITS:
         if not found[split]:
             raise DataError(
-                f"The domain {name!r} has {sum(map(len, found.values()))} documents, of which none falls into "
-                f"the {split} split (8 of 10 train, 1 validates, 1 tests). Give a longer text, with blank lines "
-                "between its parts."
+                f"The domain {name!r} has {sum(map(len, found.values()))} documents, of which none falls "
+                f"into the {split} split (8 of 10 train, 1 validates, 1 tests). Give a longer text, with "
+                "blank lines between its parts."
             )
     return Domain(name=name, splits={split: tuple(texts) for split, texts in found.items()})
 
@@ -179,8 +179,9 @@ def own_domains(paths: str, column: str = "") -> list[Domain]:
     """Return a domain for each file, in the order given.
 
     Args:
-        paths: files with commas between, or a folder, whose files come in the order of their names. Texts are
-            cut into documents at blank lines, or at line ends where there are none; of tables each row is one.
+        paths: files with commas between, or a folder, whose files come in the order of their names. Texts
+            are cut into documents at blank lines, or at line ends where there are none; of tables each row is
+            a document.
         column: of the text in tables.
 
     Raises:

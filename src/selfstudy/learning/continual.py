@@ -24,7 +24,7 @@ from selfstudy.learning.against_forgetting import (
 from selfstudy.learning.loops import Trainable, check_positive, seeded, update
 from selfstudy.learning.optimizers import OptimizerName, decayed_groups, named_optimizer
 from selfstudy.learning.snapshots import Snapshot
-from selfstudy.learning.stream_schedules import Place, StreamSchedule, require_same_past
+from selfstudy.learning.stream_schedules import Place, StreamSchedule
 from selfstudy.models.language.model import LanguageModel
 
 IMPORTANCE_BATCHES = 8
@@ -67,8 +67,8 @@ class ContinualTraining:
         replayed = round(self.replay * self.batch)
         if not 0 <= self.replay < 1 or (self.replay and not 0 < replayed < self.batch):
             raise UsageError(
-                f"A replay of {self.replay:g} is {replayed} of {self.batch} windows: it must be a share from 0 "
-                "to below 1 that leaves windows of both kinds in a batch."
+                f"A replay of {self.replay:g} is {replayed} of {self.batch} windows: it must be a share from "
+                "0 to below 1 that leaves windows of both kinds in a batch."
             )
         if self.replay and self.against == "gdumb":
             raise UsageError("gdumb trains on its memory alone: leave replay at 0.")
@@ -144,7 +144,7 @@ def continual_pretrain(
         UsageError: a context that the model has no room for, or a start that is annealed already.
     """
     check_stream(model, domains, schedule, settings)
-    first = first_task(start, schedule, settings)
+    first = first_task(start.place if start else {})
     state, importance = start or Snapshot(model), None
     matrix: list[list[float]] = []
     learnt: list[LanguageModel] = []
@@ -196,17 +196,20 @@ def check_stream(
             )
 
 
-def first_task(start: Snapshot | None, schedule: StreamSchedule, settings: ContinualTraining) -> int:
-    """Return the number of tasks that lie before, from 0.
+def first_task(place: dict[str, Any]) -> int:
+    """Return the number of tasks that lie before the place of a snapshot; none before an empty one.
 
     Raises:
-        UsageError: the earlier training was annealed, or stopped before its plateau.
+        UsageError: the earlier training was annealed, and going on would jump up to the plateau.
     """
-    if start is None:
+    if not place:
         return 0
-    place = start.place
-    saved = schedule.phases(place["steps"])._replace(decay_start=place["decay_start"])
-    require_same_past(saved, schedule.phases(settings.steps), place["n"], place["task"])
+    if place["decay_start"] is not None and place["n"] > place["decay_start"]:
+        raise UsageError(
+            f"The snapshot is of update {place['n']} of {place['steps']}, and annealing starts after update "
+            f"{place['decay_start']}: nothing goes on from there. Take the one before annealing, such as "
+            f"stages/train-{place['task'] + 1} in the place of stages/anneal-{place['task'] + 1}."
+        )
     return int(place["task"]) + 1
 
 
@@ -273,8 +276,8 @@ def _train(
         norm = update(optimizer, rate, settings.clip)
         run.log(step=work.domain * settings.steps + n, n=n, loss=told.item(), norm=norm, rate=rate)
     module.eval()
-    phases = schedule.phases(settings.steps)
-    place = {"task": work.task, "n": until, "steps": settings.steps, "decay_start": phases.decay_start}
+    decay_start = schedule.phases(settings.steps).decay_start if schedule.branches else None
+    place = {"task": work.task, "n": until, "steps": settings.steps, "decay_start": decay_start}
     return Snapshot(model, optimizer.state_dict(), place)
 
 

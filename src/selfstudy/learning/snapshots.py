@@ -50,14 +50,24 @@ class Snapshot:
         Raises:
             UsageError: the folder holds no snapshot.
         """
-        folder = Path(folder)
-        if not (folder / PLACE).is_file():
-            raise UsageError(
-                f"{folder} holds no snapshot of a training. Give a folder such as runs/first/stages/train-2."
-            )
+        folder, place = Path(folder), read_place(folder)
         kept = _Kept({})
         checkpoint.load_state(folder / MOMENTS, {"optimizer": kept})
-        return cls(LanguageModel.load(folder / MODEL), kept.state, read_json(folder / PLACE))
+        return cls(LanguageModel.load(folder / MODEL), kept.state, place)
+
+
+def read_place(folder: Path) -> dict[str, Any]:
+    """Return the place of a saved snapshot.
+
+    Raises:
+        UsageError: the folder holds none.
+    """
+    if not (folder / PLACE).is_file():
+        raise UsageError(
+            f"The start {folder} holds no snapshot of a training. Give a folder such as "
+            "runs/first/stages/train-2."
+        )
+    return dict(read_json(folder / PLACE))
 
 
 class _Kept:

@@ -8,6 +8,7 @@ it, so a run that is resumed needs to know nothing else.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ class StreamSchedule:
         if share and self.decay_start is None:
             named["decay_start"] = 1
         known = [(name, end) for name, end in named.items() if end is not None]
-        for (name, end), (after, later) in zip(known, known[1:], strict=False):
+        for (name, end), (after, later) in itertools.pairwise(known):
             if end > later:
                 raise UsageError(
                     f"The phases of a schedule end one after the other, counted from the start of a task: "
@@ -273,8 +274,7 @@ class InfiniteSchedule(LRScheduler):
     def next_task(self, steps: int | None) -> None:
         """Begin the next task, of `steps` updates."""
         self.task, self.steps, self.phases = self.task + 1, steps, self.settings.phases(steps)
-        self.last_epoch = -1
-        self.step()
+        self._go_to(0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place: task, n and the phases. The rate is worked out anew."""
@@ -288,8 +288,15 @@ class InfiniteSchedule(LRScheduler):
         """
         n = state_dict["n"]
         require_same_past(Phases(*state_dict["phases"]), self.phases, n, state_dict["task"])
-        self.task, self.last_epoch = state_dict["task"], n - 1
-        self.step()
+        self.task = state_dict["task"]
+        self._go_to(n)
+
+    def _go_to(self, done: int) -> None:
+        """Set the rates for the update after `done`; torch's own step would take one for granted."""
+        self.last_epoch = done
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
 
 
 def require_same_past(saved: Phases, now: Phases, n: int, task: int = 0) -> None:

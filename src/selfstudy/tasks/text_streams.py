@@ -55,7 +55,7 @@ class TextStream(SampledTask):
         return fewer
 
     def tokens(self, model: LanguageModel) -> list[np.ndarray]:
-        """Return the training tokens of each domain: documents with the end token, or a blank line, between."""
+        """Return the training tokens of each domain: documents, with the end token or a blank line between."""
         return [_joined(model, one.splits["train"]) for one in self.domains]
 
     def measure(self, model: Any, split: str, count: int) -> Sequence[float]:
@@ -63,15 +63,16 @@ class TextStream(SampledTask):
         require_language_model(model)
         return excerpt_bits(model, [text for _, text in self.excerpts[split][:count]])
 
-    def by_domain(self, model: LanguageModel) -> list[float]:
-        """Return the mean bits per byte on the validation excerpts of each domain."""
-        values = np.asarray(self.measure(model, "validation", len(self.excerpts["validation"])))
-        places = np.array([place for place, _ in self.excerpts["validation"]])
+    def by_domain(self, model: LanguageModel, split: str = "validation") -> list[float]:
+        """Return the mean bits per byte on the excerpts of each domain in a split."""
+        excerpts = self.excerpts[split]
+        values = np.asarray(self.measure(model, split, len(excerpts)))
+        places = np.array([place for place, _ in excerpts])
         return [float(values[places == place].mean()) for place in range(len(self.domains))]
 
 
 def excerpt_bits(model: LanguageModel, texts: Sequence[str]) -> list[float]:
-    """Return the bits per byte of each text: what its tokens after the first cost, by the bytes they stand for.
+    """Return the bits per byte of each text: the cost of its tokens after the first, by their bytes.
 
     A text longer than the model's context is read in pieces, each without what came before it.
     """

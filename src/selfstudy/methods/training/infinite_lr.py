@@ -2,10 +2,10 @@
 
 Singh, Janson, Mehrbod, Ibrahim, Rish, Belilovsky, Thérien 2025, "Beyond Cosine Decay: On the Effectiveness of
 Infinite Learning Rate Schedule for Continual Pre-training", arXiv 2503.02844; the schedule is that of Ibrahim
-et al. 2024, arXiv 2403.08763. The rate warms up and cools down once and then stays on a plateau; a model to be
-used is annealed on a copy, and the next domain goes on from before. Pick it where new texts will keep coming
-and earlier ones must not be forgotten. Where all data are there at once and the number of updates is known, a
-single cosine over their mixture is simpler; with a few labels in the place of texts, fine-tune.
+et al. 2024, arXiv 2403.08763. The rate warms up and cools down once and then stays on a plateau; a model to
+be used is annealed on a copy, and the next domain goes on from before. Pick it where new texts will keep
+coming and earlier ones must not be forgotten. Where all data are there at once and the number of updates is
+known, a single cosine over their mixture is simpler; with a few labels in the place of texts, fine-tune.
 
 Deviations from the paper: language alone, and small (the paper also trains masked autoencoders on images);
 phases end by default at 5, 30 and 85 % of a domain and the plateau is three quarters of the peak, where the
@@ -34,7 +34,7 @@ from selfstudy.learning.continual import (
     next_token_loss,
     training_cost,
 )
-from selfstudy.learning.snapshots import Snapshot
+from selfstudy.learning.snapshots import Snapshot, read_place
 from selfstudy.learning.stream_schedules import StreamSchedule
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.tasks.text_streams import TextStream
@@ -58,6 +58,8 @@ class InfiniteLr(Method):
         self.schedule.validate()
         self.training.validate()
         self.schedule.phases(self.training.steps)
+        if self.start:
+            first_task(read_place(Path(self.start)))
 
     def cost(self, task: TextStream, model: LanguageModel) -> dict[str, float]:
         """Return what a fit spends, by budget unit; annealing on copies is among the updates."""
@@ -86,7 +88,7 @@ class InfiniteLr(Method):
             start=start,
         )
         matrix = LossMatrix(np.array(trained.losses))
-        first = first_task(start, self.schedule, self.training)
+        first = first_task(start.place if start else {})
         rates = stream_picture(
             self.schedule, self.training.steps, task.names, first=first, branch=self.training.branch
         )

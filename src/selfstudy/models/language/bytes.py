@@ -1,4 +1,4 @@
-"""A small language model over the bytes of a text, trained from scratch: it reads any language and any code."""
+"""A small language model over bytes, to be trained from scratch: it reads any language and any code."""
 
 from __future__ import annotations
 

@@ -158,6 +158,8 @@ class LanguageModel:
         about = read_json(folder / NAME_FILE) if (folder / NAME_FILE).exists() else {}
         dtype = dtype or getattr(torch, about.get("dtype", "float32"))
         module, tokenizer, processor = parts(str(folder), dtype=dtype, local_files_only=True)
+        for passing in ("is_local", "local_files_only"):  # how it was loaded is not to be saved again
+            tokenizer.init_kwargs.pop(passing, None)
         engine = Engine(**about.get("engine", {}))
         return cls(about.get("name", folder.name), module, tokenizer, engine, processor)
 
