@@ -20,6 +20,7 @@ OTHERS = {
     "barlow-twins": ("arrays", "linear-attention"),
     "isogclr": ("cooccurrence", "top-down-bubble"),
     "sla": (CHAINS, "sequence-lstm"),
+    "efficient-train": (CHAINS, "gcn"),
     "ps-kd": (CHAINS, "sequence-lstm"),
     "guided-self-distillation": ("cooccurrence", "gcn"),
     "lion": (CHAINS, "gcn"),

@@ -837,6 +837,41 @@ SMALLEST: dict[str, Smallest] = {
             wrong=wrong_labels,
         ),
     ),
+    "efficient-train": Smallest(
+        fields={"bands": [4, 4, 6, 6, 8], "average": 0.5, "training": {"steps": 10, "batch": 8}},
+        learning={
+            "smoothing": 0.0,
+            "augmentation": {"operations": 0},
+            "training": {
+                "steps": 200,
+                "batch": 20,
+                "learning_rate": 1e-2,
+                "weight_decay": 0.0,
+                "views": {"flip": 0.0},
+            },
+        },
+        refused=(
+            {"curriculum": "bth"},
+            {"bands": [4, 8]},
+            {"bands": [4, 4, 6, 6, 10]},
+            {"magnitudes": [1.0, 3.0, 5.0, 7.0, 11.0]},
+            {"smoothing": 1.0},
+            {"search_steps": -1},
+            {"augmentation": {"probability": 2.0}},
+            {"training": {"steps": 0}},
+        ),
+        needs_truth=False,
+        learning_task="digits?labels=60",
+        family=Laboratory(
+            task="digits?labels=20&train=100&test=40",
+            model="conv?first=8",
+            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
+            misfitting=("conv?channels=3&size=32", "channels"),
+            unknown=(("--task", "digit"), ("--model", "convv")),
+            least_gain=0.02,
+            wrong=wrong_labels,
+        ),
+    ),
     "pseudo-label-pretraining": Smallest(
         fields={
             "teaching": {"steps": 120, "batch": 16, "learning_rate": 1e-2},
