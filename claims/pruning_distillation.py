@@ -13,7 +13,8 @@ in the students' budget: the claims are about the images that a student sees.
 Set on validation images with seeds 100 and 101. A conv encoder of 8 channels with an average at its end had
 not learned enough in 1,500 steps to teach anything (78 %, its students 67 % at every fraction), so that it
 was left. Of the perceptron's students of the labels alone those of 1,200 steps were 1.3 points better than
-those of 600 at 25 %, and half a point worse at 5 %; a rate of 1e-3 was level with 2e-3. The fractions, the weight of 0.75 and the temperature are those of the plan, and were not chosen.
+those of 600 at 25 %, and half a point worse at 5 %; a rate of 1e-3 was level with 2e-3. The fractions, the
+weight of 0.75 and the temperature were fixed ahead.
 """
 
 from __future__ import annotations
