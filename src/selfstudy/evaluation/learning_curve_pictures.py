@@ -66,12 +66,13 @@ def _backbone(trace: LearningTrace, statuses: Sequence[Status], unit: str) -> Pi
         points("accuracy", trace.xs, trace.ys),
         line("asymptote of the trend", *zip(*shown, strict=True), mode="lines+markers"),
     ]
-    predicting = [
-        (x, status) for x, status in zip(trace.xs, statuses, strict=True) if status.layer is not None
+    layers = [
+        (x, status.asymptote - status.layer)
+        for x, status in zip(trace.xs, statuses, strict=True)
+        if status.layer is not None and status.asymptote is not None
     ]
-    if predicting:
-        layer = [status.asymptote - status.layer for _, status in predicting]  # type: ignore[operator]
-        traces.append(line("what the trend has here", [x for x, _ in predicting], layer))
+    if layers:
+        traces.append(line("what the trend has here", *zip(*layers, strict=True)))
     last = statuses[-1]
     named = {"working": last.working, "prediction": last.prediction, "convergence": last.converged}
     heights = [alpha for _, alpha in shown if abs(alpha) < 2 * max(map(abs, trace.ys))] or list(trace.ys)

@@ -3,8 +3,8 @@
 Vilares Ferro, Darriba Bilbao, Ribadas Pena 2017, "Modeling of learning curves with applications to POS
 tagging", arXiv 2402.02515. Pick it while data are still being labelled, to know whether more of them are
 worth it, or to know early which of two systems will be better in the end; the threshold is in points of
-accuracy. To choose hyper-parameters on one fixed data set successive halving needs no model of the curve; where all
-data are there and training is cheap, train on all of them.
+accuracy. To choose hyper-parameters on one fixed data set successive halving needs no model of the curve;
+where all data are there and training is cheap, train on all of them.
 
 Deviations: the exponent is refined by halving on the derivative's sign, where golden section was specified;
 both find the same minimum. The working level is the one at which the look-ahead is complete, since
@@ -72,6 +72,10 @@ class LearningCurves(Method):
     """Validation words or images that accuracy is measured on; 0 is all."""
     training: Supervised = field(default_factory=Supervised)
     """How image classifiers are trained on each sample."""
+
+    def suits(self, task: Any, model: Any) -> bool:
+        """Taggers are for sentences, encoders for images."""
+        return super().suits(task, model) and isinstance(task, TaggingTask) == isinstance(model, Tagger)
 
     def validate(self) -> None:
         """Check the fields."""
