@@ -8,24 +8,19 @@ closed to test problems, and `evaluate`, which gives out verdicts on a whole spl
 from __future__ import annotations
 
 import copy
-import re
-import traceback
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from selfstudy.core.budget import Meter
-from selfstudy.core.errors import DataError, UsageError, nearest
+from selfstudy.core.errors import UsageError, nearest
 from selfstudy.data.problem_images import ProblemImage
 from selfstudy.data.splits import SPLITS, text_key
 from selfstudy.evaluation.scores import ACCURACY
 from selfstudy.signals.verifiers import Verifier
 from selfstudy.tasks.base import MeteredTask
 from selfstudy.tasks.forms import SolutionForm
-
-# A verifier may raise this often, looked at from this many checks on.
-RAISES_ALLOWED, CHECKS_LOOKED_AT = 0.05, 20
+from selfstudy.tasks.truth import doors
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +151,7 @@ class ReasoningTask(MeteredTask):
         )
         compares = verifier.reads == "answer" and verifier.grade_all is None
         self._equivalent = verifier.check if compares else _never
-        self._solve, self._grade, self._guide, self._shown, self._hint, self._telling = _doors(
-            name, splits, verifier, form
-        )
+        self._doors = doors(name, splits, verifier, form)
 
     def limited(self, train: int) -> ReasoningTask:
         """Return this task with its first `train` training problems only."""
@@ -223,7 +216,7 @@ class ReasoningTask(MeteredTask):
             DataError: the verifier raised in over 5 % of at least 20 checks, or gave a grade out of range.
             BudgetSpent: the budget of verifier calls does not cover all of them.
         """
-        return self._grade(problems, solutions, self.meter, False)
+        return self._doors.grade(problems, solutions, self.meter, False)
 
     def guided_prompt(self, problem: Problem, *, chat: bool = False) -> str:
         """Return the text or message of a training or validation problem that shows its answer.
@@ -234,7 +227,7 @@ class ReasoningTask(MeteredTask):
             UsageError: for a test problem, or where the task's form has no such prompts.
             BudgetSpent: the budget of oracle labels does not cover it.
         """
-        return self.form.prompt(self._guide(problem, self.meter), chat=chat)
+        return self.form.prompt(self._doors.guide(problem, self.meter), chat=chat)
 
     def hint(self, problem: Problem, strength: int = 0) -> str | None:
         """Return a hint to a training or validation problem, None if there is none of that strength.
@@ -249,15 +242,15 @@ class ReasoningTask(MeteredTask):
             UsageError: for a test problem.
             BudgetSpent: the budget of oracle labels does not cover it.
         """
-        return self._hint(problem, strength, self.meter)
+        return self._doors.hint(problem, strength, self.meter)
 
     def telling_hints(self) -> int:
         """Return how many training problems have a hint that gives their answer away."""
-        return self._telling([problem.id for problem in self.train])
+        return self._doors.telling([problem.id for problem in self.train])
 
     def answers_shown(self) -> float:
         """Return the share of training questions in which their answer stands as a word of its own."""
-        return self._shown([problem.id for problem in self.train])
+        return self._doors.shown([problem.id for problem in self.train])
 
     def prefer(
         self, problems: Sequence[Problem], outputs: Sequence[Sequence[str]]
@@ -274,7 +267,7 @@ class ReasoningTask(MeteredTask):
     @property
     def oracle(self) -> Oracle:
         """The door to reference solutions, counted on this task's meter."""
-        return Oracle(lambda problem: self._solve(problem, self.meter))
+        return Oracle(lambda problem: self._doors.solve(problem, self.meter))
 
     def evaluate(
         self,
@@ -309,7 +302,7 @@ class ReasoningTask(MeteredTask):
         solutions = solver(problems, meter)
         if len(solutions) != len(problems):
             raise UsageError(f"The solver gave {len(solutions)} solutions for {len(problems)} problems.")
-        grades = tuple(self._grade(problems, solutions, meter, True))
+        grades = tuple(self._doors.grade(problems, solutions, meter, True))
         correct = tuple(grade == 1 for grade in grades)
         from selfstudy.evaluation.statistics import wilson
 
@@ -331,101 +324,3 @@ class ReasoningTask(MeteredTask):
 
 def _never(question: str, one: str, other: str) -> bool:
     return False
-
-
-def _doors(name: str, splits: Mapping[str, Sequence[Item]], verifier: Verifier, form: SolutionForm):
-    """Return (solve, grade, guide, shown, hint, telling), the only functions that can see the truth."""
-    truth = {text_key(item.key): (split, item) for split in SPLITS for item in splits.get(split, ())}
-    if len(truth) != sum(len(splits.get(split, ())) for split in SPLITS):
-        raise DataError(f"Task {name!r} holds a question twice; its splits must be distinct.")
-    counts: Counter[str] = Counter()
-    first: list[str] = []
-
-    def item_of(problem: Problem, *, test_too: bool) -> Item:
-        if problem.id not in truth:
-            raise UsageError(f"Problem {problem.id!r} does not belong to task {name!r}.")
-        split, item = truth[problem.id]
-        if not item.labelled:
-            raise UsageError(
-                f"Problem {problem.id!r} of {name!r} was loaded without its answer. Take a method that needs "
-                "none for training, such as mm-upt, or problems with answers."
-            )
-        if split == "test" and not test_too:
-            raise UsageError(
-                f"Problem {problem.id!r} is a test problem of {name!r}: only evaluate() uses its truth. "
-                "Verify training or validation problems."
-            )
-        return item
-
-    def solve(problem: Problem, meter: Meter) -> tuple[str, ...] | None:
-        item = item_of(problem, test_too=False)
-        if item.solution is not None:
-            meter.charge(oracle_labels=1)
-        return item.solution
-
-    def guide(problem: Problem, meter: Meter) -> str:
-        item = item_of(problem, test_too=False)
-        if form.guided is None:
-            raise UsageError(f"The task {name!r} has no prompts that show the answer.")
-        meter.charge(oracle_labels=1)
-        return form.guided(item.prompt, item.answer)
-
-    def hint(problem: Problem, strength: int, meter: Meter) -> str | None:
-        item = item_of(problem, test_too=False)
-        if strength >= len(item.hints):
-            return None
-        meter.charge(oracle_labels=1)
-        return item.hints[strength]
-
-    def telling(ids: Sequence[str]) -> int:
-        items = [truth[one][1] for one in ids]
-        return sum(any(form.tells(item.prompt, item.answer, text) for text in item.hints) for item in items)
-
-    def shown(ids: Sequence[str]) -> float:
-        items = [truth[one][1] for one in ids]
-        words = [rf"(?<!\w){re.escape(item.answer.strip())}(?!\w)" for item in items]
-        found = [re.search(word, item.prompt) for word, item in zip(words, items, strict=True)]
-        return sum(one is not None for one in found) / max(1, len(items))
-
-    def grade(
-        problems: Sequence[Problem], solutions: Sequence[Sequence[str]], meter: Meter, test_too: bool
-    ) -> list[float]:
-        items = [item_of(problem, test_too=test_too) for problem in problems]
-        meter.charge(verifier_calls=len(items))
-        texts = [
-            form.answer(item.prompt, steps) if verifier.reads == "answer" else "\n".join(steps)
-            for item, steps in zip(items, solutions, strict=True)
-        ]
-        given = [(i.prompt, i.answer, text) for i, text in zip(items, texts, strict=True) if text is not None]
-        counts["checks"] += texts.count(None)
-        if verifier.grade_all is not None:
-            grades = iter(verifier.grade_all(given))
-        else:
-            grades = iter([check(*one) for one in given])
-        found = [0.0 if text is None else float(next(grades)) for text in texts]
-        if not all(0 <= one <= 1 for one in found):
-            wrong = next(one for one in found if not 0 <= one <= 1)
-            raise DataError(
-                f"The verifier {verifier.name!r} gave the grade {wrong}; a grade is a number from 0 to 1, "
-                "or True or False."
-            )
-        return found
-
-    def check(question: str, gold: str, text: str) -> float:
-        counts["checks"] += 1
-        try:
-            grade = verifier(question, gold, text)
-            return grade if isinstance(grade, float) else float(bool(grade))
-        except Exception:
-            counts["raised"] += 1
-            if not first:
-                first.append(traceback.format_exc())
-        if counts["checks"] >= CHECKS_LOOKED_AT and counts["raised"] > RAISES_ALLOWED * counts["checks"]:
-            raise DataError(
-                f"The verifier {verifier.name!r} raised in {counts['raised']} of {counts['checks']} checks; "
-                f"up to {RAISES_ALLOWED:.0%} count as wrong answers. Repair it. Its first error was:\n"
-                f"{first[0]}"
-            )
-        return 0.0
-
-    return solve, grade, guide, shown, hint, telling
