@@ -8,13 +8,15 @@ points; "self-tuning" submissions get no settings and more time.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.random import generator
 from selfstudy.core.run import Run
-from selfstudy.learning.timed_trials import Clock, Limits, Log, Price, Trial, run_trial
+from selfstudy.learning.timed_trials import Clock, Limits, Log, Price, Trial, calibrated_price, run_trial
 from selfstudy.learning.workloads import Settings, Submission, Workload
 from selfstudy.search.quasi_random import halton_points
 
@@ -38,7 +40,7 @@ class Protocol:
     ruleset: Ruleset = "external"
     studies: int = 3
     trials: int = 5
-    runtime: float = 1.0
+    runtime: float = 4 / 3
     self_tuning: float = 1.5
     looks: int = 20
     clock: Clock = "cost"
@@ -89,12 +91,35 @@ def planned_trials(protocol: Protocol, submission: Submission, key: int) -> list
             f"{submission.name!r} has no search space: it is for the ruleset 'self-tuning', where nothing is "
             "tuned from outside."
         )
-    from selfstudy.core.random import generator
-
     count = protocol.studies * protocol.trials
     points = halton_points(submission.space, count, key)
     order = generator("dealt", key).permutation(count)
     return [Planned(*divmod(place, protocol.trials), points[at]) for place, at in enumerate(order.tolist())]
+
+
+def calibrated_prices(
+    run: Run,
+    workload: Workload,
+    submissions: Sequence[Submission],
+    now: Callable[[], float] = time.perf_counter,
+) -> dict[str, Price]:
+    """Return the price in seconds of each submission's steps, by name, each measured once in a stage.
+
+    Args:
+        run: whose stages they are.
+        workload: what is trained.
+        submissions: the field.
+        now: the clock, in seconds; `time.process_time` is less disturbed by others on one thread.
+    """
+
+    def price(submission: Submission) -> Price:
+        measured = run.stage(
+            f"price-{workload.name}-{submission.name}",
+            lambda: calibrated_price(run, workload, submission, submission.fixed, now=now)._asdict(),
+        )
+        return Price(**measured)
+
+    return {submission.name: price(submission) for submission in submissions}
 
 
 def run_field(
@@ -102,9 +127,8 @@ def run_field(
     workload: Workload,
     submissions: Sequence[Submission],
     protocol: Protocol,
-    prices: Callable[[Submission], Price] = lambda _: Price(),
+    prices: Mapping[str, Price] | None = None,
     *,
-    second: float = 1.0,
     keep: bool = False,
 ) -> list[Any]:
     """Run all trials of a field on one workload, each a stage of its own.
@@ -113,28 +137,24 @@ def run_field(
         run: whose stages they are.
         workload: what is trained.
         submissions: the field.
-        protocol: how often and how long.
-        prices: of a submission's steps on the cost clock.
-        second: time of a standard step on the ruling clock, which limits are multiples of.
+        protocol: how often and how long; a runtime is a multiple of the first submission's price of the step
+            hint.
+        prices: of each submission's steps on the cost clock, by name; None is 1 for all.
         keep: keep the trained networks, which then need a `save`; results are `Trial` in place of logs.
 
     Returns:
         The logs in the order of the trials, with "study" and "trial"; or trials with such logs.
     """
     results: list[Any] = []
-    limits = protocol.limits(workload, second)
+    priced = prices or {submission.name: Price() for submission in submissions}
+    limits = protocol.limits(workload, priced[submissions[0].name].step)
     for submission in submissions:
         for plan in planned_trials(protocol, submission, run.key("settings")):
 
             def work(submission: Submission = submission, plan: Planned = plan) -> Any:
+                price = priced[submission.name]
                 trial = run_trial(
-                    run,
-                    workload,
-                    submission,
-                    plan.settings,
-                    limits,
-                    stream=plan.stream,
-                    price=prices(submission),
+                    run, workload, submission, plan.settings, limits, stream=plan.stream, price=price
                 )
                 trial.log.update(study=plan.study, trial=plan.trial)
                 return trial if keep else trial.log
@@ -186,7 +206,7 @@ def set_target(
     Raises:
         DataError: no trial ended with finite weights.
     """
-    protocol = Protocol(studies=1, trials=trials, looks=looks)
+    protocol = Protocol(studies=1, trials=trials, looks=looks, runtime=1.0)
     protocol.check()
     limits, sign = protocol.limits(workload, stop=False), -1 if workload.better == "higher" else 1
 

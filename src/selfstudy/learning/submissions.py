@@ -125,9 +125,9 @@ SUBMISSIONS: dict[str, Baseline] = {
     for made in (
         _baseline("heavy-ball", "heavy-ball", 0.1, 0.1, 5e-4),
         _baseline("nesterov", "sgd", 0.1, 0.1, 5e-4),
-        _baseline("adamw", "adamw", 3e-3, 0.1, 1e-2),
-        _baseline("nadamw", "nadamw", 3e-3, 0.1, 1e-2),
-        _baseline("lion", "lion", 3e-4, 0.1, 1e-1),
+        _baseline("adamw", "adamw", 5e-3, 0.1, 1e-2),
+        _baseline("nadamw", "nadamw", 5e-3, 0.1, 1e-2),
+        _baseline("lion", "lion", 1e-3, 0.1, 1e-1),
     )
 }
 STANDARD = ("adamw", "nadamw", "nesterov", "heavy-ball")  # that targets are set by

@@ -25,6 +25,7 @@ from selfstudy.core.run import Run
 from selfstudy.evaluation.bench_protocol import (
     Protocol,
     Ruleset,
+    calibrated_prices,
     chosen_trial,
     run_field,
     set_target,
@@ -40,8 +41,8 @@ from selfstudy.evaluation.profile_pictures import (
 from selfstudy.evaluation.time_to_target import Scored, score, trial_time
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.submissions import STANDARD, SUBMISSIONS, submissions_by_name
-from selfstudy.learning.timed_trials import Clock, Price, Trial, calibrated_price
-from selfstudy.learning.workloads import Batch, Progress, Submission, TensorWorkload
+from selfstudy.learning.timed_trials import Clock, Trial
+from selfstudy.learning.workloads import Batch, Progress, TensorWorkload
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.tasks.image_workloads import image_workload
 from selfstudy.tasks.images import ImageTask
@@ -96,10 +97,10 @@ class Algoperf(Method):
         """Return the most that a fit spends, by budget unit: trials end early where they meet the target."""
         workload, protocol = self._workload(task, model), self._protocol()
         per_study = self.trials if self.ruleset == "external" else self.self_tuning_runtime
-        trainings = len(self.submissions) * self.studies * per_study
+        trainings = len(self.submissions) * self.studies * per_study * protocol.runtime
         if self.target is None:
             trainings += len(STANDARD) * self.target_trials + self.target_seeds
-        steps = trainings * protocol.runtime * self.steps
+        steps = trainings * self.steps
         return {unit: steps * amount for unit, amount in workload.step_cost(workload.batch).items()}
 
     def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
@@ -126,11 +127,8 @@ class Algoperf(Method):
             )
             workload = with_target(workload, found.validation)
         field = submissions_by_name(self.submissions)
-        prices = {one.name: self._price(run, workload, one) for one in field}
-        second = prices[field[0].name].step
-        trials = run_field(
-            run, workload, field, self._protocol(), lambda one: prices[one.name], second=second, keep=True
-        )
+        prices = None if self.clock == "steps" else calibrated_prices(run, workload, field)
+        trials = run_field(run, workload, field, self._protocol(), prices, keep=True)
         scored = score([trial.log for trial in trials], r_max=self.r_max, clock=self._clock)
         return self._fitted(scored, trials)
 
@@ -169,15 +167,6 @@ class Algoperf(Method):
             looks=self.looks,
             clock=self._clock,
         )
-
-    def _price(self, run: Run, workload: TensorWorkload, submission: Submission) -> Price:
-        if self.clock == "steps":
-            return Price()
-        measured = run.stage(
-            f"price-{submission.name}",
-            lambda: calibrated_price(run, workload, submission, submission.fixed)._asdict(),
-        )
-        return Price(**measured)
 
     def _workload(self, task: ImageTask, model: ImageEncoder) -> TensorWorkload:
         target = UNSET if self.target is None else self.target
