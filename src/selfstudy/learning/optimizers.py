@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -10,6 +11,10 @@ import torch
 from torch import nn
 
 from selfstudy.core.errors import UsageError, nearest
+
+SHORT = (torch.float16, torch.bfloat16)
+CACHED = 2**16  # numbers of each tensor that a core works on at a time
+SMALL = 2**12  # numbers of a tensor below which the call costs more than the work
 
 
 class Lars(torch.optim.Optimizer):
@@ -74,8 +79,11 @@ class Lion(torch.optim.Optimizer):
         m <- beta2 m + (1 - beta2) g
 
     so the momentum is renewed after the step, with a coefficient of its own. State is one tensor a weight,
-    half of Adam's. Rates are 3 to 10 times smaller than AdamW's, and decays as many times larger. Weights
-    without a gradient are left out, their decay too.
+    "exp_avg", half of Adam's. Rates are 3 to 10 times smaller than AdamW's, and decays as many times larger.
+    Weights without a gradient are left out, their decay too. All gradients times one number give the same
+    steps, so that clipping and scaling the loss change little.
+
+    On a CPU weights go through the cache part by part, elsewhere all at once.
 
     Args:
         params: weights, or groups of them.
@@ -94,12 +102,25 @@ class Lion(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
     ) -> None:
-        if not (lr >= 0 and weight_decay >= 0 and all(0 <= beta < 1 for beta in betas)):
-            raise UsageError(
-                f"Lion has lr {lr}, betas {betas} and weight_decay {weight_decay}: rate and decay must be at "
-                "least 0, betas from 0 to below 1."
-            )
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of weights; weights of 16 bits are warned of, for small steps are lost in them."""
+        super().add_param_group(param_group)
+        lr, betas, decay = (self.param_groups[-1][name] for name in ("lr", "betas", "weight_decay"))
+        if not (lr >= 0 and decay >= 0 and len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+            raise UsageError(
+                f"Lion has lr {lr}, betas {betas} and weight_decay {decay}: rate and decay must be at "
+                "least 0, betas two numbers from 0 to below 1."
+            )
+        short = {str(w.dtype) for w in self.param_groups[-1]["params"] if w.dtype in SHORT}
+        if short:
+            warnings.warn(
+                f"Lion moves weights of type {', '.join(sorted(short))}, in which a step of the size of the "
+                "rate is lost beside a weight a few hundred times as large. Keep the weights in float32, and "
+                "compute in 16 bits under autocast.",
+                stacklevel=4,
+            )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -126,16 +147,55 @@ class Lion(torch.optim.Optimizer):
         for weight in weights:
             if "exp_avg" not in self.state[weight]:
                 self.state[weight]["exp_avg"] = torch.zeros_like(weight)
-        momenta = [self.state[weight]["exp_avg"] for weight in weights]
-        (beta1, beta2), rate = group["betas"], group["lr"]
-        if group["weight_decay"]:
-            torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
-        steps = torch._foreach_mul(momenta, beta1)
-        torch._foreach_add_(steps, gradients, alpha=1 - beta1)
-        torch._foreach_sign_(steps)
-        torch._foreach_add_(weights, steps, alpha=-rate)
-        torch._foreach_mul_(momenta, beta2)
-        torch._foreach_add_(momenta, gradients, alpha=1 - beta2)
+        lists = weights, gradients, [self.state[weight]["exp_avg"] for weight in weights]
+        betas, rate = group["betas"], group["lr"]
+        kept = 1 - rate * group["weight_decay"]
+        if weights[0].device.type != "cpu":
+            _lion_together(*lists, rate, betas, kept)
+            return
+        triples = list(zip(*lists, strict=True))
+        small = [same for same in triples if same[0].numel() < SMALL]
+        if small:
+            some, of_some, remembered = (list(tensors) for tensors in zip(*small, strict=True))
+            _lion_together(some, of_some, remembered, rate, betas, kept)
+        spare: dict[tuple[torch.Size, torch.dtype], torch.Tensor] = {}
+        for weight, gradient, momentum in _in_cache([same for same in triples if same[0].numel() >= SMALL]):
+            kind = weight.shape, weight.dtype
+            if kind not in spare:
+                spare[kind] = torch.empty_like(weight)
+            step = torch.mul(momentum, betas[0], out=spare[kind])
+            step.add_(gradient, alpha=1 - betas[0]).sign_()
+            if kept != 1:
+                weight.mul_(kept)
+            weight.add_(step, alpha=-rate)
+            momentum.mul_(betas[1]).add_(gradient, alpha=1 - betas[1])
+
+
+Tensors = list[torch.Tensor]
+
+
+def _lion_together(
+    weights: Tensors, gradients: Tensors, momenta: Tensors, rate: float, betas: Any, kept: float
+) -> None:
+    """Take a step of Lion on all tensors at once; the decay leaves `kept` of the weights."""
+    steps = torch._foreach_mul(momenta, betas[0])
+    torch._foreach_add_(steps, gradients, alpha=1 - betas[0])
+    torch._foreach_sign_(steps)
+    if kept != 1:
+        torch._foreach_mul_(weights, kept)
+    torch._foreach_add_(weights, steps, alpha=-rate)
+    torch._foreach_mul_(momenta, betas[1])
+    torch._foreach_add_(momenta, gradients, alpha=1 - betas[1])
+
+
+def _in_cache(triples: list[tuple[torch.Tensor, ...]]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield tensors of the same shape as they are, or in pieces where they are larger than the cache."""
+    room = CACHED * torch.get_num_threads()
+    for same in triples:
+        if same[0].numel() < 2 * room or not all(tensor.is_contiguous() for tensor in same):
+            yield same
+        else:
+            yield from zip(*(tensor.view(-1).split(room) for tensor in same), strict=True)
 
 
 OptimizerName = Literal["sgd", "heavy-ball", "adam", "adamw", "nadamw", "lars", "lion"]

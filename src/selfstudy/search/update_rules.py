@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -78,6 +78,7 @@ def search_update_rule(
     warm_start: str = "adamw",
     seed: int = 0,
     *,
+    draws: int = 1,
     patience: int | None = None,
     longest: int = 30,
     run: Run | None = None,
@@ -85,13 +86,14 @@ def search_update_rule(
     """Return an update rule that evolution finds; the mean loss over the tasks is made small.
 
     Args:
-        proxy_tasks: cheap ones, on which each program is trained once, with one seed.
+        proxy_tasks: cheap ones, on which each program is trained `draws` times.
         funnel_tasks: for each stage its tasks, each larger than the one before; trained with three seeds.
         budget: programs to train on the proxies.
         population: members of the population.
         tournament: members that a parent is the best of.
         warm_start: "adamw" or "lion", or the text of a program.
         seed: of the draws; where there is a `run`, its seed counts besides.
+        draws: seeds of the trainings on a proxy, whose mean loss counts.
         patience: trained programs without a better one after which a new round starts from the best.
         longest: lines that a program may have.
         run: within a stage of its own; logs each program, and is charged for each training.
@@ -100,9 +102,9 @@ def search_update_rule(
         UsageError: no such program to start from, or numbers that cannot be right.
         DataError: the program to start from does not train on a proxy.
     """
-    if min(budget, population, tournament) < 1 or not proxy_tasks:
+    if min(budget, population, tournament, draws) < 1 or not proxy_tasks:
         raise UsageError(
-            "A search needs a proxy task, and a budget, population and tournament of at least 1."
+            "A search needs a proxy task, and a budget, population, tournament and draws of at least 1."
         )
     start = starting_program(warm_start)
     for task in proxy_tasks:
@@ -115,14 +117,14 @@ def search_update_rule(
     evolution = AgeingEvolution(
         start,
         program_space(longest),
-        fitness_of(list(proxy_tasks), (0,)),
+        fitness_of(list(proxy_tasks), tuple(range(draws))),
         stream,
         population=population,
         tournament=tournament,
         patience=patience,
     )
     history = [-evolution.best.fitness]
-    _evolve(evolution, history, budget, proxy_tasks, run)
+    _evolve(evolution, history, budget, training_cost(proxy_tasks, draws), run)
     return _selected(evolution, history, funnel_tasks, run)
 
 
@@ -141,24 +143,26 @@ def starting_program(warm_start: str) -> UpdateProgram:
     return parse_program(warm_start)
 
 
-def training_cost(tasks: Iterable[ProxyTask]) -> dict[str, float]:
-    """Return what one program's trainings spend, by budget unit."""
-    tasks = list(tasks)
+def training_cost(tasks: Sequence[ProxyTask], draws: int) -> dict[str, float]:
+    """Return what the trainings of one program spend, by budget unit: `draws` on each task."""
     return {
-        "samples": float(sum(task.samples for task in tasks)),
-        "flops": sum(task.flops for task in tasks),
+        "samples": float(draws * sum(task.samples for task in tasks)),
+        "flops": draws * sum(task.flops for task in tasks),
     }
 
 
 def search_cost(
-    proxy_tasks: Sequence[ProxyTask], funnel_tasks: Sequence[Sequence[ProxyTask]], budget: int
+    proxy_tasks: Sequence[ProxyTask],
+    funnel_tasks: Sequence[Sequence[ProxyTask]],
+    budget: int,
+    draws: int = 1,
 ) -> dict[str, float]:
     """Return what a search spends at most, by budget unit."""
-    cost = {unit: budget * amount for unit, amount in training_cost(proxy_tasks).items()}
+    cost = {unit: budget * amount for unit, amount in training_cost(proxy_tasks, draws).items()}
     for place, tasks in enumerate(funnel_tasks):
         programs = (KEPT if place == 0 else 3) + (SHORTENED if place == len(funnel_tasks) - 1 else 0)
-        for unit, amount in training_cost(tasks).items():
-            cost[unit] += programs * len(FUNNEL_SEEDS) * amount
+        for unit, amount in training_cost(tasks, len(FUNNEL_SEEDS)).items():
+            cost[unit] += programs * amount
     return cost
 
 
@@ -179,11 +183,10 @@ def _evolve(
     evolution: AgeingEvolution[UpdateProgram],
     history: list[float],
     budget: int,
-    tasks: Sequence[ProxyTask],
+    cost: dict[str, float],
     run: Run | None,
 ) -> None:
     state: dict[str, Stateful] = {"evolution": evolution, "history": _History(history)}
-    cost = training_cost(tasks)
     steps = run.steps(budget, state=state, desc="evolution", cost=cost) if run else range(budget)
     for step in steps:
         found = evolution.step()
@@ -240,7 +243,7 @@ def charged_fitness(tasks: Sequence[ProxyTask], run: Run | None) -> Callable[[Up
     """Return minus the mean loss over tasks and the seeds of the funnel; no program is trained twice."""
     known: dict[str, float] = {}
     fitness = fitness_of(list(tasks), FUNNEL_SEEDS)
-    cost = {unit: len(FUNNEL_SEEDS) * amount for unit, amount in training_cost(tasks).items()}
+    cost = training_cost(tasks, len(FUNNEL_SEEDS))
 
     def remembered(program: UpdateProgram) -> float:
         identity = program_hash(program)

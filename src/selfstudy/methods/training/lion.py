@@ -9,9 +9,9 @@ small trainings.
 
 Deviations from the paper: 42 functions, chosen after the paper's description, not its list of 45; one
 population, not five in parallel, with rounds that start anew from the best so far where `search.patience`
-says so; proxies are perceptrons on small versions of the task's own labelled images; every program is trained
-once on the proxy, and three times in the funnel, whose stages are larger by factors of the settings; the rate
-falls along half a cosine for all programs; a run of many machines is left out.
+says so; proxies are perceptrons on small versions of the task's own labelled images; a program is trained
+`search.draws` times on the proxy, and three times in the funnel, whose stages are larger by factors of the
+settings; the rate falls along half a cosine for all programs; a run of many machines is left out.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class RuleSearch:
     """T, members that a parent is the best of."""
     warm_start: str = "adamw"
     """What the population starts as: "adamw", "lion", or the text of a program."""
+    draws: int = 1
+    """Trainings of a program on the proxy, whose mean loss counts."""
     patience: int | None = None
     """Programs without a better one after which a new round starts from the best; None never does."""
     longest: int = 30
@@ -82,7 +84,7 @@ class RuleSearch:
 
     def validate(self) -> None:
         """Raise a UsageError for settings that cannot be right."""
-        check_positive(self, budget=0, population=0, tournament=0, patience=0, longest=0)
+        check_positive(self, budget=0, population=0, tournament=0, draws=0, patience=0, longest=0)
         check_positive(self, hidden=0, steps=0, batch=0, images=19)
         if any(factor < 1 for factor in self.funnel):
             raise UsageError(f"RuleSearch.funnel is {self.funnel}; its factors must be at least 1.")
@@ -119,7 +121,7 @@ class LionTraining(Method):
         cost = {unit: self.training.steps * amount for unit, amount in step_cost(model, batch).items()}
         if self.rule == "search":
             proxy, *larger = self._proxies(task.labelled)
-            spent = search_cost([proxy], [[stage] for stage in larger], self.search.budget)
+            spent = search_cost([proxy], [[stage] for stage in larger], self.search.budget, self.search.draws)
             cost = {unit: amount + spent[unit] for unit, amount in cost.items()}
         return cost
 
@@ -161,6 +163,7 @@ class LionTraining(Method):
             settings.population,
             settings.tournament,
             settings.warm_start,
+            draws=settings.draws,
             patience=settings.patience,
             longest=settings.longest,
             run=run,
