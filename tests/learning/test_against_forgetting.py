@@ -71,5 +71,5 @@ def test_the_memory_is_shared_evenly() -> None:
     found = balanced_memory([20, 30, 25], 31, 9, lambda task: np.random.default_rng(task))
     assert [len(starts) for starts in found] == [10, 10, 10]
     assert all(
-        0 <= starts.min() and starts.max() <= n - 9 for starts, n in zip(found, [20, 30, 25], strict=True)
+        starts.min() >= 0 and starts.max() <= n - 9 for starts, n in zip(found, [20, 30, 25], strict=True)
     )

@@ -171,7 +171,7 @@ def test_replay_mixes_earlier_domains(tmp_path: Path) -> None:
 
 
 def test_gdumb_begins_anew_on_its_memory(tmp_path: Path) -> None:
-    """Oracle: the second domain's rates warm up again, and its windows are those of the memory, both kinds."""
+    """Oracle: the second domain's rates warm up again, its windows are those of the memory, both kinds."""
     settings = replace(SETTINGS, against="gdumb", memory=6, batch=16)
     found = trained(tmp_path, settings, domains=2)
     rates = [line["rate"] for line in logged(tmp_path)]
@@ -222,5 +222,5 @@ def test_data_that_cannot_be_trained_on(tmp_path: Path) -> None:
     """Oracle: a context of nine for a model of eight, and a domain of nine tokens for windows of nine."""
     with pytest.raises(UsageError, match=r"9 tokens.*room for 8"):
         trained(tmp_path / "long", replace(SETTINGS, context=9))
-    with Run(tmp_path / "short", {}) as run, pytest.raises(DataError, match="Domain 1 .* 9 tokens"):
+    with Run(tmp_path / "short", {}) as run, pytest.raises(DataError, match=r"Domain 1 .* 9 tokens"):
         continual_pretrain(run, model(), [DOMAINS[0][:9]], losses, SCHEDULE, SETTINGS)

@@ -203,7 +203,7 @@ def test_resumed_in_every_phase(done: int) -> None:
 
 
 def test_another_horizon_on_the_plateau_alone() -> None:
-    """Oracle: the specification's rule: free on the plateau, refused in annealing and where ends would move."""
+    """Oracle: free on the plateau, refused in annealing and where the ends of phases would move."""
     optimizer, schedule = scheduled(StreamSchedule(), 100)
     rates(optimizer, schedule, 50)
     later = scheduled(StreamSchedule(), 150)[1]

@@ -23,7 +23,7 @@ def one_thread() -> None:
 
 
 def test_bits_per_byte() -> None:
-    """Oracle: one row at a time without filling up, in pieces of the context; 257 equal chances are log2 257."""
+    """Oracle: one row at a time, in pieces of the context; 257 equal chances are log2 257."""
     model = byte_lm(layers=1, width=16, context=8)
     texts = ["abc", "A longer text: é.", "twelve chars"]
     expected = []

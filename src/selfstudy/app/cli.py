@@ -88,7 +88,8 @@ def _command(arguments: list[str]) -> int:
     if not arguments[0].startswith("-") and arguments[0] not in commands:
         raise UsageError(f"Unknown command {arguments[0]!r}. {nearest(arguments[0], commands)}")
     known, rest = parser.parse_known_args(arguments)
-    takes_fields = known.command in ("fit", "compare", "evaluate")
+    plots = known.command == "show" and known.plot is not None
+    takes_fields = plots or known.command in ("fit", "compare", "evaluate")
     if rest and not takes_fields:
         raise UsageError(f"Unknown argument {rest[0]!r}. See: selfstudy {known.command} --help")
     if known.command not in ("fit", "resume"):
@@ -121,7 +122,7 @@ def _parser() -> tuple[Parser, list[str]]:
     command.add_argument("--seed", type=int, default=0, help="root of all random draws (default: 0)")
     command = add("methods", _methods, "what there is, what each needs and gives, its claim's status")
     command.add_argument("--family", help="only this family, such as reasoning")
-    add("show", _show, "what a method does, its fields and its claims").add_argument("method")
+    _add_show(add)
     _add_fit(add)
     _add_evaluate(add)
     command = add("resume", _resume, "continue a run that was cut off")
@@ -129,6 +130,7 @@ def _parser() -> tuple[Parser, list[str]]:
     command.add_argument("--budget", help="larger limits than it had, such as tokens=4e6")
     _add_ray(command)
     _add_compare(add)
+    _add_bench(add)
     command = add("claim", _claim, "test what a method is worth, on all its seeds")
     command.add_argument("method", nargs="?", help="whose claims to test")
     command.add_argument("--all", action="store_true", help="the claims of every method")
@@ -155,6 +157,24 @@ def _parser() -> tuple[Parser, list[str]]:
     command.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="such as encoder.onnx")
     add("doctor", _doctor, "what is installed, which device, what each missing extra would add")
     return parser, list(commands.choices)
+
+
+def _add_show(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add(
+        "show",
+        _show,
+        "what a method does, its fields and its claims",
+        epilog="With --plot every other option is a field of the method, such as --schedule.plateau 0.3.",
+    )
+    command.add_argument("method", help="its name; see `selfstudy methods`")
+    command.add_argument(
+        "--plot",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="FILE",
+        help="draw its learning rates instead (default: METHOD-learning-rate.html)",
+    )
 
 
 def _add_fit(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -246,6 +266,35 @@ def _add_compare(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_ray(command)
 
 
+def _add_bench(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add(
+        "bench",
+        _bench,
+        "which training algorithm is first at the targets of small workloads",
+        epilog="run and targets take names of workloads, such as digits-mlp; score takes directories of runs, or "
+        "NAME=FOLDER of a submission in AlgoPerf's own format.",
+    )
+    command.add_argument("work", choices=("run", "score", "targets"), help="what to do")
+    command.add_argument("of", nargs="+", metavar="WORKLOAD or DIR", help="what to do it with")
+    command.add_argument(
+        "--submissions",
+        default="nesterov,adamw,nadamw,lion",
+        help="names or module:function, separated by commas (default: %(default)s)",
+    )
+    command.add_argument("--ruleset", default="external", choices=("external", "self-tuning"))
+    command.add_argument("--studies", type=int, default=3, help="whose median counts (default: 3)")
+    command.add_argument("--trials", type=int, help="of each study, or of each search (default: 5, or 20)")
+    command.add_argument("--seeds", type=int, default=5, help="whose median is a target (default: 5)")
+    command.add_argument("--seed", type=int, default=0, help="root of all random draws (default: 0)")
+    command.add_argument(
+        "--clock", default="cost", choices=("cost", "wall"), help="that counts (default: cost)"
+    )
+    command.add_argument("--r-max", type=float, default=4.0, help="times the fastest that count (default: 4)")
+    command.add_argument("--reference", help="submission that speed-ups are over (default: the first)")
+    command.add_argument("--strict", action="store_true", help="refuse to score where trials are missing")
+    command.add_argument("--out", type=Path, help="the run's directory, or the score's file")
+
+
 def _add_ray(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--ray",
@@ -268,11 +317,17 @@ def _methods(known: argparse.Namespace, _: Rest) -> None:
     print_methods(known.family, Output())
 
 
-def _show(known: argparse.Namespace, _: Rest) -> None:
-    from selfstudy.app.catalogue import print_method
+def _show(known: argparse.Namespace, rest: Rest) -> None:
     from selfstudy.app.tables import Output
 
-    print_method(known.method, Output())
+    if known.plot is not None:
+        from selfstudy.app.plotting import plot
+
+        plot(known.method, rest, known.plot, Output())
+    else:
+        from selfstudy.app.catalogue import print_method
+
+        print_method(known.method, Output())
 
 
 def _fit(known: argparse.Namespace, rest: Rest) -> None:
@@ -341,6 +396,34 @@ def _compare(known: argparse.Namespace, rest: Rest) -> None:
         workers=known.workers,
         ray=known.ray,
         console=Output(),
+    )
+
+
+def _bench(known: argparse.Namespace, _: Rest) -> None:
+    from selfstudy.app.benching import bench_run, bench_score, bench_targets
+    from selfstudy.app.tables import Output
+    from selfstudy.evaluation.bench_protocol import Protocol
+
+    trials, seeds = _positive("--trials", known.trials), _positive("--seeds", known.seeds)
+    if known.work == "score":
+        bench_score(
+            [Path(each) for each in known.of],
+            r_max=known.r_max,
+            clock=known.clock,
+            strict=known.strict,
+            reference=known.reference,
+            out=known.out,
+            console=Output(),
+        )
+        return
+    out = known.out or Path("runs") / f"bench-{known.work}"
+    if known.work == "targets":
+        bench_targets(known.of, out, seed=known.seed, trials=trials or 20, seeds=seeds or 1, console=Output())
+        return
+    protocol = Protocol(ruleset=known.ruleset, studies=known.studies, trials=trials or 5, clock=known.clock)
+    protocol.check()
+    bench_run(
+        known.of, known.submissions.split(","), out, protocol=protocol, seed=known.seed, console=Output()
     )
 
 

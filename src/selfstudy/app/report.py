@@ -58,20 +58,35 @@ def write_report(directory: Path) -> Path:
         _spent(summary),
         _made(config, summary or comparison or {}),
     ]
-    title = _title(config, summary)
-    page = Template((HERE / "report.html").read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        lead=escape(_lead(config, summary or comparison)),
+    page = _page(
+        _title(config, summary),
+        _lead(config, summary or comparison),
+        sections,
+        {"charts": charts, "pictures": pictures, "trees": trees},
         tiles=_tiles(summary),
-        sections="\n".join(filter(None, sections)),
-        style=(HERE / "report.css").read_text(encoding="utf-8"),
-        script=(HERE / "report.js").read_text(encoding="utf-8"),
-        data=embedded({"charts": charts, "pictures": pictures, "trees": trees}),
-        plotly=_plotly() if charts or pictures else "",
     )
     path = directory / REPORT
     write_text(path, page)
     return path
+
+
+def write_pictures(path: Path, title: str, lead: str, pictures: list[dict[str, Any]]) -> None:
+    """Write pictures, as made by `evaluation.pictures`, as one self-contained page without a run."""
+    data = {"charts": [], "pictures": pictures, "trees": []}
+    write_text(path, _page(title, lead, [_pictures(pictures, heading="What happens")], data))
+
+
+def _page(title: str, lead: str, sections: list[str], data: dict[str, list[Any]], *, tiles: str = "") -> str:
+    return Template((HERE / "report.html").read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        lead=escape(lead),
+        tiles=tiles,
+        sections="\n".join(filter(None, sections)),
+        style=(HERE / "report.css").read_text(encoding="utf-8"),
+        script=(HERE / "report.js").read_text(encoding="utf-8"),
+        data=embedded(data),
+        plotly=_plotly() if data["charts"] or data["pictures"] else "",
+    )
 
 
 def drawn(directory: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -251,7 +266,7 @@ def _height(picture: dict[str, Any]) -> str:
     return f' style="height: {int(height)}px"' if height else ""
 
 
-def _pictures(pictures: list[dict[str, Any]]) -> str:
+def _pictures(pictures: list[dict[str, Any]], heading: str = "What happened") -> str:
     boxes = "".join(
         f"<h3>{escape(picture['title'])}</h3>"
         + (f'<p class="note">{escape(picture["note"])}</p>' if picture["note"] else "")
@@ -259,7 +274,7 @@ def _pictures(pictures: list[dict[str, Any]]) -> str:
         + f"{_height(picture)}></div></div>"
         for i, picture in enumerate(pictures)
     )
-    return _section("What happened", boxes) if pictures else ""
+    return _section(heading, boxes) if pictures else ""
 
 
 def _trees(trees: list[dict[str, Any]]) -> str:

@@ -79,7 +79,7 @@ class StreamSchedule:
     name: StreamName = "infinite"
     """"infinite"; "stable" without a cool-down; "repeated-cosine" with a warm-up in every task;
     "single-cosine" over the whole stream, which must be known; "constant" after the warm-up."""
-    peak: float = 6e-3
+    peak: float = 1.5e-3
     """eta_max."""
     plateau: float = 0.75
     """eta_const as a share of the peak (the authors' code: 0.1)."""

@@ -55,7 +55,7 @@ class TextStream(SampledTask):
         return fewer
 
     def tokens(self, model: LanguageModel) -> list[np.ndarray]:
-        """Return the training tokens of each domain: documents, with the end token or a blank line between."""
+        """Return the training tokens of each domain: documents, the end token or a blank line between."""
         return [_joined(model, one.splits["train"]) for one in self.domains]
 
     def measure(self, model: Any, split: str, count: int) -> Sequence[float]:
