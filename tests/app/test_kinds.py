@@ -26,6 +26,7 @@ OTHERS = {
     "lion": (CHAINS, "gcn"),
     "infinite-lr": ("digits", "conv"),
     "pruning-distillation": (CHAINS, "gcn"),
+    "self-distilled-pretraining": (CHAINS, "gcn"),
     "mixed-barlow-twins": ("in-context-regression", "sequence-lstm"),
     "pseudo-label-pretraining": (CHAINS, "gcn"),
     "gcool": ("digits", "conv"),

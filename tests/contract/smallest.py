@@ -23,6 +23,7 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.rationales import Rationales
 from selfstudy.learning import (
     continual,
+    further_pretraining,
     noisy_labels,
     pool_learners,
     pretraining,
@@ -626,6 +627,29 @@ SMALLEST: dict[str, Smallest] = {
             wrong=wrong_labels,
         ),
     ),
+    "self-distilled-pretraining": Smallest(
+        fields={"pretraining": {"steps": 4, "batch": 16}},
+        learning={"pretraining": {"steps": 150, "batch": 64, "learning_rate": 3e-3}, "views": {"flip": 0.0}},
+        refused=(
+            {"rounds": -1},
+            {"weight": -1.0},
+            {"mask_ratio": 1.0},
+            {"pooling": "middle"},
+            {"pretraining": {"steps": 0}},
+            {"pretraining": {"batch": "many"}},
+        ),
+        needs_truth=False,
+        learning_task="digits?labels=60",
+        family=Laboratory(
+            task="digits?labels=20&train=100&test=40",
+            model="mae?patch=2&hidden=16&layers=2&heads=2&decoder_hidden=8&features=mean",
+            drawn=(further_pretraining, "batch_indices", lambda run, name, step, samples, batch: batch),
+            misfitting=("mae?channels=3&size=32", "channels"),
+            unknown=(("--task", "digit"), ("--model", "maee")),
+            least_gain=0.02,
+            wrong=wrong_labels,
+        ),
+    ),
     "mixed-barlow-twins": Smallest(
         fields={
             "projector": [16, 16],
@@ -853,7 +877,6 @@ SMALLEST: dict[str, Smallest] = {
         refused=(
             {"curriculum": "bth"},
             {"bands": [4, 8]},
-            {"bands": [4, 4, 6, 6, 10]},
             {"magnitudes": [1.0, 3.0, 5.0, 7.0, 11.0]},
             {"smoothing": 1.0},
             {"search_steps": -1},

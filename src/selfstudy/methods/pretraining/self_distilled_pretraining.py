@@ -14,6 +14,7 @@ compares with, the L2 penalty towards the original weights is here (`pull`), the
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -57,6 +58,7 @@ from selfstudy.tasks.images import ImageTask
 from selfstudy.tasks.pools import PoolTask
 
 LOOKS = 100  # times a round that the distance to the original weights is logged
+_log = logging.getLogger(__name__)
 
 
 def fine_tuning() -> Supervised:
@@ -128,10 +130,9 @@ class SelfDistilledPretraining(Method):
         if self.result == "classifier":
             require_labels(_labelled(task))
         if self.rounds and has_first_weights(origin):
-            warnings.warn(
-                "The model has never been trained, so there is nothing to stay near: pre-train it on a "
-                "larger set first, with rounds 0, and give the folder of the result.",
-                stacklevel=2,
+            _log.warning(
+                "The model has never been trained, so there is nothing to stay near: pre-train it on a larger "
+                "set first, with rounds 0, and give the folder of the result."
             )
         domain = self.domain(task, origin)
         if domain.samples < self.pretraining.batch:
