@@ -54,9 +54,11 @@ def test_counts() -> None:
 
 def test_the_ends() -> None:
     """Oracle: above the images by falling score, 2, 1, 3, 0, each a square of its own grey."""
-    wall = np.array(ends_picture(TABLE, IMAGES)["traces"][0]["z"])
-    assert wall.shape == (4, 8)
-    assert np.allclose(wall[-1, ::2], np.array([2, 1, 3, 0]) * 0.2)  # the first row is drawn lowest
+    wall = np.array(ends_picture(TABLE, IMAGES)["traces"][0]["z"])[::-1]  # the first row is drawn lowest
+    assert wall.shape == (8, 16)
+    assert np.allclose(wall[1, 1::4], np.array([2, 1, 3, 0]) * 0.2)
+    assert np.allclose(wall[6, 2::4], np.array([2, 1, 3, 0]) * 0.2)  # all four are at either end
+    assert (wall[[0, 3, 4, 7]] == 1).all() and (wall[:, [0, 3]] == 1).all()
 
 
 def test_which_are_drawn() -> None:

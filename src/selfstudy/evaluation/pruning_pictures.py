@@ -13,6 +13,7 @@ from selfstudy.evaluation.pictures import Picture, bars, heatmap, line, picture,
 from selfstudy.evaluation.scores import Metric
 
 SHOWN = 12  # images of each end
+EDGE = 1  # pixels of white around each
 BINS = 40  # of scores
 GREYS = [[0.0, "#000000"], [1.0, "#ffffff"]]
 _ROW = re.compile(r"validation, (.*), (\S+) kept")
@@ -58,6 +59,7 @@ def accuracy_picture(rows: dict[str, dict[str, Any]], metric: Metric) -> Picture
         ends = [fraction for found in curves.values() for fraction, _ in found]
         level = [teacher[metric.name]] * 2
         traces.append(line("teacher", [min(ends), 1.0], level, line={"dash": "dot"}))
+    ticks = sorted({1.0, *(fraction for found in curves.values() for fraction, _ in found)})
     return picture(
         "What a part of the images is worth",
         traces,
@@ -65,7 +67,7 @@ def accuracy_picture(rows: dict[str, dict[str, Any]], metric: Metric) -> Picture
         y=metric.name,
         note="On validation images, with 95 % intervals. Students of one fraction saw the same images in the "
         "same order; the teacher saw all of them.",
-        layout={"xaxis": {"type": "log"}},
+        layout={"xaxis": {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:.3g}" for tick in ticks]}},
     )
 
 
@@ -112,9 +114,13 @@ def ends_picture(table: PrunedTable, images: ImageSet) -> Picture:
     """Return the images with the largest scores, in the upper row, and with the smallest, in the lower."""
     order = np.argsort(-table.scores, kind="stable")
     count = min(SHOWN, len(order))
-    rows = [images.pixels(at).mean(1).numpy() for at in (order[:count], order[-count:])]
-    side = images.shape[1]
-    wall = np.concatenate([np.concatenate([*row], axis=1) for row in rows])[::-1]
+    side = images.shape[1] + 2 * EDGE
+    wall = np.ones((2 * side, count * side))
+    for row, ends in enumerate((order[:count], order[-count:])):
+        for place, pixels in enumerate(images.pixels(ends).mean(1).numpy()):
+            top, left = row * side + EDGE, place * side + EDGE
+            wall[top : top + len(pixels), left : left + len(pixels)] = pixels
+    wall = wall[::-1]
     return picture(
         "The ends of the order",
         [heatmap(wall, range(wall.shape[1]), range(wall.shape[0]), colorscale=GREYS, showscale=False)],
@@ -123,6 +129,6 @@ def ends_picture(table: PrunedTable, images: ImageSet) -> Picture:
         layout={
             "xaxis": {"visible": False},
             "yaxis": {"visible": False, "scaleanchor": "x"},
-            "height": max(220, 2 * 900 * side // (side * count) + 140),
+            "height": 320,
         },
     )
