@@ -75,7 +75,7 @@ def told_rows(
 def rounds_pictures(
     lines: Sequence[Mapping[str, Any]],
     models: Mapping[str, Any],
-    images: ImageSet | None,
+    inputs: Any,
     *,
     ratio: float,
     normalised: bool,
@@ -85,7 +85,7 @@ def rounds_pictures(
     Args:
         lines: of the log.
         models: of each round, by the name of its stage, first to last.
-        images: to show; None where inputs are texts.
+        inputs: of the task; images are shown.
         ratio: share of the patches that is hidden.
         normalised: as in `told_rows`.
     """
@@ -102,9 +102,9 @@ def rounds_pictures(
             lines, trained, "masked", "Masked loss", "Of what is hidden, on the batches of each round."
         ),
     ]
-    if images is not None and len(images):
+    if isinstance(inputs, ImageSet) and len(inputs):
         last = list(models.values())[-1]
-        rows = told_rows(last, images.pixels(slice(SHOWN)), ratio=ratio, normalised=normalised)
+        rows = told_rows(last, inputs.pixels(slice(SHOWN)), ratio=ratio, normalised=normalised)
         note = "Images; what the model sees of them; and its guess at the rest."
         if normalised:
             note += " Mean and contrast of a hidden patch are the true ones, which it is not asked for."

@@ -29,7 +29,6 @@ from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.random import stream_key
 from selfstudy.core.run import Run
-from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.views import ImageViews
 from selfstudy.evaluation.further_pictures import rounds_pictures
 from selfstudy.learning.distillation import feature_distance
@@ -131,8 +130,8 @@ class SelfDistilledPretraining(Method):
             require_labels(_labelled(task))
         if self.rounds and has_first_weights(origin):
             _log.warning(
-                "The model has never been trained, so there is nothing to stay near: pre-train it on a larger "
-                "set first, with rounds 0, and give the folder of the result."
+                "The model has never been trained, so there is nothing to stay near: pre-train it on a "
+                "larger set first, with rounds 0, and give the folder of the result."
             )
         domain = self.domain(task, origin)
         if domain.samples < self.pretraining.batch:
@@ -152,18 +151,15 @@ class SelfDistilledPretraining(Method):
             }
             for name, found in {"original": origin, **models}.items()
         ]
-        inputs = _inputs(task)
-        images = inputs if isinstance(inputs, ImageSet) else None
         final = last
         if self.result == "classifier":
             final = tuned_classifier(run, last, _labelled(task), self.tuning, self.text_tuning)
+        told = partial(rounds_pictures, ratio=self.mask_ratio, normalised=self.norm_pix)
         return Fit(
             model=final,
             parts={name: found for name, found in models.items() if found is not final},
             metrics={"rounds": table},
-            pictures=rounds_pictures(
-                run.metrics(), models, images, ratio=self.mask_ratio, normalised=self.norm_pix
-            ),
+            pictures=told(run.metrics(), models, _inputs(task)),
         )
 
     def trained(self, domain: Domain, origin: Any, run: Run) -> dict[str, Any]:
