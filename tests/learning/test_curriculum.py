@@ -55,7 +55,7 @@ def test_usual_bands() -> None:
     assert usual_bands(224) == usual_bands(224, grain=16) == (160, 160, 160, 192, 224)
     assert usual_bands(32) == (20, 20, 20, 26, 32)
     assert usual_bands(448) == (320, 320, 320, 384, 448)
-    assert usual_bands(8) == (6, 6, 6, 6, 8)
+    assert usual_bands(20) == (16, 16, 16, 18, 20) and usual_bands(8) == (8,) * 5
     assert usual_bands(112, published=(96, 128, 224)) == (48, 64, 112)
 
 

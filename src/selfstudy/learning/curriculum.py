@@ -18,6 +18,7 @@ from selfstudy.data.rand_augment import LARGEST
 # By the side of the images: the published bands, and those that small images are trained with.
 BANDS = {224: (160, 160, 160, 192, 224), 32: (20, 20, 20, 26, 32), 28: (16, 16, 20, 24, 28)}
 MAGNITUDES = (1.0, 3.0, 5.0, 7.0, 9.0)
+LEAST = 16  # pixels; below, a step on smaller images takes hardly less time
 CLOSE = 1e-9  # sums of shares are rounded
 
 
@@ -103,18 +104,22 @@ def curriculum(
 def usual_bands(size: int, grain: int = 1, published: Sequence[int] = ()) -> tuple[int, ...]:
     """Return the bands for images of a side: those of `BANDS`, else in proportion to the published ones.
 
+    None is below 16 pixels, so that smaller images are seen whole.
+
     Args:
         size: H.
         grain: what a band must be a multiple of; bands are also even. Each is the nearest such number.
         published: bands of 224 pixels to be taken in proportion instead.
 
     >>> usual_bands(64), usual_bands(32, grain=4)
-    ((46, 46, 46, 54, 64), (20, 20, 20, 28, 32))
+    ((46, 46, 46, 54, 64), (20, 20, 20, 24, 32))
     """
     in_proportion = [size * band / 224 for band in published or BANDS[224]]
     known = BANDS[size] if size in BANDS and not published else in_proportion
     unit = math.lcm(2, max(1, grain))
-    return tuple(size if band == size else min(size, max(1, round(band / unit)) * unit) for band in known)
+    least = -(-LEAST // unit) * unit
+    nearest = [max(least, round(band / unit) * unit) for band in known]
+    return tuple(size if known[at] == size else min(size, band) for at, band in enumerate(nearest))
 
 
 def checked_bands(bands: Sequence[int], size: int, grain: int = 1, name: str = "model") -> tuple[int, ...]:

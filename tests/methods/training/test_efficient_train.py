@@ -36,7 +36,7 @@ def task() -> ImageTask:
 
 
 def fit(folder: Path, made: ImageTask, model: str = MODEL, **fields: Any) -> Fit:
-    method = EfficientTrain(**{"training": QUICK, **fields})
+    method = EfficientTrain(**{"training": QUICK, "bands": (4, 4, 6, 6, 8), **fields})
     method.validate()
     with Run(folder, {}) as run:
         return method.fit(made.metered(run.meter), made.prepared(selfstudy.model(model)), run)
@@ -77,7 +77,7 @@ ARMS = {
 def test_what_is_seen(curriculum: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: by hand: five stages of two steps, and what stands still as in the last of them."""
     seen = seen_by(monkeypatch)
-    fit(tmp_path, task(), bands=(4, 4, 6, 6, 8), curriculum=curriculum)
+    fit(tmp_path, task(), curriculum=curriculum)
     assert seen == ARMS[curriculum]
 
 
@@ -206,7 +206,7 @@ def test_what_it_costs(tmp_path: Path) -> None:
 def test_vision_transformers_see_whole_patches(tmp_path: Path) -> None:
     """Oracle: bands are multiples of the patch; others are refused with the nearest before any step."""
     found = fit(tmp_path / "a", task(), "vit?patch=2&hidden=8&layers=1&heads=2")
-    assert found.metrics["bands"] == "6-6-6-6-8" and torch.isfinite(weights(found)).all()
+    assert found.metrics["bands"] == "4-4-6-6-8" and torch.isfinite(weights(found)).all()
     with pytest.raises(
         UsageError, match=r"'vit' cannot see images of 6 pixels: give 4 or 8, a multiple of 4"
     ):
@@ -218,7 +218,7 @@ def test_networks_of_one_size(tmp_path: Path) -> None:
     """Oracle: bands are refused for a perceptron; the augmentation's curriculum is not."""
     with pytest.raises(UsageError, match="'mlp' takes images of one side alone, 8 pixels"):
         fit(tmp_path / "a", task(), "mlp?hidden=8")
-    found = fit(tmp_path / "b", task(), "mlp?hidden=8", curriculum="augmentation")
+    found = fit(tmp_path / "b", task(), "mlp?hidden=8", curriculum="augmentation", bands=None)
     assert found.metrics["bands"] == "8-8-8-8-8"
 
 
@@ -233,7 +233,12 @@ def test_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ImageTask, "evaluate", made_up)
     made = task()
-    fields: dict[str, Any] = {"magnitudes": (1.0, 9.0), "search_steps": 10, "search_candidates": (4, 6)}
+    fields: dict[str, Any] = {
+        "magnitudes": (1.0, 9.0),
+        "bands": None,
+        "search_steps": 10,
+        "search_candidates": (4, 6),
+    }
     found = fit(tmp_path, made, **fields)
     assert found.metrics["bands"] == "6-6" and found.metrics["cost_by_pixels"] == (6 / 8) ** 2
     assert list(found.metrics["tried"]) == ["8-8", "4-8", "6-8", "6-6"]
@@ -273,3 +278,10 @@ def test_odd_bands_are_said(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Odd bands are rounded down"):
         found = fit(tmp_path, task(), bands=(5, 5, 7, 7, 8))
     assert found.metrics["bands"] == "4-4-6-6-8"
+
+
+def test_small_images_are_seen_whole(tmp_path: Path) -> None:
+    """Oracle: a warning, and the whole side in the metrics."""
+    with pytest.warns(UserWarning, match="Images of 8 pixels are small"):
+        found = fit(tmp_path, task(), bands=None)
+    assert found.metrics["bands"] == "8-8-8-8-8"

@@ -15,6 +15,7 @@ as images are in memory; supervised training only.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -80,7 +81,7 @@ class EfficientTrain(Method):
 
     bands: tuple[int, ...] | None = None
     """B of each stage, the side of what the network sees; None is 160,160,160,192,224 of 224 in proportion,
-    20,20,20,26,32 of 32, or 16,16,20,24,28 of 28."""
+    not below 16, or 20,20,20,26,32 of 32, or 16,16,20,24,28 of 28."""
     magnitudes: tuple[float, ...] = MAGNITUDES
     """m of RandAugment in each stage, 0 to 10."""
     curriculum: Literal["both", "bands", "augmentation", "none"] = "both"
@@ -249,6 +250,12 @@ class EfficientTrain(Method):
         if self.curriculum in ("augmentation", "none") and self.bands is None:
             return (model.size,) * len(self.magnitudes)
         bands = self.bands or usual_bands(model.size, model.grain)
+        if self.bands is None and min(bands) == model.size:
+            warnings.warn(
+                f"Images of {model.size} pixels are small, and seen whole in all stages: smaller ones take "
+                "hardly less time. --bands shows them smaller, --curriculum augmentation says that it is meant.",
+                stacklevel=2,
+            )
         return checked_bands(bands, model.size, model.grain, model.kind)
 
     def _candidates(self, model: ImageEncoder) -> tuple[int, ...]:
