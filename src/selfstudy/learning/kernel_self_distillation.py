@@ -76,12 +76,12 @@ class KernelSelfDistiller:
             )
         self.shape = wanted.shape[1:]
         columns = wanted.reshape(len(wanted), -1)
-        self.mean = columns.mean(0) if self.centred else np.zeros(columns.shape[1])
-        # Labels that are all alike differ from their mean by rounding, and by nothing else.
         self.constant = self.centred and bool((columns == columns[0]).all())
-        centred = np.zeros_like(columns) if self.constant else columns - self.mean
+        # The mean of labels that are all alike differs from them by rounding.
+        middle = columns[0] if self.constant else columns.mean(0)
+        self.mean = middle if self.centred else np.zeros(columns.shape[1])
         self._spectrum = spectrum(self.kernel, rows, self.rank, most_bytes=self._most_bytes)
-        self._labels = self._spectrum.vectors.T @ centred  # V' y, [r, C]
+        self._labels = self._spectrum.vectors.T @ (columns - self.mean)  # V' y, [r, C]
         return self
 
     def with_penalty(self, lam: float) -> KernelSelfDistiller:

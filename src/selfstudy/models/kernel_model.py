@@ -14,7 +14,7 @@ from selfstudy.core.files import read_json, write_json
 from selfstudy.data.mixed_tables import Table, table_of
 from selfstudy.data.table_columns import TableColumns
 from selfstudy.models.encoders.tables import COLUMNS
-from selfstudy.models.kernels import Kernel, KernelName, median_gamma, named_kernel
+from selfstudy.models.kernels import Kernel, median_gamma, named_kernel
 from selfstudy.models.small import CONFIG, WEIGHTS, SmallModel
 
 LEARNED = ("middle", "spread", "anchors", "coefficients", "offset")
@@ -36,7 +36,7 @@ class KernelModel(SmallModel):
 
     kind: ClassVar[str] = "kernel"
 
-    def __init__(self, *, kernel: KernelName = "rbf", gamma: float = 0.0) -> None:
+    def __init__(self, *, kernel: str = "rbf", gamma: float = 0.0) -> None:
         super().__init__(kernel=kernel, gamma=gamma)
         named_kernel(kernel, gamma or 1.0)
         self.gamma = gamma

@@ -5,14 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.core.random import generator
 
-KernelName = Literal["rbf", "linear"]
+KERNELS = ("rbf", "linear")
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From rows [n, d] and [m, d] to [n, m], symmetric and positive semi-definite."""
 
@@ -38,14 +37,14 @@ def median_gamma(rows: np.ndarray) -> float:
     return 1 / middle if middle else 1.0
 
 
-def named_kernel(name: KernelName, gamma: float = 1.0) -> Kernel:
+def named_kernel(name: str, gamma: float = 1.0) -> Kernel:
     """Return "rbf", exp(-gamma |a - b|^2), or "linear", the inner product.
 
     Raises:
         UsageError: no such kernel, or a gamma that is not above 0.
     """
-    if name not in ("rbf", "linear"):
-        raise UsageError(f"There is no kernel {name!r}. {nearest(name, ('rbf', 'linear'))}")
+    if name not in KERNELS:
+        raise UsageError(f"There is no kernel {name!r}. {nearest(name, KERNELS)}")
     if not gamma > 0:
         raise UsageError(f"The kernel's gamma is {gamma}; it must be above 0.")
     if name == "linear":
