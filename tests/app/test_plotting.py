@@ -44,7 +44,7 @@ def _rated(settings: Any) -> bool:
 
 @pytest.mark.parametrize("slug", [slug for slug in METHODS if slug != "icl-gd"])
 def test_every_learning_rate_is_drawn(slug: str) -> None:
-    """Oracle: the fields called learning_rate, of nested settings too; icl-gd's is up to the model's depth."""
+    """Oracle: the fields called learning_rate, nested ones too; icl-gd's is up to the model's depth."""
     method = find(slug).load()()
     rated = [settings for _, settings in _parts("", method) if is_dataclass(settings) and _rated(settings)]
     known = [one for one in rated if isinstance(one, StreamSchedule) or type(one).__name__ in CURVES]
