@@ -150,17 +150,25 @@ def train_classifier(
     """
     settings = settings or Supervised()
     require_labels(labelled)
-    classifier = ImageClassifier(
-        encoder.copy(), labelled.classes, {CLASS: len(labelled.classes)}, key=run.key(desc, "heads")
-    )
+    classifier = new_classifier(encoder, labelled, run.key(desc, "heads"))
+    supervise(run, classifier, plain_losses(classifier), labelled, settings, desc=desc)
+    return classifier
+
+
+def new_classifier(encoder: ImageEncoder, labelled: ImageSet, key: int = 0) -> ImageClassifier:
+    """Return a copy of an encoder with a linear head for the classes, whose first weights `key` names."""
+    return ImageClassifier(encoder.copy(), labelled.classes, {CLASS: len(labelled.classes)}, key=key)
+
+
+def plain_losses(classifier: ImageClassifier) -> ImageLosses:
+    """Return the cross-entropy of the class head, with the share told right beside it."""
 
     def losses(seen: Seen) -> Losses:
         scores = classifier(seen.images)
         right = (scores.detach().argmax(1) == seen.labels).float().mean()
         return {"loss": functional.cross_entropy(scores, seen.labels), "right": right}
 
-    supervise(run, classifier, losses, labelled, settings, desc=desc)
-    return classifier
+    return losses
 
 
 def supervise(

@@ -27,9 +27,18 @@ from selfstudy.core.run import Run
 from selfstudy.data.tagged import Level, nested_levels
 from selfstudy.evaluation.learning_curve_pictures import trace_pictures
 from selfstudy.evaluation.learning_traces import LearningTrace, Status
+from selfstudy.evaluation.power_trends import LEAST
 from selfstudy.learning.kept import Kept
 from selfstudy.learning.loops import check_positive
-from selfstudy.learning.supervised import Supervised, require_labels, step_cost, train_classifier
+from selfstudy.learning.supervised import (
+    Supervised,
+    new_classifier,
+    plain_losses,
+    require_labels,
+    step_cost,
+    train_classifier,
+    trial_step,
+)
 from selfstudy.learning.tagging import tagging_cost, train_tagger
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.tagging.base import Tagger
@@ -93,11 +102,18 @@ class LearningCurves(Method):
         return spent
 
     def trial(self, task: AnyTask, model: AnyModel) -> tuple[Callable[[], object], int]:
-        """Return training on the first sample, and how many times its work all of them are."""
+        """Return training a tagger on the first sample, or a step of a classifier; and how many there are."""
         levels = self._levels(task, np.arange(len(item_sizes(task))))
-        first = with_labelled(task, np.arange(levels[0].items))
-        whole, once = self.cost(task, model)["samples"], self._level_cost(task, model, levels[0])["samples"]
-        return lambda: self._once(first, model), round(whole / once)
+        first: Any = with_labelled(task, np.arange(levels[0].items))
+        if isinstance(model, Tagger):
+            tagger = model.made_for(first.train)
+            words = sum(level.units for level in levels)
+            return lambda: tagger.learn(first.train, 0), round(words / levels[0].units)
+        classifier = new_classifier(model, first.labelled)
+        losses = plain_losses(classifier)
+        return trial_step(classifier, losses, first.labelled, self.training), self.training.steps * len(
+            levels
+        )
 
     def fit(self, task: AnyTask, model: AnyModel, run: Run) -> Fit:
         """Train copies of `model` on growing samples of the labelled data of `task`; give the last."""
@@ -143,17 +159,17 @@ class LearningCurves(Method):
             require_labels(task.labelled)
         sizes = item_sizes(task)
         levels = nested_levels(sizes[order], self.kernel, self.step)
-        if len(levels) < self.look_ahead + 4:
-            warnings.warn(
-                f"{task.name!r} has {sizes.sum():,} units of data, {len(levels)} samples by kernel="
-                f"{self.kernel} and step={self.step}. A prediction needs {self.look_ahead + 4} or more: take "
-                "smaller steps.",
-                stacklevel=3,
-            )
         if not levels:
             raise DataError(
                 f"{task.name!r} has {sizes.sum():,} units of labelled data, less than kernel={self.kernel}. "
                 "Take a smaller kernel, or more data."
+            )
+        if len(levels) < self.look_ahead + LEAST + 1:
+            warnings.warn(
+                f"{task.name!r} has {sizes.sum():,} units of labelled data: {len(levels)} samples by kernel="
+                f"{self.kernel} and step={self.step}. A prediction needs {self.look_ahead + LEAST + 1} or "
+                "more; smaller steps make more of them.",
+                stacklevel=3,
             )
         return levels
 
@@ -166,11 +182,6 @@ class LearningCurves(Method):
             return tagging_cost(model, level.units)
         step = step_cost(model, min(self.training.batch, level.items))
         return {unit: self.training.steps * amount for unit, amount in step.items()}
-
-    @staticmethod
-    def _once(sample: AnyTask, model: Any) -> None:
-        if isinstance(sample, TaggingTask):
-            model.made_for(sample.train).learn(sample.train, 0)
 
     def _told(self, trace: LearningTrace, whole: int, unit: str) -> dict[str, Any]:
         """Return where the trace ended, and what it predicts, or why it predicts nothing."""
