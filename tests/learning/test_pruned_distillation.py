@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -163,11 +164,9 @@ def test_only_kept_images_are_seen(open_run: OpenRun) -> None:
     weights = []
     for name, labelled in (("true", images), ("changed", other)):
         run = open_run(name)
-        found = run.stage(
-            "s", lambda run=run, x=labelled: train_student(run, encoder(images), x, QUICK, places=places)
-        )  # type: ignore[misc]
-        weights.append(found.heads["class"].weight)
-    assert torch.equal(*weights)
+        work = partial(train_student, run, encoder(images), labelled, QUICK, places=places)
+        weights.append(run.stage("student", work).get_parameter("heads.class.weight"))
+    assert torch.equal(weights[0], weights[1])
 
 
 def test_the_best_weight_of_two_students() -> None:
@@ -176,7 +175,7 @@ def test_the_best_weight_of_two_students() -> None:
     one, two = (new_classifier(encoder(images), images.classes, key << 5) for key in (1, 2))
     for classifier in (one, two):  # apart from each other, so that the best mixture is well told
         with torch.no_grad():
-            classifier.heads["class"].weight.mul_(20)
+            classifier.get_parameter("heads.class.weight").mul_(20)
     truth = functional.one_hot(torch.from_numpy(images.labels), 10)
     p, q = (c.scores(images.pixels(slice(None))).softmax(1) for c in (one, two))
     grid = np.linspace(0, 1, 1001)
@@ -199,7 +198,7 @@ def test_a_poor_teacher_and_strong_crops_are_warned_of() -> None:
     images = some()
     teacher, student = (new_classifier(encoder(images), images.classes, 1) for _ in range(2))
     with torch.no_grad():
-        teacher.heads["class"].weight.zero_()
+        teacher.get_parameter("heads.class.weight").zero_()
     with pytest.warns(UserWarning, match="it has little to teach"):
         said = knowledge(images, [teacher], {"labels alone": _knowing(student, images)})
     assert said["all labelled images right, labels alone"] == 1.0

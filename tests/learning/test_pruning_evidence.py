@@ -63,7 +63,7 @@ def test_el2n_is_the_mean_over_short_runs(open_run: OpenRun) -> None:
         )
         p = one.scores(images.pixels(slice(None))).softmax(1)
         single.append(el2n(p, torch.from_numpy(images.labels)))
-    assert not np.allclose(*single)
+    assert not np.allclose(single[0], single[1])
     assert np.allclose(found, np.mean(single, axis=0), atol=1e-6)
 
 

@@ -91,7 +91,7 @@ def test_forgetting_of_any_history(history: list[list[bool | None]]) -> None:
         again.load_state_dict(counter.state_dict())
         counter = again
     for place, score in enumerate(counter.scores):
-        own = [seen[place] for seen in history if seen[place] is not None]
+        own = [bool(seen[place]) for seen in history if seen[place] is not None]
         drops = sum(a and not b for a, b in itertools.pairwise(own))
         assert score == (drops if any(own) else np.inf)
 

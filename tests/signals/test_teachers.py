@@ -65,7 +65,7 @@ def test_a_following_teacher_is_a_running_mean() -> None:
     """Oracle: keep w + (1 - keep) w' by hand, only every second step; a state brings it back."""
     images = some()
     student = classifier(images)
-    first = student.heads[CLASS].weight.clone()
+    first = student.get_parameter("heads.class.weight").clone()
     teacher = FollowingTeacher(student, keep=0.75, every=2)
     for step in range(3):
         teacher.before(step)
@@ -131,14 +131,14 @@ def test_scores_that_are_not_finite_are_refused() -> None:
     broken = classifier(images)
     teacher = FixedTeacher(broken, images.classes)
     with torch.no_grad():
-        broken.heads[CLASS].bias[0] = 1e6
+        broken.get_parameter("heads.class.bias")[0] = 1e6
     assert torch.isfinite(teacher.scores(images.pixels(slice(None)), np.arange(12))).all()
     with pytest.raises(DataError, match="12 of 12 images are not finite"):
         CachedScores(teacher, images)
     with torch.no_grad():
-        broken.heads[CLASS].bias[0] = torch.nan
+        broken.get_parameter("heads.class.bias")[0] = torch.nan
     with pytest.raises(DataError, match="12 of 12 images are not finite"):
         teacher.scores(images.pixels(slice(None)), np.arange(12))
     for wrong in ({"keep": 1.5}, {"every": 0}):
         with pytest.raises(UsageError, match="keep"):
-            FollowingTeacher(broken, **wrong)  # type: ignore[arg-type]
+            FollowingTeacher(broken, **wrong)

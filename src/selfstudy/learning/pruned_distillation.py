@@ -18,6 +18,7 @@ from selfstudy.data.views import ImageViews
 from selfstudy.learning.distillation import distillation_loss
 from selfstudy.learning.label_weight import estimate_alpha
 from selfstudy.learning.supervised import ImageLosses, Losses, Seen, Supervised, supervise
+from selfstudy.models.encoders.averaged import probabilities_of
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
@@ -126,10 +127,7 @@ def best_alpha(labels: ImageClassifier, distilled: ImageClassifier, held: ImageS
         distilled: the student of the teacher alone, an alpha of 1.
         held: images that neither of them nor the teacher was trained on.
     """
-    first, second = (
-        held.mapped(lambda pixels, _, c=one: c.scores(pixels).softmax(1))
-        for one in (labels, distilled)  # type: ignore[misc]
-    )
+    first, second = (probabilities_of(one, held) for one in (labels, distilled))
     truth = functional.one_hot(torch.from_numpy(held.labels), len(held.classes))
     return 1 - estimate_alpha(first.numpy(), second.numpy(), truth.numpy())
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from selfstudy.core.errors import DataError, UsageError, nearest
 from selfstudy.core.functions import user_function
 from selfstudy.core.random import uniforms
 from selfstudy.data.image_sets import ImageSet
+from selfstudy.models.encoders.averaged import probabilities_of
 from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
 
 GRADIENTS = 2**24  # numbers of the gradients of single images that are in memory at once
@@ -53,12 +54,7 @@ class Evidence:
     @cached_property
     def probabilities(self) -> torch.Tensor:
         """Of each class after each short run: [R, N, C]."""
-        return torch.stack(
-            [
-                self.labelled.mapped(lambda pixels, _, c=c: c.scores(pixels).softmax(1))
-                for c in self.classifiers
-            ]  # type: ignore[misc]
-        )
+        return torch.stack([probabilities_of(one, self.labelled) for one in self.classifiers])
 
     @cached_property
     def features(self) -> torch.Tensor:
@@ -104,14 +100,15 @@ def grand(classifiers: Sequence[ImageClassifier], labelled: ImageSet) -> np.ndar
     The gradient is that of all weights, in evaluation mode.
     """
     found = [
-        labelled.mapped(lambda pixels, at, c=c: _gradient_norms(c, pixels, labelled.labels[at]))
-        for c in classifiers
-    ]  # type: ignore[misc]
+        labelled.mapped(partial(_gradient_norms, classifier.eval(), labelled.labels))
+        for classifier in classifiers
+    ]
     return torch.stack(found).mean(0).numpy()
 
 
-def _gradient_norms(classifier: ImageClassifier, pixels: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
-    classifier = classifier.eval()
+def _gradient_norms(
+    classifier: ImageClassifier, labels: np.ndarray, pixels: torch.Tensor, at: np.ndarray
+) -> torch.Tensor:
     weights = {name: weight.detach() for name, weight in classifier.named_parameters()}
     encoder = classifier.encoder
     inputs = (pixels - encoder.mean) / encoder.deviation
@@ -122,7 +119,7 @@ def _gradient_norms(classifier: ImageClassifier, pixels: torch.Tensor, labels: n
 
     at_once = max(1, GRADIENTS // sum(weight.numel() for weight in weights.values()))
     norms = []
-    for images, told in zip(inputs.split(at_once), torch.from_numpy(labels).split(at_once), strict=True):
+    for images, told in zip(inputs.split(at_once), torch.from_numpy(labels[at]).split(at_once), strict=True):
         gradients = vmap(grad(loss), in_dims=(None, 0, 0))(weights, images, told)
         squares = [one.flatten(1).square().sum(1) for one in gradients.values()]
         norms.append(torch.stack(squares).sum(0).sqrt())
