@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from selfstudy.evaluation.pictures import Picture, Trace, line, picture
 from selfstudy.learning.stream_schedules import Place, StreamSchedule
@@ -28,7 +29,7 @@ def stream_picture(
     note = "The rate of every update that the next domain builds on"
     if schedule.branches and branch:
         note += "; dotted, the annealing of the copies that are evaluated"
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"type": "line", "x0": end, "x1": end, "y0": 0, "y1": 1, "yref": "paper", "opacity": 0.25, "line": {}}
         for end in ends[:-1]
     ]

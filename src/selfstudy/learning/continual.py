@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.against_forgetting import (
@@ -265,13 +266,13 @@ def _train(
         settings.optimizer, decayed_groups(module, settings.weight_decay), settings.betas
     )
     start.give(optimizer)
-    state = {"weights": Trainable(module), "optimizer": optimizer}
+    state: dict[str, Stateful] = {"weights": Trainable(module), "optimizer": optimizer}
     for step in run.steps(until - done, state=state, desc="updates", cost=training_cost(model, settings)):
         n = done + step + 1
         tokens = work.domains.batch(run, work.domain, n, settings).to(model.device)
         with seeded(run.key("dropout", work.domain, n)):
             loss, told = next_token_loss(module, tokens, work.guard, settings.strength)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         rate = schedule.peak * schedule.share(Place(n, work.task, work.tasks), settings.steps)
         norm = update(optimizer, rate, settings.clip)
         run.log(step=work.domain * settings.steps + n, n=n, loss=told.item(), norm=norm, rate=rate)

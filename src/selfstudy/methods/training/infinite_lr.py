@@ -73,7 +73,7 @@ class InfiniteLr(Method):
         size = (self.training.batch, self.training.context + 1)
         tokens = torch.zeros(size, dtype=torch.long, device=model.device)
         updates = self.training.steps * len(task.domains)
-        return lambda: next_token_loss(module, tokens)[0].backward(), updates  # type: ignore[no-untyped-call]
+        return lambda: next_token_loss(module, tokens)[0].backward(), updates
 
     def fit(self, task: TextStream, model: LanguageModel, run: Run) -> Fit:
         """Train on the domains of `task` in turn; the model that comes back is annealed."""
