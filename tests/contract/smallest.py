@@ -31,10 +31,12 @@ from selfstudy.learning import (
     stages,
     supervised,
     transduction,
+    workloads,
 )
 from selfstudy.methods.representation import gcool
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Completion, TorchSampler
+from selfstudy.models.tagging.linear import PerceptronTagger
 from selfstudy.search.solvers import greedy_solver, sample_solutions, voting_solver
 from selfstudy.signals.verifiers import verifier
 from selfstudy.tasks.arrays import ArraysTask
@@ -629,7 +631,12 @@ SMALLEST: dict[str, Smallest] = {
     ),
     "self-distilled-pretraining": Smallest(
         fields={"pretraining": {"steps": 4, "batch": 16}},
-        learning={"pretraining": {"steps": 150, "batch": 64, "learning_rate": 3e-3}, "views": {"flip": 0.0}},
+        learning={
+            "pretraining": {"steps": 60, "batch": 32, "learning_rate": 3e-3},
+            "result": "classifier",
+            "tuning": {"steps": 150, "batch": 30, "learning_rate": 5e-3, "views": {"flip": 0.0}},
+            "views": {"flip": 0.0},
+        },
         refused=(
             {"rounds": -1},
             {"weight": -1.0},
@@ -864,13 +871,14 @@ SMALLEST: dict[str, Smallest] = {
     "efficient-train": Smallest(
         fields={"bands": [4, 4, 6, 6, 8], "average": 0.5, "training": {"steps": 10, "batch": 8}},
         learning={
-            "smoothing": 0.0,
+            "bands": [6, 6, 8, 8, 8],
             "augmentation": {"operations": 0},
             "training": {
-                "steps": 200,
+                "steps": 300,
                 "batch": 20,
-                "learning_rate": 1e-2,
-                "weight_decay": 0.0,
+                "optimizer": "sgd",
+                "learning_rate": 0.1,
+                "weight_decay": 1e-4,
                 "views": {"flip": 0.0},
             },
         },
@@ -889,6 +897,45 @@ SMALLEST: dict[str, Smallest] = {
             task="digits?labels=20&train=100&test=40",
             model="conv?first=8",
             drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
+            misfitting=("conv?channels=3&size=32", "channels"),
+            unknown=(("--task", "digit"), ("--model", "convv")),
+            least_gain=0.02,
+            wrong=wrong_labels,
+        ),
+    ),
+    "algoperf": Smallest(
+        fields={
+            "submissions": ("adamw", "lion"),
+            "target": 0.85,
+            "studies": 1,
+            "trials": 2,
+            "steps": 6,
+            "batch": 8,
+            "looks": 3,
+        },
+        learning={
+            "submissions": ("adamw", "nesterov"),
+            "target": 0.02,
+            "studies": 1,
+            "trials": 4,
+            "steps": 150,
+            "batch": 32,
+            "looks": 5,
+        },
+        refused=(
+            {"submissions": ("adamv",)},
+            {"submissions": ("adamw", "adamw")},
+            {"target": 1.0},
+            {"looks": 1000},
+            {"ruleset": "external-tuning"},
+            {"studies": "many"},
+        ),
+        needs_truth=False,
+        learning_task="digits?labels=800",
+        family=Laboratory(
+            task="digits?labels=20&train=100&test=40",
+            model="conv?first=8",
+            drawn=(workloads, "batch_indices", lambda run, name, step, samples, batch: batch),
             misfitting=("conv?channels=3&size=32", "channels"),
             unknown=(("--task", "digit"), ("--model", "convv")),
             least_gain=0.02,
@@ -1064,6 +1111,30 @@ SMALLEST: dict[str, Smallest] = {
             misfitting=("flat?width=5", "numbers"),
             unknown=(("--task", "poool:digits"), ("--model", "flatt")),
             least_gain=0.05,
+            wrong=wrong_items,
+        ),
+    ),
+    "learning-curves": Smallest(
+        fields={"kernel": 200, "step": 200, "look_ahead": 1, "judged": 150},
+        learning={"kernel": 500, "step": 500},
+        refused=(
+            {"kernel": 0},
+            {"tau": 0.0},
+            {"nu": 2.0},
+            {"look_ahead": 0},
+            {"training": {"steps": 0}},
+            {"judged": "many"},
+        ),
+        needs_truth=False,
+        learning_task="made-tags?train=5000&validation=500&test=2000",
+        family=Laboratory(
+            task="made-tags?train=1200&validation=200&test=200&tags=6",
+            model="perceptron-tagger?bits=10&passes=1",
+            drawn=(PerceptronTagger, "learn", lambda tagger, texts, key: tagger.passes * texts.words),
+            misfitting=("perceptron-tagger", "tags"),
+            fitted_to="made-tags?train=50&validation=10&test=10&tags=3",
+            unknown=(("--task", "made-tag"), ("--model", "perceptron-taggr")),
+            least_gain=0.1,
             wrong=wrong_items,
         ),
     ),
