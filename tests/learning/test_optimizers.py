@@ -190,7 +190,7 @@ def test_lion_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_state_of_lion_goes_on() -> None:
-    """Oracle: an optimiser that takes over a state goes on as the first would have; groups keep their rates."""
+    """Oracle: an optimiser that takes over a state goes on as the first; groups keep rates."""
     ends = []
     for change in (False, True):
         weights = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))]

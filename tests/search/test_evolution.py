@@ -10,7 +10,7 @@ import pytest
 
 from selfstudy.core.errors import DataError
 from selfstudy.core.random import generator
-from selfstudy.search.evolution import AgeingEvolution, Measured, SearchSpace, Stage, funnel
+from selfstudy.search.evolution import AgeingEvolution, SearchSpace, Stage, funnel
 
 
 def stream(*name: object) -> np.random.Generator:

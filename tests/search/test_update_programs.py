@@ -224,7 +224,9 @@ def test_every_function(name: str) -> None:
 
 def test_rates_of_single_tensors() -> None:
     """Oracle: a rate for each tensor moves each by its own."""
-    program = parse_program(HEAD + "  r = multiply(lr, 2.0)\n  update = multiply(g, r)\n  return update, m, v")
+    program = parse_program(
+        HEAD + "  r = multiply(lr, 2.0)\n  update = multiply(g, r)\n  return update, m, v"
+    )
     ones = torch.ones(3)
     found, _, _ = RunningProgram(program, [2, 1])(ones, ones, ones, ones, torch.tensor([1.0, 3.0]))
     assert found.tolist() == [2.0, 2.0, 6.0]

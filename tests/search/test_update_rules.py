@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from selfstudy.core.budget import Budget
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
