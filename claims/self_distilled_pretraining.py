@@ -60,7 +60,7 @@ TUNING = Supervised(
 def photographs() -> ImageSet:
     """Return CIFAR-10 as the clothes are: grey, and cut to the middle 28 x 28."""
     colour = image_splits("cifar10")["train"]
-    grey = np.asarray(colour.images[:, :, 2:30, 2:30]).mean(1, keepdims=True).round().astype(np.uint8)
+    grey = np.asarray(colour.images)[:, :, 2:30, 2:30].mean(1, keepdims=True).round().astype(np.uint8)
     return ImageSet("grey photographs", grey, np.full(len(grey), -1))
 
 

@@ -634,7 +634,7 @@ SMALLEST: dict[str, Smallest] = {
         learning={
             "pretraining": {"steps": 60, "batch": 32, "learning_rate": 3e-3},
             "result": "classifier",
-            "tuning": {"steps": 150, "batch": 30, "learning_rate": 5e-3, "views": {"flip": 0.0}},
+            "tuning": {"steps": 150, "batch": 30, "learning_rate": 1e-2, "views": {"flip": 0.0}},
             "views": {"flip": 0.0},
         },
         refused=(
