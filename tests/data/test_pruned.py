@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfstudy.core.errors import DataError, UsageError
-from selfstudy.data.pruned import PrunedTable, kept_places
+from selfstudy.data.pruned import PrunedTable, kept_count, kept_places
 
 
 @settings(max_examples=60, deadline=None)
@@ -34,6 +34,7 @@ def test_sizes_and_classes(labels: list[int], fraction: float, seed: int, strati
         return
     kept = kept_places(scores, own, fraction, stratified=stratified)
     assert (np.diff(kept) > 0).all()
+    assert kept_count(own, fraction, stratified=stratified) == len(kept)
     if not stratified:
         assert kept.tolist() == sorted(np.argsort(-scores)[:total].tolist())
         return

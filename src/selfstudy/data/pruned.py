@@ -41,12 +41,7 @@ def kept_places(
     """
     if len(scores) != len(labels):
         raise DataError(f"There are {len(scores):,} scores for {len(labels):,} items; give one for each.")
-    total = round(fraction * len(labels)) if 0 < fraction <= 1 else 0
-    if not total:
-        raise UsageError(
-            f"fraction={fraction:g} of {len(labels):,} items keeps none of them. It must be above 0 and at "
-            "most 1, and leave at least one item."
-        )
+    total = _total(fraction, len(labels))
     best = np.argsort(-scores, kind="stable")
     classes, counts = np.unique(labels, return_counts=True)
     if not stratified:
@@ -64,6 +59,27 @@ def kept_places(
         best[labels[best] == label][: max(1, share)] for label, share in zip(classes, shares, strict=True)
     ]
     return np.sort(np.concatenate(parts))
+
+
+def kept_count(labels: np.ndarray, fraction: float, *, stratified: bool = True) -> int:
+    """Return how many items `kept_places` keeps, whatever their scores.
+
+    Raises:
+        UsageError: as there.
+    """
+    total = _total(fraction, len(labels))
+    lost = _shares(np.unique(labels, return_counts=True)[1], total) == 0
+    return total + int(lost.sum()) if stratified else total
+
+
+def _total(fraction: float, count: int) -> int:
+    total = round(fraction * count) if 0 < fraction <= 1 else 0
+    if not total:
+        raise UsageError(
+            f"fraction={fraction:g} of {count:,} items keeps none of them. It must be above 0 and at most 1, "
+            "and leave at least one item."
+        )
+    return total
 
 
 def _shares(counts: np.ndarray, total: int) -> np.ndarray:

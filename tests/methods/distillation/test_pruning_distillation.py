@@ -187,7 +187,8 @@ def test_bad_data_and_warnings(tmp_path: Path) -> None:
     """Oracle: pruning everything, no labels, nothing set aside are refused; strong crops with cached scores
     are warned of."""
     with pytest.raises(UsageError, match="keeps none"):
-        fit(tmp_path / "none", fraction=0.001, alpha=0.0)
+        fit(tmp_path / "none", fraction=0.001)
+    assert not (tmp_path / "none" / "partial").exists()  # nothing was trained
     unlabelled = task()
     unlabelled.labelled = ImageSet("digits", unlabelled.labelled.images, unlabelled.labelled.labels, ())
     with pytest.raises(DataError, match="barlow-twins"):

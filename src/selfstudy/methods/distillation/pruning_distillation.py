@@ -22,10 +22,9 @@ import numpy as np
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
-from selfstudy.core.random import generator
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet
-from selfstudy.data.pruned import PrunedTable, kept_places
+from selfstudy.data.pruned import PrunedTable, kept_count, kept_places
 from selfstudy.evaluation.pruning_pictures import pruning_pictures
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.pruned_distillation import (
@@ -42,6 +41,7 @@ from selfstudy.learning.pruned_distillation import (
 from selfstudy.learning.pruning_evidence import pruning_scores, scoring_cost, scoring_steps
 from selfstudy.learning.supervised import (
     Supervised,
+    held_places,
     require_labels,
     step_cost,
     trial_step,
@@ -122,7 +122,7 @@ class PruningDistillation(Method):
 
     def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
         """Return what a fit spends at most, by budget unit."""
-        data, _ = self._data(task.labelled)
+        data, _, _ = self._data(task.labelled)
         spent = [scoring_cost(self.pruner, model, data, **self._scoring)]
         starts = self._starts(model, data)
         for start in starts:
@@ -139,13 +139,14 @@ class PruningDistillation(Method):
                 self._plan(fraction),
                 TRAINED * forward_flops(model) + (asked if alpha != 0 else 0.0),
             )
-            samples = plan.steps * min(plan.batch, len(self._kept(data, np.zeros(len(data)), fraction)))
+            kept = kept_count(data.labels, fraction, stratified=self.stratified)
+            samples = plan.steps * min(plan.batch, kept)
             spent.append({"samples": samples, "flops": samples * passes})
         return {unit: sum(part.get(unit, 0.0) for part in spent) for unit in ("samples", "flops")}
 
     def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
         """Return a student's step on a copy, and how many steps a fit takes."""
-        data, _ = self._data(task.labelled)
+        data, _, _ = self._data(task.labelled)
         student, teacher = (new_classifier(model, task.classes, 0) for _ in range(2))
         fixed = FixedTeacher(teacher, task.classes)
         losses = distilled_losses(student, fixed, 0.5, self.temperature, np.arange(len(data)))
@@ -156,7 +157,7 @@ class PruningDistillation(Method):
 
     def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         """Train a teacher and scores on all labelled images of `task`, copies of `model` on those kept."""
-        data, held = self._data(task.labelled)
+        data, held, items = self._data(task.labelled)
         teachers = taught(run, self._starts(model, data), data, self.teaching)
         teacher = self._teacher(teachers, data, run)
         scores = pruning_scores(run, self.pruner, model, data, **self._scoring)
@@ -182,7 +183,7 @@ class PruningDistillation(Method):
             for fraction, of in found.items():
                 of[ALONE] = student(fraction, 0.0)
         kept = np.isin(np.arange(len(data)), self._kept(data, scores, self.fraction))
-        table = PrunedTable(data.classes, data.labels, scores, kept, self._places(len(task.labelled))[0])
+        table = PrunedTable(data.classes, data.labels, scores, kept, items)
         rows = self._rows(task, teachers, found)
         return Fit(
             model=student(self.fraction, alphas[self.fraction]),
@@ -206,21 +207,19 @@ class PruningDistillation(Method):
     def _scoring(self) -> dict[str, Any]:
         return {"short": self.scoring, "full": self.teaching, "runs": self.short_runs}
 
-    def _places(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the places of the images that are pruned, and of those set aside to choose alpha by."""
-        order = generator("pruning", "aside", count).permutation(count)
-        aside = round(self.aside * count) if self._looks else 0
-        return np.sort(order[aside:]), np.sort(order[:aside])
-
-    def _data(self, labelled: ImageSet) -> tuple[ImageSet, ImageSet]:
+    def _data(self, labelled: ImageSet) -> tuple[ImageSet, ImageSet, np.ndarray]:
+        """Return the images that are pruned, those set aside to choose by, and the places of the first."""
         require_labels(labelled)
-        at, aside = self._places(len(labelled))
-        if self._looks and not (len(at) and len(aside)):
+        at, aside = held_places(len(labelled), self.aside if self._looks else 0.0)
+        if self._looks and not len(aside):
             raise UsageError(
-                f"aside={self.aside:g} of {len(labelled)} labelled images leaves none to choose alpha by, or "
-                "none to train on. Change it, or give alpha itself."
+                f"aside={self.aside:g} of {len(labelled)} labelled images leaves none to choose alpha by. "
+                "Raise it, or give alpha itself."
             )
-        return labelled.only(at), labelled.only(aside)
+        data = labelled.only(at)
+        for fraction in (self.fraction, *self.curve):
+            kept_count(data.labels, fraction)  # refuses to keep none before any work
+        return data, labelled.only(aside), at
 
     def _kept(self, data: ImageSet, scores: np.ndarray, fraction: float) -> np.ndarray:
         return kept_places(scores, data.labels, fraction, stratified=self.stratified)
