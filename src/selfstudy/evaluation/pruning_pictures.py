@@ -66,7 +66,7 @@ def accuracy_picture(rows: dict[str, dict[str, Any]], metric: Metric) -> Picture
         x="fraction kept",
         y=metric.name,
         note="On validation images, with 95 % intervals. Students of one fraction saw the same images in the "
-        "same order; the teacher saw all of them.",
+        "same order. The teacher saw all of them; its training comes on top, once for all students.",
         layout={"xaxis": {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:.3g}" for tick in ticks]}},
     )
 
