@@ -28,7 +28,8 @@ import selfstudy
 from selfstudy.core.run import Run
 from selfstudy.evaluation.claims import Claim, Relation, Values
 from selfstudy.evaluation.forgetting import LossMatrix
-from selfstudy.learning.continual import ContinualTraining, continual_pretrain
+from selfstudy.learning.continual import continual_pretrain
+from selfstudy.learning.stream_batches import ContinualTraining
 from selfstudy.learning.stream_schedules import StreamSchedule
 
 TRAINING = ContinualTraining(steps=180, batch=16, context=96)

@@ -22,13 +22,13 @@ from selfstudy.core.index import METHODS
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.rationales import Rationales
 from selfstudy.learning import (
-    continual,
     further_pretraining,
     noisy_labels,
     pool_learners,
     pretraining,
     self_paced,
     stages,
+    stream_batches,
     supervised,
     transduction,
     workloads,
@@ -1183,7 +1183,7 @@ SMALLEST: dict[str, Smallest] = {
         family=Laboratory(
             task="made-domains?size=2000&excerpt=24&items=4",
             model="byte-lm?layers=1&width=32&context=64",
-            drawn=(continual.Windows, "batch", lambda windows, run, task, n, settings: settings.batch),
+            drawn=(stream_batches.Windows, "batch", lambda windows, run, task, n, settings: settings.batch),
             misfitting=("byte-lm?layers=1&width=16&context=8", "context"),
             unknown=(("--task", "made-domain"), ("--model", "byte-ml")),
             least_gain=1.0,

@@ -17,13 +17,12 @@ from selfstudy.core.files import Log
 from selfstudy.core.run import Run
 from selfstudy.learning import continual
 from selfstudy.learning.continual import (
-    ContinualTraining,
     Trained,
-    Windows,
     continual_pretrain,
     next_token_loss,
 )
 from selfstudy.learning.snapshots import Snapshot
+from selfstudy.learning.stream_batches import ContinualTraining, Windows, windows_of
 from selfstudy.learning.stream_schedules import StreamSchedule
 from selfstudy.models.language.bytes import byte_lm
 from selfstudy.models.language.model import LanguageModel
@@ -177,7 +176,7 @@ def test_gdumb_begins_anew_on_its_memory(tmp_path: Path) -> None:
     rates = [line["rate"] for line in logged(tmp_path)]
     assert rates[:5] == rates[5:]
     with Run(tmp_path, {}, seed=1) as run:
-        source = continual._windows(run, DOMAINS, 1, settings)
+        source = windows_of(run, DOMAINS, 1, settings)
         rows = torch.cat([source.batch(run, 1, n, settings) for n in range(1, 6)])
     assert len(rows.unique(dim=0)) == 6
     assert {int(kind) for kind in rows[:, 0] // 40} == {0, 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,91 +17,19 @@ from selfstudy.core.run import Run
 from selfstudy.learning.against_forgetting import (
     Guard,
     Importance,
-    balanced_memory,
     feature_guard,
     importance_guard,
     memory_importance,
 )
-from selfstudy.learning.loops import Trainable, check_positive, seeded, update
-from selfstudy.learning.optimizers import OptimizerName, decayed_groups, named_optimizer
+from selfstudy.learning.loops import Trainable, seeded, update
+from selfstudy.learning.optimizers import decayed_groups, named_optimizer
 from selfstudy.learning.snapshots import Snapshot
+from selfstudy.learning.stream_batches import ContinualTraining, Windows, windows_of
 from selfstudy.learning.stream_schedules import Place, StreamSchedule
 from selfstudy.models.language.model import LanguageModel
 
 IMPORTANCE_BATCHES = 8
 FORWARD_SHARE = 1 / 3  # of a training step's cost, which a second forward pass adds
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContinualTraining:
-    """How a model is trained on each domain of a stream."""
-
-    steps: int = 200
-    """N: updates a domain, annealing included."""
-    batch: int = 24
-    """Windows an update."""
-    context: int = 96
-    """Tokens of a window that are predicted."""
-    branch: bool = True
-    """Anneal on a copy, and go on from before; else go on from the annealed weights."""
-    replay: float = 0.0
-    """Share of a batch that is drawn from earlier domains."""
-    against: Literal["nothing", "mas", "lwf", "gdumb"] = "nothing"
-    """What else holds against forgetting: "mas" keeps important weights near, "lwf" keeps features, "gdumb"
-    begins anew in every domain and trains on its memory alone."""
-    strength: float = 1.0
-    """Weight of the term of "mas" or "lwf"."""
-    memory: int = 512
-    """Windows in the memory of "gdumb"."""
-    optimizer: OptimizerName = "adamw"
-    """Its moments go on from domain to domain."""
-    betas: tuple[float, float] | None = (0.9, 0.95)
-    """Of its two moments; None is its own."""
-    weight_decay: float = 0.1
-    """Of all weights but biases and normalisation."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-
-    def validate(self) -> None:
-        """Raise a UsageError for settings that cannot be right."""
-        check_positive(self, steps=0, batch=0, context=0, clip=0, strength=0, memory=0)
-        replayed = round(self.replay * self.batch)
-        if not 0 <= self.replay < 1 or (self.replay and not 0 < replayed < self.batch):
-            raise UsageError(
-                f"A replay of {self.replay:g} is {replayed} of {self.batch} windows: it must be a share from "
-                "0 to below 1 that leaves windows of both kinds in a batch."
-            )
-        if self.replay and self.against == "gdumb":
-            raise UsageError("gdumb trains on its memory alone: leave replay at 0.")
-        if self.weight_decay < 0:
-            raise UsageError(f"weight_decay is {self.weight_decay:g}; it must be at least 0.")
-
-
-class Windows(NamedTuple):
-    """Where the tokens of a batch come from."""
-
-    tokens: Sequence[np.ndarray]
-    """Of each domain."""
-    starts: Sequence[np.ndarray] | None = None
-    """Where windows may begin, by domain; None is anywhere."""
-
-    def batch(self, run: Run, task: int, n: int, settings: ContinualTraining) -> torch.Tensor:
-        """Return the windows [B, T + 1] of update `n` of a domain: a function of the seed and these alone."""
-        rng, size, length = run.rng("windows", task, n), settings.batch, settings.context
-        if self.starts is not None:
-            domains = rng.integers(task + 1, size=size)
-            begins = [int(rng.choice(self.starts[domain])) for domain in domains]
-        else:
-            replayed = round(settings.replay * size) if task else 0
-            domains = np.concatenate(
-                [np.full(size - replayed, task), rng.integers(max(task, 1), size=replayed)]
-            )
-            begins = [int(rng.integers(len(self.tokens[domain]) - length)) for domain in domains]
-        rows = [
-            self.tokens[domain][begin : begin + length + 1]
-            for domain, begin in zip(domains, begins, strict=True)
-        ]
-        return torch.from_numpy(np.stack(rows))
 
 
 @dataclass(frozen=True)
@@ -156,7 +84,7 @@ def continual_pretrain(
             )
         state = Snapshot(model) if settings.against == "gdumb" else state
         work = _Work(
-            domains=_windows(run, domains, k, settings),
+            domains=windows_of(run, domains, k, settings),
             domain=k,
             task=0 if settings.against == "gdumb" else first + k,
             tasks=first + len(domains),
@@ -286,16 +214,6 @@ def _plateau(schedule: StreamSchedule, settings: ContinualTraining) -> int:
     """Return the updates of a task before annealing; all of them under a schedule that does not branch."""
     start = schedule.phases(settings.steps).decay_start
     return start if schedule.branches and start is not None else settings.steps
-
-
-def _windows(run: Run, domains: Sequence[np.ndarray], k: int, settings: ContinualTraining) -> Windows:
-    if settings.against != "gdumb":
-        return Windows(domains)
-    lengths = [len(tokens) for tokens in domains[: k + 1]]
-    starts = balanced_memory(
-        lengths, settings.memory, settings.context + 1, lambda task: run.rng("memory", task)
-    )
-    return Windows(domains, starts)
 
 
 def _guard(

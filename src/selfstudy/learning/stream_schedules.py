@@ -9,13 +9,9 @@ it, so a run that is resumed needs to know nothing else.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
-
-import torch
-from torch.optim.lr_scheduler import LRScheduler
+from typing import Literal, NamedTuple
 
 from selfstudy.core.errors import UsageError, nearest
 from selfstudy.learning.loops import check_positive
@@ -231,106 +227,3 @@ STREAMS: dict[str, Callable[[StreamSchedule, Place, Phases], float]] = {
     "stable": _stable,
 }
 BRANCHING = ("infinite", "stable")
-
-
-class InfiniteSchedule(LRScheduler):
-    """A schedule of `STREAMS` for any training loop: torch's own interface.
-
-    The rate that a group of weights has at the start is its peak; `settings.peak` is not read. The first
-    update of a task is n = 1. Another library's loop that takes a function takes `share_function`.
-
-        scheduler = InfiniteSchedule(optimizer, StreamSchedule(), steps=1000)
-        for batch in first_data: ...; optimizer.step(); scheduler.step()
-        scheduler.next_task(steps=2000)
-
-    Args:
-        optimizer: whose rates are set.
-        settings: the schedule.
-        steps: N of the first task; None is a plateau without end.
-        task: from 0; more for one that goes on from another run.
-        tasks: of the stream, which "single-cosine" must know.
-    """
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        settings: StreamSchedule,
-        steps: int | None,
-        *,
-        task: int = 0,
-        tasks: int = 1,
-    ) -> None:
-        settings.validate()
-        self.settings, self.steps, self.task, self.tasks = settings, steps, task, tasks
-        self.phases = settings.phases(steps)
-        super().__init__(optimizer)
-
-    def get_lr(self) -> list[float | torch.Tensor]:
-        """Return the rate of each group for the update that comes next."""
-        n = self.last_epoch + 1 if self.steps is None else min(self.last_epoch + 1, self.steps)
-        share = self.settings.share(Place(n, self.task, self.tasks), self.steps)
-        return [base * share for base in self.base_lrs]
-
-    def next_task(self, steps: int | None) -> None:
-        """Begin the next task, of `steps` updates."""
-        self.task, self.steps, self.phases = self.task + 1, steps, self.settings.phases(steps)
-        self._go_to(0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place: task, n and the phases. The rate is worked out anew."""
-        return {"task": self.task, "n": self.last_epoch, "phases": list(self.phases)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to a saved place, also of a task that had another N.
-
-        Raises:
-            UsageError: the other N would have changed what was done; see `require_same_past`.
-        """
-        n = state_dict["n"]
-        require_same_past(Phases(*state_dict["phases"]), self.phases, n, state_dict["task"])
-        self.task = state_dict["task"]
-        self._go_to(n)
-
-    def _go_to(self, done: int) -> None:
-        """Set the rates for the update after `done`; torch's own step would take one for granted."""
-        self.last_epoch = done
-        self._last_lr = self.get_lr()
-        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
-            group["lr"] = rate
-
-
-def require_same_past(saved: Phases, now: Phases, n: int, task: int = 0) -> None:
-    """Refuse to go on after update `n` with another N, unless that is on the plateau.
-
-    Raises:
-        UsageError: the saved run was annealing, or warming up or cooling down to other ends.
-    """
-    if saved == now:
-        return
-    annealed = [p for p in (saved, now) if p.decay_start is not None and n > p.decay_start]
-    if annealed:
-        raise UsageError(
-            f"The saved place is update {n} of {saved.steps}, and annealing starts after update "
-            f"{annealed[0].decay_start}: it cannot go on towards {now.steps} updates. Go back to a state of "
-            "the plateau, and take another number of updates from there."
-        )
-    rising = not task and n < max(saved.cooldown, now.cooldown)
-    if rising and saved[:2] != now[:2]:
-        raise UsageError(
-            f"The saved place is update {n}, where warm-up and cool-down ended at {saved.warmup} and "
-            f"{saved.cooldown}, and for {now.steps} updates they would end at {now.warmup} and "
-            f"{now.cooldown}. Give the ends as numbers of updates, ends='steps', or keep the {saved.steps}."
-        )
-
-
-def share_function(
-    settings: StreamSchedule, steps: int | None, *, task: int = 0, tasks: int = 1
-) -> Callable[[int], float]:
-    """Return the share of the peak by the number of updates done: for `LambdaLR` and trainers that take it.
-
-    >>> share_function(StreamSchedule(), 100, task=1)(0)
-    0.75
-    """
-    settings.validate()
-    most = math.inf if steps is None else steps
-    return lambda done: settings.share(Place(int(min(done + 1, most)), task, tasks), steps)

@@ -27,7 +27,6 @@ from selfstudy.core.run import Run
 from selfstudy.evaluation.forgetting import LossMatrix
 from selfstudy.evaluation.schedule_pictures import stream_picture
 from selfstudy.learning.continual import (
-    ContinualTraining,
     check_stream,
     continual_pretrain,
     first_task,
@@ -35,6 +34,7 @@ from selfstudy.learning.continual import (
     training_cost,
 )
 from selfstudy.learning.snapshots import Snapshot, read_place
+from selfstudy.learning.stream_batches import ContinualTraining
 from selfstudy.learning.stream_schedules import StreamSchedule
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.tasks.text_streams import TextStream
