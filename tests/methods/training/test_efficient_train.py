@@ -49,7 +49,7 @@ def weights(found: Fit) -> torch.Tensor:
 def seen_by(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
     """Note the side and the magnitude of every training step from now on."""
     seen: list[tuple[int, float]] = []
-    views = EfficientTrain._views
+    views = EfficientTrain.views
 
     def noted(self: EfficientTrain, stage: Stage) -> Any:
         def made(images: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
@@ -59,7 +59,7 @@ def seen_by(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
 
         return made
 
-    monkeypatch.setattr(EfficientTrain, "_views", noted)
+    monkeypatch.setattr(EfficientTrain, "views", noted)
     return seen
 
 
@@ -87,10 +87,10 @@ def test_a_view_is_augmented_before_it_is_cropped() -> None:
     keys = np.arange(8, dtype=np.uint64)
     method = EfficientTrain(augmentation=RandAugment(probability=1.0))
     whole = method.augmentation(method.training.views(images, keys), keys, 9.0)
-    assert torch.equal(method._views(Stage(1.0, 4, 9.0))(images, keys), low_freq_crop(whole, 4))
+    assert torch.equal(method.views(Stage(1.0, 4, 9.0))(images, keys), low_freq_crop(whole, 4))
     assert not torch.allclose(whole, images)
     shrunk = EfficientTrain(crop="area", augmentation=method.augmentation)
-    assert torch.equal(shrunk._views(Stage(1.0, 4, 9.0))(images, keys), area_crop(whole, 4))
+    assert torch.equal(shrunk.views(Stage(1.0, 4, 9.0))(images, keys), area_crop(whole, 4))
 
 
 def test_without_curriculum_it_is_plain_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,10 +114,10 @@ def test_loss_with_smoothing_and_mixing() -> None:
     some = made.labelled.only(slice(8))
     seen = Seen(3, np.arange(8), some.pixels(slice(None)), torch.from_numpy(some.labels))
     method = EfficientTrain(smoothing=0.2)
-    classifier = method._classifier(made, made.prepared(selfstudy.model(MODEL)), key=1).eval()
+    classifier = method.classifier_of(made, made.prepared(selfstudy.model(MODEL)), key=1).eval()
     wanted = functional.cross_entropy(classifier(seen.images), seen.labels, label_smoothing=0.2)
-    assert torch.allclose(method._losses(classifier, 5)(seen)["loss"], wanted)
-    mixed = EfficientTrain(smoothing=0.0, mixup=0.8)._losses(classifier, 5)(seen)["loss"]
+    assert torch.allclose(method.losses_of(classifier, 5)(seen)["loss"], wanted)
+    mixed = EfficientTrain(smoothing=0.0, mixup=0.8).losses_of(classifier, 5)(seen)["loss"]
     rng = module.generator(5, 3)
     share, order = float(rng.beta(0.8, 0.8)), torch.from_numpy(rng.permutation(8))
     scores = classifier(share * seen.images + (1 - share) * seen.images[order])
@@ -128,7 +128,7 @@ def test_loss_with_smoothing_and_mixing() -> None:
 def test_the_mean_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: m <- 0.6 m + 0.4 w by hand after every step, across the changes of band."""
     made, states = task(), []
-    losses_of = EfficientTrain._losses
+    losses_of = EfficientTrain.losses_of
 
     def noted(self: EfficientTrain, classifier: Any, key: int) -> Any:
         losses = losses_of(self, classifier, key)
@@ -139,7 +139,7 @@ def test_the_mean_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
         return before
 
-    monkeypatch.setattr(EfficientTrain, "_losses", noted)
+    monkeypatch.setattr(EfficientTrain, "losses_of", noted)
     last = fit(tmp_path / "a", made).model.heads["class"].weight
     mean = states[0]
     for state in [*states[1:], last]:

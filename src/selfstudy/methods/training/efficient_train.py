@@ -132,7 +132,7 @@ class EfficientTrain(Method):
         require_labels(task.labelled)
         whole = self._schedule((model.size,) * len(self.magnitudes))
         if not self.search_steps:
-            return self._spends(task, model, self._schedule(self._bands(model)), self.training.steps)
+            return self._spends(task, model, self.schedule(model), self.training.steps)
         trainings = 1 + len(self.magnitudes) * (len(self._candidates(model)) - 1)
         steps = self.training.steps + trainings * self.search_steps
         return self._spends(task, model, whole, steps)
@@ -140,10 +140,19 @@ class EfficientTrain(Method):
     def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
         """Return one step on whole images, and how many of them cost as much as a fit."""
         whole = self._schedule((model.size,) * len(self.magnitudes))
-        classifier, views = self._classifier(task, model, key=0), self._views(whole(1.0))
-        step = trial_step(classifier, self._losses(classifier, 0), task.labelled, self.training, views)
         one = self._spends(task, model, whole, 1)["flops"]
-        return step, max(1, round(self.cost(task, model)["flops"] / one))
+        count = max(1, round(self.cost(task, model)["flops"] / one))
+        return self.stage_step(task, model, whole(1.0)), count
+
+    def stage_step(self, task: ImageTask, model: ImageEncoder, stage: Stage) -> Callable[[], object]:
+        """Return one step of a stage that can be timed, on a copy."""
+        classifier = self.classifier_of(task, model, key=0)
+        losses, views = self.losses_of(classifier, 0), self.views(stage)
+        return trial_step(classifier, losses, task.labelled, self.training, views)
+
+    def schedule(self, model: ImageEncoder) -> CurriculumSchedule:
+        """Return the curriculum of `bands`, or of the usual ones, for a model made for the images."""
+        return self._schedule(self._bands(model))
 
     def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         """Train a copy of `model`, and a head, on the labelled images of `task`."""
@@ -186,8 +195,8 @@ class EfficientTrain(Method):
     ) -> ImageClassifier:
         """Return the classifier after a training by the schedule; within a stage."""
         steps = self.training.steps
-        classifier = self._classifier(task, model, run.key("heads"))
-        plain = self._losses(classifier, run.key("mixup"))
+        classifier = self.classifier_of(task, model, run.key("heads"))
+        plain = self.losses_of(classifier, run.key("mixup"))
         mean = FollowingTeacher(classifier, self.average) if self.average else None
         shares = _shares(model, schedule)
 
@@ -203,7 +212,7 @@ class EfficientTrain(Method):
             task.labelled,
             self.training,
             copies=lambda step: shares[schedule(step / steps).band],  # of the cost of a whole image
-            views=lambda step: self._views(schedule(step / steps)),
+            views=lambda step: self.views(schedule(step / steps)),
             state={"mean": mean} if mean else None,
         )
         if mean:
@@ -211,7 +220,8 @@ class EfficientTrain(Method):
             classifier.load_state_dict(mean.state_dict())
         return classifier
 
-    def _losses(self, classifier: ImageClassifier, key: int) -> ImageLosses:
+    def losses_of(self, classifier: ImageClassifier, key: int) -> ImageLosses:
+        """Return the loss of a classifier; `key` names the stream that mixes images."""
         classes = len(classifier.classes)
 
         def losses(seen: Seen) -> Losses:
@@ -227,14 +237,17 @@ class EfficientTrain(Method):
 
         return losses
 
-    def _views(self, stage: Stage) -> Views:
+    def views(self, stage: Stage) -> Views:
+        """Return what makes the views of a stage: random, then augmented, then cropped in frequency."""
+
         def made(images: torch.Tensor, keys: np.ndarray) -> torch.Tensor:
             changed = self.augmentation(self.training.views(images, keys), keys, stage.magnitude)
             return CROPS[self.crop](changed, stage.band)
 
         return made
 
-    def _classifier(self, task: ImageTask, model: ImageEncoder, key: int) -> ImageClassifier:
+    def classifier_of(self, task: ImageTask, model: ImageEncoder, key: int) -> ImageClassifier:
+        """Return a copy of the encoder with a new head, whose first weights `key` names."""
         return ImageClassifier(model.copy(), task.classes, {CLASS: len(task.classes)}, key=key)
 
     def _schedule(self, bands: tuple[int, ...]) -> CurriculumSchedule:
@@ -253,7 +266,7 @@ class EfficientTrain(Method):
         if self.bands is None and min(bands) == model.size:
             warnings.warn(
                 f"Images of {model.size} pixels are small, and seen whole in all stages: smaller ones take "
-                "hardly less time. --bands shows them smaller, --curriculum augmentation says that it is meant.",
+                "hardly less time. --bands shows them smaller, --curriculum augmentation keeps them so.",
                 stacklevel=2,
             )
         return checked_bands(bands, model.size, model.grain, model.kind)
