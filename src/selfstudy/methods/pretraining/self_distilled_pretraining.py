@@ -168,7 +168,7 @@ class SelfDistilledPretraining(Method):
         found = {"teacher": last}
         for number in range(1, self.rounds + 1):
             if not run.meter.affords(**self._round_cost(origin, domain.samples, distilled=True)):
-                warnings.warn(f"The budget does not cover student {number}, which is left out.", stacklevel=2)
+                _log.warning("The budget does not cover student %d, which is left out.", number)
                 break
             name, work = f"student-{number}", partial(self._round, domain, origin, last, run)
             last = found[name] = run.stage(name, work)
