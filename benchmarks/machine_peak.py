@@ -41,7 +41,8 @@ from selfstudy.data.chains import draw
 from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.fine_tuning import accumulate
 from selfstudy.learning.joint import Joint
-from selfstudy.learning.loops import adamw, update
+from selfstudy.learning.loops import update
+from selfstudy.learning.optimizers import named_optimizer
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.prefixes import READ_TOKENS
 from selfstudy.models.language.sampling import Request, TorchSampler
@@ -117,7 +118,7 @@ def fine_tuning(model: LanguageModel, weights: int) -> Work:
     lengths = [len(tokens) for tokens, _ in sequences]
     learner = model.copy()
     module = learner.module.train()
-    joint = Joint(module, adamw(module.parameters(), 0.0, fused=True))
+    joint = Joint(module, named_optimizer("adamw", module.parameters()))
 
     def step() -> None:
         accumulate(joint, sequences, None)

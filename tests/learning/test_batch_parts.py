@@ -11,7 +11,8 @@ from selfstudy.learning import batch_parts as module
 from selfstudy.learning.batch_parts import CACHED_TOKENS, batch_parts
 from selfstudy.learning.fine_tuning import accumulate
 from selfstudy.learning.joint import Joint
-from selfstudy.learning.loops import adamw, update
+from selfstudy.learning.loops import update
+from selfstudy.learning.optimizers import named_optimizer
 from selfstudy.models.language.tiny import random_tiny_model
 
 CPU = torch.device("cpu")
@@ -44,7 +45,7 @@ def test_the_gradient_is_that_of_plain_unpadded_rows(micro_batch):
     net = model.module.double()
     letters = torch.randint(0, 16, (40, 120), generator=torch.Generator().manual_seed(0)).tolist()
     rows = [(letters[i][: 20 + 2 * i], 5 + i) for i in range(40)]
-    joint = Joint(net, adamw(net.parameters(), 0.0))
+    joint = Joint(net, named_optimizer("adamw", net.parameters(), fused=False))
     loss = accumulate(joint, rows, micro_batch)
     ours = [weight.grad.clone() for weight in net.parameters()]
     net.zero_grad()
@@ -66,7 +67,7 @@ def test_the_fused_step_is_the_plain_one():
     for fused in (False, True):
         rng = torch.Generator().manual_seed(1)
         own = [torch.nn.Parameter(torch.ones(shape, dtype=torch.float64)) for shape in ((3, 5), (7,))]
-        optimizer = adamw(own, 0.1, fused=fused)
+        optimizer = named_optimizer("adamw", own, weight_decay=0.1, fused=fused)
         for step in range(5):
             for weight in own:
                 weight.grad = torch.randn(weight.shape, generator=rng, dtype=torch.float64)

@@ -7,7 +7,7 @@ import torch
 
 from selfstudy.core.errors import UsageError
 from selfstudy.learning.joint import Joint
-from selfstudy.learning.loops import adamw
+from selfstudy.learning.optimizers import named_optimizer
 from selfstudy.learning.weighted_sequences import SequenceLearner, SequenceTuning, WeightedText, add_gradient
 from selfstudy.models.language.tiny import random_tiny_model
 
@@ -21,7 +21,9 @@ TEXTS = [
 def gradient(texts: list[WeightedText], micro_batch: int | None = None) -> tuple[float, torch.Tensor]:
     model = random_tiny_model(1, 16)
     weights = list(model.module.parameters())
-    loss = add_gradient(Joint(model.module, adamw(weights, 0.0)), texts, micro_batch)
+    loss = add_gradient(
+        Joint(model.module, named_optimizer("adamw", weights, fused=False)), texts, micro_batch
+    )
     return loss, torch.cat([weight.grad.flatten() for weight in weights])
 
 

@@ -19,13 +19,13 @@ from selfstudy.learning.distributed import processes
 from selfstudy.learning.joint import Joint
 from selfstudy.learning.loops import (
     Trainable,
-    adamw,
     batch_indices,
     check_positive,
     learning_rate,
     step_count,
     update,
 )
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.learning.precision import lower_weights, raise_weights
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import Tokens, completion_logprobs, pair_tokens
@@ -36,7 +36,7 @@ Sequences = list[Tokens]
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """Settings of supervised fine-tuning (AdamW, linear warm-up, linear decay)."""
+    """Settings of supervised fine-tuning (linear warm-up, linear decay)."""
 
     learning_rate: float = 3e-4
     """Highest learning rate."""
@@ -49,7 +49,11 @@ class FineTuning:
     warmup: float = 0.1
     """Share of the steps over which the rate rises."""
     weight_decay: float = 0.0
-    """Decoupled decay of AdamW."""
+    """Of the weights, decoupled."""
+    optimizer: OptimizerName = "adamw"
+    """What takes the steps; "lion" wants a rate 3 to 10 times smaller, and a decay as many times larger."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     micro_batch: int | None = None
@@ -118,6 +122,7 @@ def fine_tune(
         UsageError: a setting out of range, or a watch over a model that several processes train.
     """
     check_positive(settings, learning_rate=0, epochs=0, steps=0, batch=0, micro_batch=0, lora_rank=0, clip=0)
+    check_optimizer(settings.optimizer, settings.betas)
     if watch and processes() > 1:
         raise UsageError(
             "A policy that several processes train cannot be looked at on the way: take the last weights, or "
@@ -130,7 +135,15 @@ def fine_tune(
     module = trainable_module(result, settings.lora_rank, run, name)
     batch = min(settings.batch, len(sequences))
     steps = settings.steps or step_count(len(sequences), batch, settings.epochs)
-    joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
+    joint = Joint(
+        module,
+        named_optimizer(
+            settings.optimizer,
+            Trainable(module).parameters(),
+            settings.betas,
+            weight_decay=settings.weight_decay,
+        ),
+    )
     mean_length = float(np.mean([len(row[0]) for row in sequences]))
     cost = {"samples": batch, "flops": 3 * model.flops(mean_length * batch)}
     best = BestWeights(module)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,22 +52,6 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.0) -> fl
     if step < rising:
         return peak * (step + 1) / rising
     return peak * (steps - step) / (steps - rising)
-
-
-def adamw(
-    parameters: Iterable[torch.nn.Parameter], weight_decay: float, *, fused: bool = False
-) -> torch.optim.AdamW:
-    """Return AdamW with its usual moments; the rate is set at each step.
-
-    Args:
-        parameters: to train.
-        weight_decay: decoupled.
-        fused: take the step in one pass over the memory. Gradients must be laid out in memory as their
-            weights are, which those of convolutions may not be.
-    """
-    return torch.optim.AdamW(
-        list(parameters), lr=0.0, betas=(0.9, 0.999), weight_decay=weight_decay, fused=fused
-    )
 
 
 def update(optimizer: torch.optim.Optimizer, rate: float, clip: float) -> float:

@@ -18,7 +18,8 @@ from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.random import derive, uniforms
 from selfstudy.core.run import Run
-from selfstudy.learning.loops import adamw, batch_indices, check_positive, learning_rate, seeded, update
+from selfstudy.learning.loops import batch_indices, check_positive, learning_rate, seeded, update
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.models.encoders.small_bert import Tokens
 
 SHARE = 0.15  # of the words that are told
@@ -32,7 +33,7 @@ class MaskedLanguage:
     """How long and how an encoder of texts learns to tell hidden words."""
 
     steps: int = 600
-    """Optimiser steps (AdamW)."""
+    """Optimiser steps."""
     batch: int = 32
     """Texts a step; all, where there are fewer."""
     learning_rate: float = 1e-3
@@ -41,10 +42,15 @@ class MaskedLanguage:
     """Share of the steps over which it rises to the peak."""
     weight_decay: float = 0.01
     """Of all weights."""
+    optimizer: OptimizerName = "adamw"
+    """What takes the steps; "lion" wants a rate 3 to 10 times smaller, and a decay as many times larger."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
 
     def validate(self) -> None:
         """Raise a UsageError for settings that cannot be right."""
         check_positive(self, steps=-1, batch=0, learning_rate=0)
+        check_optimizer(self.optimizer, self.betas)
         if not (0 <= self.warmup < 1 and self.weight_decay >= 0):
             raise UsageError(
                 f"MaskedLanguage has warmup {self.warmup} and weight-decay {self.weight_decay}: the first "
@@ -115,7 +121,13 @@ def learn_words(
     if not len(texts):
         raise DataError("There is no text to learn words from.")
     learner = encoder.copy()
-    optimizer = adamw(learner.parameters(), settings.weight_decay)
+    optimizer = named_optimizer(
+        settings.optimizer,
+        learner.parameters(),
+        settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=False,
+    )
     state: dict[str, Stateful] = {"encoder": learner, "optimizer": optimizer}
     batch = min(settings.batch, len(texts))
     for step in run.steps(settings.steps, state=state, desc=desc, cost={"samples": batch}):

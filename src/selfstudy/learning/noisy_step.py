@@ -23,7 +23,7 @@ from selfstudy.learning.noisy_losses import (
     mixing_share,
     sharpened,
 )
-from selfstudy.learning.optimizers import decayed_groups
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer, decayed_groups, named_optimizer
 from selfstudy.learning.sample_memory import SampleMemory
 from selfstudy.models.encoders.staged import StagedNetwork
 
@@ -41,8 +41,10 @@ class NoisyTraining:
     """Passes on the labels as they are, before any is looked at; 3 or more for a network from scratch."""
     batch: int = 128
     """Items a step; all, where there are fewer."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """"sgd" is with momentum 0.9."""
+    optimizer: OptimizerName = "heavy-ball"
+    """"heavy-ball" is with momentum 0.9, "sgd" with Nesterov's."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
     learning_rate: float = 0.05
     """Its peak; a cosine takes it to 0."""
     head_factor: float = 1.0
@@ -67,6 +69,7 @@ class NoisyTraining:
         """Raise a UsageError for settings that cannot be right."""
         check_positive(self, epochs=0, warmup_epochs=0, batch=1, learning_rate=0, head_factor=0)
         check_positive(self, gamma=0, beta=0, temperature=0)
+        check_optimizer(self.optimizer, self.betas)
         if min(self.weight_decay, self.contrast, self.balance) < 0:
             raise UsageError(
                 f"NoisyTraining has weight_decay {self.weight_decay}, contrast {self.contrast} and balance "
@@ -92,9 +95,7 @@ class NoisyTraining:
             *decayed_groups(network.body, self.weight_decay, factor=1.0),
             *decayed_groups(heads, self.weight_decay, factor=self.head_factor),
         ]
-        if self.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=0.0)
-        return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
+        return named_optimizer(self.optimizer, groups, self.betas, fused=False)
 
 
 @dataclass(frozen=True)

@@ -147,11 +147,12 @@ class Lion(torch.optim.Optimizer):
         for weight in weights:
             if "exp_avg" not in self.state[weight]:
                 self.state[weight]["exp_avg"] = torch.zeros_like(weight)
-        lists = weights, gradients, [self.state[weight]["exp_avg"] for weight in weights]
+        momenta = [self.state[weight]["exp_avg"] for weight in weights]
+        lists = [[_held_here(tensor) for tensor in tensors] for tensors in (weights, gradients, momenta)]
         betas, rate = group["betas"], group["lr"]
         kept = 1 - rate * group["weight_decay"]
         if weights[0].device.type != "cpu":
-            _lion_together(*lists, rate, betas, kept)
+            _lion_together(lists[0], lists[1], lists[2], rate, betas, kept)
             return
         triples = list(zip(*lists, strict=True))
         small = [same for same in triples if same[0].numel() < SMALL]
@@ -172,6 +173,11 @@ class Lion(torch.optim.Optimizer):
 
 
 Tensors = list[torch.Tensor]
+
+
+def _held_here(tensor: Any) -> torch.Tensor:
+    """Return this process's shard of a tensor, or the tensor where it is whole."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def _lion_together(
@@ -204,31 +210,42 @@ OptimizerName = Literal["sgd", "heavy-ball", "adam", "adamw", "nadamw", "lars", 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
     "heavy-ball": partial(torch.optim.SGD, momentum=0.9),
-    "adam": partial(torch.optim.Adam, fused=True),
-    "adamw": partial(torch.optim.AdamW, fused=True),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
     "nadamw": partial(torch.optim.NAdam, decoupled_weight_decay=True),
     "lars": Lars,
     "lion": Lion,
 }
 WITH_BETAS = ("adam", "adamw", "nadamw", "lion")
+FUSED = ("adam", "adamw")
 
 
 def named_optimizer(
-    name: OptimizerName, groups: Any, betas: tuple[float, float] | None = None
+    name: OptimizerName,
+    groups: Any,
+    betas: tuple[float, float] | None = None,
+    *,
+    weight_decay: float = 0.0,
+    fused: bool = True,
 ) -> torch.optim.Optimizer:
     """Return an optimiser of `groups` with its usual moments, at rate 0; the rate is set at each step.
 
     Args:
         name: of `OPTIMIZERS`.
-        groups: weights, or groups of them that say their `weight_decay`.
+        groups: weights, or groups of them.
         betas: of its two moments; None is its own. "sgd", "heavy-ball" and "lars" have none.
+        weight_decay: of weights whose group says none.
+        fused: take a step of Adam or AdamW in one pass over the memory, which rounds differently. Gradients
+            must be laid out in memory as their weights are, which those of convolutions may not be.
 
     Raises:
         UsageError: no such optimiser, or betas for one without.
     """
     check_optimizer(name, betas)
-    more = {} if betas is None else {"betas": betas}
-    return OPTIMIZERS[name](groups, lr=0.0, **more)
+    more: dict[str, Any] = {} if betas is None else {"betas": betas}
+    if name in FUSED:
+        more["fused"] = fused
+    return OPTIMIZERS[name](groups, lr=0.0, weight_decay=weight_decay, **more)
 
 
 def check_optimizer(name: OptimizerName, betas: tuple[float, float] | None = None) -> None:

@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 
 from selfstudy.core.errors import UsageError
-from selfstudy.learning.loops import adamw, check_positive, learning_rate, update
+from selfstudy.learning.loops import check_positive, learning_rate, update
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.models.encoders.feature_heads import AdapterHead
 
 CLIP = 1.0  # of the gradient's norm
@@ -114,7 +115,11 @@ class PairTuning:
     learning_rate: float = 1e-3
     """At its peak; it rises for a tenth of the steps and falls to 0."""
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Of all weights."""
+    optimizer: OptimizerName = "adamw"
+    """What takes the steps; "lion" wants a rate 3 to 10 times smaller, and a decay as many times larger."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
     dropout: float = 0.3
     """Of the features: in Monte Carlo passes, and while a selector's student is trained that asks for it."""
     scaling: Scaling = "mean"
@@ -127,6 +132,7 @@ class PairTuning:
     def validate(self) -> None:
         """Raise a UsageError for numbers that cannot be right."""
         check_positive(self, adapted=0, pairs=0, rounds=0, batch=0, learning_rate=0, head_scale=0)
+        check_optimizer(self.optimizer, self.betas)
         if not 0 <= self.dropout < 1 or not self.weight_decay >= 0:
             raise UsageError(
                 f"PairTuning has dropout {self.dropout} and weight_decay {self.weight_decay}: give a share "
@@ -175,7 +181,13 @@ def tune_adapter(
     item_weights = torch.from_numpy(scaled(weights, tuning.scaling))
     first, second = torch.from_numpy(drawn.first), torch.from_numpy(drawn.second)
     targets = torch.from_numpy(drawn.targets)
-    optimizer = adamw(head.adapter.parameters(), tuning.weight_decay)
+    optimizer = named_optimizer(
+        tuning.optimizer,
+        head.adapter.parameters(),
+        tuning.betas,
+        weight_decay=tuning.weight_decay,
+        fused=False,
+    )
     steps = -(-len(targets) // tuning.batch)
     for step in range(steps):
         at = slice(step * tuning.batch, (step + 1) * tuning.batch)

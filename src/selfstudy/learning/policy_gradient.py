@@ -19,6 +19,7 @@ from selfstudy.core.run import Run
 from selfstudy.learning.barren import Barren
 from selfstudy.learning.fine_tuning import merged, trainable_module
 from selfstudy.learning.loops import check_positive
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer
 from selfstudy.learning.policy_learner import Objective, PolicyLearner, Tokens
 from selfstudy.learning.policy_losses import Average, clipped_loss
 from selfstudy.models.language.images import Inputs
@@ -38,10 +39,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyGradient:
-    """Settings of the gradient steps (AdamW at a constant rate)."""
+    """Settings of the gradient steps (at a constant rate)."""
 
     learning_rate: float = 3e-4
-    """Of AdamW; 1e-6 is usual for models of billions of weights."""
+    """1e-6 is usual for models of billions of weights."""
     mini_batches: int = 1
     """Gradient steps over the answers of one collection; with more than 1 the policy moves away from the
     one that drew them, and clipping begins to matter."""
@@ -66,7 +67,11 @@ class PolicyGradient:
     entropy: float = 0.0
     """Weight of a bonus for the entropy of the policy at each token."""
     weight_decay: float = 0.0
-    """Decoupled decay of AdamW."""
+    """Of the weights, decoupled."""
+    optimizer: OptimizerName = "adamw"
+    """What takes the steps; "lion" wants a rate 3 to 10 times smaller, and a decay as many times larger."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     micro_batch: int | None = None
@@ -82,6 +87,7 @@ class PolicyGradient:
         check_positive(
             self, learning_rate=0, mini_batches=0, passes=0, clip=0, micro_batch=0, lora_rank=0, clip_high=0
         )
+        check_optimizer(self.optimizer, self.betas)
         if not 0 < self.clip_low <= 1:
             raise UsageError(f"PolicyGradient.clip-low is {self.clip_low}; it must be above 0, at most 1.")
         if self.dual_clip is not None and self.dual_clip <= 1:

@@ -14,7 +14,8 @@ from selfstudy.core.budget import Meter
 from selfstudy.learning.answer_logprobs import Prompted, token_logprobs, units_of
 from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.joint import Joint
-from selfstudy.learning.loops import Trainable, adamw, update
+from selfstudy.learning.loops import Trainable, update
+from selfstudy.learning.optimizers import named_optimizer
 from selfstudy.learning.policy_losses import kl_estimate, sequence_log_ratio, token_entropy, token_weights
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.shared_prompts import Answers, answer_logits
@@ -74,7 +75,15 @@ class PolicyLearner:
     ) -> None:
         # In evaluation mode throughout: dropout would make the ratio differ from 1 before anything is learnt.
         self.module = module.eval()
-        self.joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
+        self.joint = Joint(
+            module,
+            named_optimizer(
+                settings.optimizer,
+                Trainable(module).parameters(),
+                settings.betas,
+                weight_decay=settings.weight_decay,
+            ),
+        )
         self.reference, self.settings, self.objective = reference, settings, objective
         self.temperature, self.longest = temperature, longest
 

@@ -15,7 +15,8 @@ from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.best_weights import BestWeights
-from selfstudy.learning.loops import adamw, batch_indices, check_positive, learning_rate, seeded, update
+from selfstudy.learning.loops import batch_indices, check_positive, learning_rate, seeded, update
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 
 CLIP = 1.0  # of the gradient's norm
 WARMUP = 0.1  # share of the steps of the linear schedule
@@ -47,7 +48,7 @@ LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class StageTraining:
-    """How long and how a stage trains, with AdamW."""
+    """How long and how a stage trains."""
 
     steps: int = 600
     """Optimiser steps; 0 leaves the network as it is."""
@@ -59,10 +60,15 @@ class StageTraining:
     """Of the learning rate: the same throughout, or up over a tenth of the steps and then down to 0."""
     weight_decay: float = 0.01
     """Of all weights."""
+    optimizer: OptimizerName = "adamw"
+    """What takes the steps; "lion" wants a rate 3 to 10 times smaller, and a decay as many times larger."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
 
     def validate(self) -> None:
         """Raise a UsageError for settings that cannot be right."""
         check_positive(self, batch=0)
+        check_optimizer(self.optimizer, self.betas)
         if not (self.steps >= 0 and self.learning_rate >= 0 and self.weight_decay >= 0):
             raise UsageError(
                 f"StageTraining has steps {self.steps}, learning-rate {self.learning_rate} and weight-decay "
@@ -129,7 +135,9 @@ def train_stage(
     if stage.loss not in LOSSES:
         raise UsageError(f"There is no loss {stage.loss!r} of a stage: take {', '.join(LOSSES)}.")
     plan, best = stage.training, BestWeights(network)
-    optimizer = adamw(network.parameters(), plan.weight_decay)
+    optimizer = named_optimizer(
+        plan.optimizer, network.parameters(), plan.betas, weight_decay=plan.weight_decay, fused=False
+    )
     batch, every, done = min(plan.batch, len(stage.places)), max(1, plan.steps // LOOKS), 0
     if quality:
         best.offer(quality(), 0)

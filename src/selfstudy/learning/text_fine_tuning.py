@@ -17,13 +17,13 @@ from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.run import Run
 from selfstudy.learning.best_weights import BestWeights
 from selfstudy.learning.loops import (
-    adamw,
     batch_indices,
     check_positive,
     learning_rate,
     step_count,
     update,
 )
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.learning.pair_tuning import scaled
 from selfstudy.learning.text_dropout import check_shares, dropping
 from selfstudy.models.encoders.feature_classifier import FeatureClassifier
@@ -53,7 +53,11 @@ class TextFineTuning:
     head_learning_rate: float = 1e-3
     """Of the head, likewise."""
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Of all weights."""
+    optimizer: OptimizerName = "adamw"
+    """What takes the steps; "lion" wants a rate 3 to 10 times smaller, and a decay as many times larger."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
     dropout: float = 0.1
     """Of the encoder and of its features, in training."""
 
@@ -62,6 +66,7 @@ class TextFineTuning:
         check_positive(
             self, epochs=0, patience=0, batch=0, learning_rate=0, head_learning_rate=0, weight_decay=-1e-9
         )
+        check_optimizer(self.optimizer, self.betas)
         check_shares(self, "dropout", "held_out")
 
     def samples(self, labelled: int, pseudo: int) -> int:
@@ -113,7 +118,14 @@ def fine_tune_texts(
     steps = epoch * settings.epochs
     peaks = {"encoder": settings.learning_rate, "head": settings.head_learning_rate}
     optimizers = {
-        part: adamw(getattr(classifier, part).parameters(), settings.weight_decay) for part in peaks
+        part: named_optimizer(
+            settings.optimizer,
+            getattr(classifier, part).parameters(),
+            settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=False,
+        )
+        for part in peaks
     }
     best = BestWeights(classifier)
     state: dict[str, Stateful] = {"classifier": classifier, "best": best}

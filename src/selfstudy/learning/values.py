@@ -15,8 +15,9 @@ from selfstudy.core.run import Run
 from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.distributed import whole
 from selfstudy.learning.joint import Joint
-from selfstudy.learning.loops import adamw, batch_indices, check_positive, learning_rate, step_count, update
+from selfstudy.learning.loops import batch_indices, check_positive, learning_rate, step_count, update
 from selfstudy.learning.losses import masked_mse
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.learning.precision import lower_weights, raise_weights
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
@@ -26,7 +27,7 @@ from selfstudy.models.language.value import ValueModel
 
 @dataclass(frozen=True, kw_only=True)
 class ValueFitting:
-    """Settings of a value fit (AdamW, linear decay)."""
+    """Settings of a value fit (linear decay)."""
 
     learning_rate: float = 3e-4
     """Highest learning rate."""
@@ -37,7 +38,11 @@ class ValueFitting:
     validation: float = 0.1
     """Share of the samples held out."""
     weight_decay: float = 0.0
-    """Decoupled decay of AdamW."""
+    """Of the weights, decoupled."""
+    optimizer: OptimizerName = "adamw"
+    """What takes the steps; "lion" wants a rate 3 to 10 times smaller, and a decay as many times larger."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     micro_batch: int | None = None
@@ -98,6 +103,7 @@ def fit_values(
         UsageError: a setting out of range.
     """
     check_positive(settings, learning_rate=0, epochs=0, batch=0, clip=0)
+    check_optimizer(settings.optimizer, settings.betas)
     if not 0 < settings.validation < 1:
         raise UsageError(f"ValueFitting.validation is {settings.validation}; it must be between 0 and 1.")
     rows = _rows(model, samples, run, name)
@@ -113,7 +119,9 @@ def fit_values(
     apart = net.module.get_output_embeddings().weight is not net.module.get_input_embeddings().weight
     joint = Joint(
         net,
-        adamw(net.parameters(), settings.weight_decay, fused=True),
+        named_optimizer(
+            settings.optimizer, net.parameters(), settings.betas, weight_decay=settings.weight_decay
+        ),
         unused=apart and not net.reads_likelihood,
     )
     best = _Best()

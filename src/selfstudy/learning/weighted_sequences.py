@@ -14,7 +14,8 @@ from selfstudy.core.run import Run
 from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.fine_tuning import merged, trainable_module
 from selfstudy.learning.joint import Joint
-from selfstudy.learning.loops import Trainable, adamw, check_positive, update
+from selfstudy.learning.loops import Trainable, check_positive, update
+from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.models.ema import follow, follower
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import completion_logprobs
@@ -22,12 +23,16 @@ from selfstudy.models.language.scoring import completion_logprobs
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceTuning:
-    """Settings of the gradient steps (AdamW at a constant rate)."""
+    """Settings of the gradient steps (at a constant rate)."""
 
     learning_rate: float = 1e-4
-    """Of AdamW."""
+    """The same at every step."""
     weight_decay: float = 0.0
-    """Decoupled decay of AdamW."""
+    """Of the weights, decoupled."""
+    optimizer: OptimizerName = "adamw"
+    """What takes the steps; "lion" wants a rate 3 to 10 times smaller, and a decay as many times larger."""
+    betas: tuple[float, float] | None = None
+    """Of the optimiser's two moments; None is its own."""
     clip: float = 100.0
     """Largest norm of the gradient, which is one of sums over tokens: a lower limit would cut every step."""
     average: float = 0.0
@@ -42,6 +47,7 @@ class SequenceTuning:
     def validate(self) -> None:
         """Raise `UsageError` for a setting out of range."""
         check_positive(self, learning_rate=0, clip=0, micro_batch=0, lora_rank=0)
+        check_optimizer(self.optimizer, self.betas)
         if self.weight_decay < 0 or not 0 <= self.average < 1:
             raise UsageError(
                 f"SequenceTuning has weight-decay {self.weight_decay} and average {self.average}; the first "
@@ -99,7 +105,15 @@ class SequenceLearner:
         # In evaluation mode: with dropout the texts would not be weighed under the model that drew them.
         module = trainable_module(self._result, settings.lora_rank, run, name).eval()
         self.policy = LanguageModel(model.name, module, model.tokenizer, model.engine)
-        self._joint = Joint(module, adamw(Trainable(module).parameters(), settings.weight_decay, fused=True))
+        self._joint = Joint(
+            module,
+            named_optimizer(
+                settings.optimizer,
+                Trainable(module).parameters(),
+                settings.betas,
+                weight_decay=settings.weight_decay,
+            ),
+        )
         self.state: dict[str, Any] = dict(self._joint.state)
         self._mean = follower(module) if settings.average else None
         if self._mean is not None:
