@@ -13,10 +13,10 @@ step, views and augmentation included, all of them timed in turn after the train
 in memory.
 
 Set on validation images with seed 100, where the base was looked at, and all arms take its settings: AdamW at
-1e-2 was better than at 4e-3, and that than 1e-3; batches of 64 at 6e-3 were level at equal images, and more of
-a step of theirs does not depend on the side. A network this small does not over-fit in 15 passes, so that strong augmentation
-harms it: of magnitudes 9 and 0 in all steps 0 was better for whole images. All arms have magnitude 0, so that
-the claims are on the bands alone. All claims read the same trainings.
+1e-2 was better than at 4e-3, and that than 1e-3; batches of 64 at 6e-3 were level at equal images, and more
+of a step of theirs does not depend on the side. A network this small does not over-fit in 15 passes, so that
+strong augmentation harms it: of magnitudes 9 and 0 in all steps 0 was better for whole images. All arms have
+magnitude 0, so that the claims are on the bands alone. All claims read the same trainings.
 """
 
 from __future__ import annotations
