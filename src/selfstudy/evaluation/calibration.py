@@ -66,7 +66,7 @@ class Calibration(NamedTuple):
 
 def told(probabilities: torch.Tensor, labels: np.ndarray) -> Told:
     """Return what probabilities [N, C] tell of items of the classes `labels` [N]."""
-    rows = probabilities.double()
+    rows = probabilities.detach().double()
     truth = torch.from_numpy(np.asarray(labels, dtype=np.int64))
     confidence, classes = rows.max(1)
     of_truth = rows.gather(1, truth[:, None])[:, 0]
