@@ -77,4 +77,4 @@ def test_what_is_refused() -> None:
         targets.targets(np.array([3]), torch.tensor([0]), 1)
     for wrong in ({"alpha_T": 1.1}, {"alpha_T": -0.1}, {"epochs": 0}, {"smoothing": 1.0}):
         with pytest.raises(UsageError, match="alpha is from 0"):
-            PSKDTargets(3, 3, **wrong)  # type: ignore[arg-type]
+            PSKDTargets(3, 3, **wrong)

@@ -63,7 +63,7 @@ def test_bounds_and_sizes() -> None:
         memory.write(np.array([0, 1]), rows(2, 3))
     for sizes in ({"count": 0, "classes": 4}, {"count": 3, "classes": 1}):
         with pytest.raises(UsageError, match="cannot be"):
-            PredictionMemory(**sizes)
+            PredictionMemory(**sizes)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="top 5"):
         PredictionMemory(3, 4, top=5)
     with pytest.raises(UsageError, match="'float8'"):

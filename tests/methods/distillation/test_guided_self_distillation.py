@@ -177,7 +177,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     """Oracle: fields, pairs of task and model, and tables without labels, each before any work."""
     for wrong in ({"label_weight": 1.5}, {"label_weight": float("nan")}, {"held_out": 0.0}, {"rank": -1}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
-            GuidedSelfDistillation(**wrong).validate()  # type: ignore[arg-type]
+            GuidedSelfDistillation(**wrong).validate()
     GuidedSelfDistillation(label_weight=1.5, extrapolate=True).validate()
     with pytest.raises(UsageError, match="lam is 0"):
         GuidedSelfDistillation(lam=0.0).validate()

@@ -158,7 +158,7 @@ def test_figures_and_pictures(tmp_path: Path) -> None:
 def test_cost(tmp_path: Path) -> None:
     """Oracle: the meter; the network of before is asked from the second epoch on, a third of a step each."""
     for storage in ("dense", "network"):
-        method, made = PsKd(training=QUICK, storage=storage), task()  # type: ignore[arg-type]
+        method, made = PsKd(training=QUICK, storage=storage), task()
         with Run(tmp_path / storage, {}) as run:
             start = made.prepared(selfstudy.model("mlp?hidden=16"))
             method.fit(made.metered(run.meter), start, run)
@@ -171,7 +171,7 @@ def test_bad_fields_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Oracle: each is named before any work; the refusal of numbers names guided-self-distillation."""
     for wrong in ({"alpha": 1.2}, {"alpha": -0.1}, {"smoothing": 1.0}, {"top": 0}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
-            PsKd(**wrong).validate()  # type: ignore[arg-type]
+            PsKd(**wrong).validate()
     assert "guided-self-distillation" in METHODS["ps-kd"].needs
     made = task()
     made.labelled.labels[3] = 12
