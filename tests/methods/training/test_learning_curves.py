@@ -49,13 +49,13 @@ def on_a_curve(monkeypatch: pytest.MonkeyPatch, curve: Any) -> None:
 def test_samples_are_nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: a loop that takes sentences in the run's order until there are 100, 200, ... words."""
     seen: list[Any] = []
-    monkeypatch.setattr(
-        LearningCurves,
-        "_observed",
-        lambda self, sample, model, run, kept, level: (
-            [seen.append((sample.train, level)), kept.write(level.number, model)] and 0.5
-        ),
-    )
+
+    def observed(self: Any, sample: Any, model: Any, run: Any, kept: Any, level: Any) -> float:
+        seen.append((sample.train, level))
+        kept.write(level.number, model)
+        return 0.5
+
+    monkeypatch.setattr(LearningCurves, "_observed", observed)
     found = fit(tmp_path, to_the_end=True)
     task = selfstudy.task(WORDS)
     with Run(tmp_path / "order", {}) as run:
@@ -119,7 +119,7 @@ def test_images(tmp_path: Path) -> None:
     """Oracle: samples of images; the classifier knows the classes; the cost is what is spent."""
     spec, training = "digits?labels=60&train=80&test=40", Supervised(steps=4, batch=8, views=PLAIN)
     task = selfstudy.task(spec)
-    fields = {"kernel": 10, "step": 10, "look_ahead": 1, "training": training}
+    fields: dict[str, Any] = {"kernel": 10, "step": 10, "look_ahead": 1, "training": training}
     found = fit(tmp_path, spec, selfstudy.model("conv?first=4&stages=2"), **fields)
     assert found.metrics["images used"] == 60 and found.metrics["samples"] == 6
     assert found.model.classes == task.classes
