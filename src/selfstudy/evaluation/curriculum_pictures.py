@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
-from selfstudy.data.low_frequency import low_freq_crop
 from selfstudy.evaluation.image_rows import image_row, rows_picture
 from selfstudy.evaluation.pictures import Picture, line, picture
 from selfstudy.learning.curriculum import CurriculumSchedule
-
-SHOWN = 8  # images of a row
 
 
 def stages_picture(schedule: CurriculumSchedule, size: int, steps: int) -> Picture:
@@ -45,17 +44,22 @@ def stages_picture(schedule: CurriculumSchedule, size: int, steps: int) -> Pictu
     )
 
 
-def seen_picture(schedule: CurriculumSchedule, images: torch.Tensor) -> Picture:
+def seen_picture(
+    schedule: CurriculumSchedule,
+    images: torch.Tensor,
+    crop: Callable[[torch.Tensor, int], torch.Tensor],
+) -> Picture:
     """Return images as they are seen in the stages with their bands, each magnified to the whole side.
 
     Args:
         schedule: of the training.
-        images: [N, C, H, W], 0 to 1, the first of which are shown.
+        images: a row of them, [N, C, H, W], 0 to 1.
+        crop: makes images of a band of them.
     """
-    some, size = images[:SHOWN], images.shape[-1]
+    size = images.shape[-1]
     bands = sorted({stage.band for stage in schedule.stages})
     nearest = [torch.arange(size) * band // size for band in bands]
-    seen = [low_freq_crop(some, band) for band in bands]
+    seen = [crop(images, band) for band in bands]
     rows = [made[:, :, at][:, :, :, at] for made, at in zip(seen, nearest, strict=True)]
     return rows_picture(
         "What the network sees",

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 import selfstudy
-from selfstudy.core.errors import UsageError
+from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit
 from selfstudy.core.run import Run
 from selfstudy.data.low_frequency import area_crop, low_freq_crop
@@ -261,7 +261,8 @@ def test_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"average": 1.0}, "average 1.0"),
         ({"mixup": -1.0}, "mixup -1.0"),
         ({"search_steps": -1}, "search-steps is -1"),
-        ({"search_steps": 5, "bands": (4, 4, 6, 6, 8)}, "searched for too"),
+        ({"search_steps": 5, "bands": (4, 4, 6, 6, 8)}, "to be searched for"),
+        ({"search_steps": 5, "curriculum": "none"}, "to be searched for"),
         ({"average": 0.9, "training": Supervised(held_out=0.1)}, "held-out"),
         ({"augmentation": RandAugment(operations=-1)}, "operations"),
         ({"training": Supervised(steps=0)}, "steps"),
@@ -285,3 +286,11 @@ def test_small_images_are_seen_whole(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Images of 8 pixels are small"):
         found = fit(tmp_path, task(), bands=None)
     assert found.metrics["bands"] == "8-8-8-8-8"
+
+
+def test_a_search_needs_validation_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: refused before any training."""
+    monkeypatch.setattr(ImageTask, "validation", range(0))
+    with pytest.raises(DataError, match="has none"):
+        fit(tmp_path, task(), bands=None, search_steps=5)
+    assert not (tmp_path / "stages").exists()

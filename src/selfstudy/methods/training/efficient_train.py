@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from selfstudy.core.errors import UsageError
+from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.random import generator
 from selfstudy.core.run import Run
@@ -62,8 +62,9 @@ CROPS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
     "frequency": low_freq_crop,
     "area": area_crop,
 }
+STEADY = ("augmentation", "none")  # curricula whose bands are the same in all stages
 CANDIDATES = (96, 128, 160, 192, 224)  # of 224
-KNOWN = 2000  # labelled images that it is asked for in the end
+KNOWN, SHOWN = 2000, 8  # labelled images that it is asked for in the end, and that the report shows
 
 
 def usual_training() -> Supervised:
@@ -108,9 +109,10 @@ class EfficientTrain(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if self.bands is not None and self.search_steps:
+        if self.search_steps and (self.bands is not None or self.curriculum in STEADY):
             raise UsageError(
-                "Bands are given and to be searched for too: leave out --bands or --search-steps."
+                f"Bands are to be searched for with bands {self.bands} and curriculum {self.curriculum!r}: "
+                "leave out --search-steps, or give no bands and a curriculum of them."
             )
         stages = self.bands or (1,) * (len(self.magnitudes) if self.search_steps else len(usual_bands(224)))
         curriculum(stages, self.magnitudes)
@@ -166,19 +168,26 @@ class EfficientTrain(Method):
         schedule = self._schedule(bands)
         classifier = run.stage("classifier", lambda: self.trained(task, model, run, schedule))
         known = task.labelled.only(slice(KNOWN))
-        pixels = known.pixels(slice(None))
-        right = classifier.classify(pixels).numpy() == known.labels
+        right = known.mapped(lambda pixels, _: classifier.classify(pixels)).numpy() == known.labels
         metrics["bands"] = "-".join(str(stage.band) for stage in schedule.stages)
         metrics["cost_by_pixels"] = schedule.cost(model.size)
         metrics["labelled_images_right"] = float(right.mean())
         if len(task.validation):
             measured = task.evaluate(classifier, split="validation")
             metrics["validation"] = task.metric.row(measured.values)
-        pictures = [stages_picture(schedule, model.size, self.training.steps), seen_picture(schedule, pixels)]
+        pictures = [
+            stages_picture(schedule, model.size, self.training.steps),
+            seen_picture(schedule, known.pixels(slice(SHOWN)), CROPS[self.crop]),
+        ]
         return Fit(model=classifier, metrics=metrics, pictures=pictures)
 
     def found_bands(self, task: ImageTask, model: ImageEncoder, run: Run) -> FoundBands:
         """Return the bands that a greedy search finds on validation images; a training is a stage each."""
+        if not len(task.validation):
+            raise DataError(
+                f"A search for bands is judged on validation images, and {task.name!r} has none. Hold "
+                "some out, or leave out --search-steps."
+            )
         short = replace(self, training=replace(self.training, steps=self.search_steps))
 
         def accuracy(bands: tuple[int, ...]) -> float:
@@ -252,7 +261,7 @@ class EfficientTrain(Method):
 
     def _schedule(self, bands: tuple[int, ...]) -> CurriculumSchedule:
         stages, magnitudes = len(self.magnitudes), self.magnitudes
-        if self.curriculum in ("augmentation", "none"):
+        if self.curriculum in STEADY:
             bands = bands[-1:] * stages
         if self.curriculum in ("bands", "none"):
             magnitudes = magnitudes[-1:] * stages
@@ -260,7 +269,7 @@ class EfficientTrain(Method):
 
     def _bands(self, model: ImageEncoder) -> tuple[int, ...]:
         """Return the bands given, or the usual ones; all of the side where they are not to change."""
-        if self.curriculum in ("augmentation", "none") and self.bands is None:
+        if self.curriculum in STEADY and self.bands is None:
             return (model.size,) * len(self.magnitudes)
         bands = self.bands or usual_bands(model.size, model.grain)
         if self.bands is None and min(bands) == model.size:
