@@ -56,9 +56,9 @@ class FoundRule(NamedTuple):
         write_json(folder / FILE, {**self._asdict(), **programs})
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path | str) -> Self:
         """Read what `save` wrote."""
-        content = read_json(folder / FILE)
+        content = read_json(Path(folder) / FILE)
         programs = {name: parse_program(content[name]) for name in ("best_program", "simplified_program")}
         return cls(**{**content, **programs})
 

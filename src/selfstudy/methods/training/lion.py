@@ -3,9 +3,8 @@
 Chen, Liang, Huang, Real, Wang, Liu, Pham, Dong, Luong, Hsieh, Lu, Le 2023, "Symbolic Discovery of
 Optimization Algorithms", arXiv 2302.06675. Pick Lion over AdamW where the memory of the optimiser counts,
 which it halves, or where batches are large; take a rate 3 to 10 times smaller and a decay as many times
-larger. With small batches, or few steps, expect nothing of it. Every other method takes it by
-`optimizer: lion` in its settings. Pick the search to look for a rule of one's own: it costs thousands of
-small trainings.
+larger. In a few hundred steps AdamW gets further. Every other method takes it by `optimizer: lion` in its
+settings. Pick the search to look for a rule of one's own: it costs hundreds to thousands of small trainings.
 
 Deviations from the paper: 42 functions, chosen after the paper's description, not its list of 45; one
 population, not five in parallel, with rounds that start anew from the best so far where `search.patience`
