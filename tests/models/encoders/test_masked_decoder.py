@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,15 @@ from selfstudy.models.encoders.masked_backbones import MaskedBackbone
 from selfstudy.models.encoders.masked_decoder import MaskedAutoencoder
 from selfstudy.models.language.model import no_bars
 
-SMALL = {"channels": 1, "size": 8, "patch": 2, "hidden": 8, "layers": 2, "heads": 2, "decoder_hidden": 8}
+SMALL: dict[str, Any] = {
+    "channels": 1,
+    "size": 8,
+    "patch": 2,
+    "hidden": 8,
+    "layers": 2,
+    "heads": 2,
+    "decoder_hidden": 8,
+}
 
 
 @pytest.fixture(autouse=True)

@@ -142,15 +142,11 @@ class SelfDistilledPretraining(Method):
             )
         models = self.trained(domain, origin, run)
         last = list(models.values())[-1]
-        table = [
-            {
-                "round": name,
-                "distance": distance(found, origin),
-                "encoder_distance": distance(trunk(found), trunk(origin)),
-                "validation": _validated(task, found),
-            }
-            for name, found in {"original": origin, **models}.items()
-        ]
+        metrics: dict[str, Any] = {}
+        for name, found in {"original": origin, **models}.items():
+            metrics[f"distance, {name}"] = distance(found, origin)
+            metrics[f"distance of the encoder, {name}"] = distance(trunk(found), trunk(origin))
+            metrics |= _validated(task, found, name)
         final = last
         if self.result == "classifier":
             final = tuned_classifier(run, last, _labelled(task), self.tuning, self.text_tuning)
@@ -158,7 +154,7 @@ class SelfDistilledPretraining(Method):
         return Fit(
             model=final,
             parts={name: found for name, found in models.items() if found is not final},
-            metrics={"rounds": table},
+            metrics=metrics,
             pictures=told(run.metrics(), models, _inputs(task)),
         )
 
@@ -292,9 +288,9 @@ def _labelled(task: Any) -> Any:
     return replace(task.pool.only(at), labels=task.given[at], classes=task.classes)
 
 
-def _validated(task: Any, model: Any) -> dict[str, Any] | None:
-    """Return how good a probe of the model is on validation inputs; None where that cannot be told."""
+def _validated(task: Any, model: Any, name: str) -> dict[str, Any]:
+    """Return how good a probe of the model is on validation inputs; nothing where that cannot be told."""
     known = not isinstance(task, PoolTask) or len(np.unique(task.given[task.labelled])) > 1
     if not known or not task.held("validation"):
-        return None
-    return task.metric.row(task.evaluate(model, split="validation").values)
+        return {}
+    return {f"validation, {name}": task.metric.row(task.evaluate(model, split="validation").values)}
