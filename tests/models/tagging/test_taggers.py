@@ -64,16 +64,16 @@ def test_the_search_finds_the_likeliest_tags() -> None:
     rng = generator("viterbi")
     log_transitions, emissions = rng.normal(size=(4, 4, 3)), rng.normal(size=(6, 3))
     coded = [rng.integers(0, 6, length) for length in (2, 5, 1, 3, 4, 1)]
-    by_hand = []
+    by_hand: list[int] = []
     for sentence in coded:
-        scores = {}
+        scores: dict[tuple[int, ...], float] = {}
         for tags in itertools.product(range(3), repeat=len(sentence)):
             padded = (3, 3, *tags)
             scores[tags] = sum(
                 log_transitions[padded[i], padded[i + 1], tag] + emissions[word, tag]
                 for i, (tag, word) in enumerate(zip(tags, sentence, strict=True))
             )
-        by_hand += max(scores, key=lambda tags: scores[tags])
+        by_hand += max(scores.items(), key=lambda scored: scored[1])[0]
     assert best_tags(coded, emissions, log_transitions).tolist() == by_hand
     assert best_tags([np.zeros(0, np.int64)], emissions, log_transitions).tolist() == []
 
