@@ -51,9 +51,14 @@ def test_what_it_tells() -> None:
 
 
 def test_before_it_is_fitted() -> None:
-    """Oracle: 0 of every row, and the first class."""
+    """Oracle: 0 of every row; once it knows the labels their mean, or the most frequent class."""
     made = KernelModel().made_for(mixed_table())
     assert made.estimate(mixed_table()).tolist() == [0] * 8 == made.classify(mixed_table()).tolist()
+    assert made.starting_at(np.array([[1.0], [4.0]]), ()).estimate(mixed_table()).tolist() == [2.5] * 8
+    told = made.starting_at(np.eye(2)[[0, 1, 1]], ("no", "yes"))
+    assert told.predict(mixed_table()).tolist() == ["yes"] * 8
+    model, _ = fitted()
+    assert model.starting_at(np.zeros((2, 1)), ()) is model
 
 
 @pytest.mark.parametrize("classes", [(), ("no", "maybe", "yes")])

@@ -27,7 +27,7 @@ class KernelModel(SmallModel):
     """Tells a number, or one of C classes, of rows of a table: f(x) = offset + sum_i k(x, x_i) c_i.
 
     Numbers of a row are standardised, categories become one-hot, by the training rows. Until it is fitted it
-    tells 0, or the first class.
+    tells the mean of the labels, or the most frequent class, once it knows them (`starting_at`).
 
     Args:
         kernel: "rbf", exp(-gamma |a - b|^2), or "linear".
@@ -81,6 +81,14 @@ class KernelModel(SmallModel):
         made.spread[made.spread < TINY] = 1.0
         return made
 
+    def starting_at(self, outputs: np.ndarray, classes: tuple[str, ...]) -> Self:
+        """Return a copy that tells the mean of labels [N, C] or [N, 1]; itself where it is fitted."""
+        if len(self.anchors):
+            return self
+        made = self.copy()
+        made.offset, made.classes = torch.from_numpy(outputs.mean(0)), classes
+        return made
+
     def features(self, inputs: Any) -> np.ndarray:
         """Return rows as standardised features: [N, d], float64; `inputs` as in `predict`."""
         return ((self._raw(table_of(inputs)) - self.middle) / self.spread).numpy()
@@ -111,7 +119,7 @@ class KernelModel(SmallModel):
         """Return f of rows: [N, C] or [N, 1]."""
         rows = self.features(inputs)
         if not len(self.anchors):
-            return np.zeros((len(rows), max(1, len(self.classes))))
+            return np.zeros((len(rows), 1)) + (self.offset.numpy() if len(self.offset) else 0.0)
         anchors, weights = self.anchors.numpy(), self.coefficients.numpy()
         parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
         return (

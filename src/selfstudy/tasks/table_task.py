@@ -68,9 +68,15 @@ class TableTask(HeldOutTask):
         bound.train = self.train.only(slice(train))
         return bound
 
-    def prepared(self, model: TabularTransformer) -> TabularTransformer:
-        """Return an encoder made for these columns: their ranges, medians and categories in training rows."""
-        return model.made_for(self.train)
+    def prepared(self, model: Any) -> Any:
+        """Return a model made for these columns: their ranges, medians and categories in training rows.
+
+        A kernel model also learns the mean of the labels, beside which a fit is judged.
+        """
+        made = model.made_for(self.train)
+        if self.labelled is not None and hasattr(made, "starting_at"):
+            return made.starting_at(self.labelled.answers.one_hot(), self.classes)
+        return made
 
     def evaluate(self, model: Any, *, split: str = "test", limit: int | None = None) -> Measured:
         """Return the figure of each of the first `limit` rows of a split; None is all.
