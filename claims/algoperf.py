@@ -1,20 +1,24 @@
 """What a benchmark of training algorithms is worth: the protocol decides who wins, and tuning has a price.
 
 Four submissions (SGD with heavy-ball momentum, AdamW, NadamW, Lion; each under a warm-up and a cosine) on
-three workloads: a batch-normalised perceptron on 800 digits, a small convolutional network on 2,000 pictures
-of clothes of 14 x 14 pixels, and a perceptron on 4,000 hashed rows of the Adult table, at most 400 steps
-each. A seed is one repetition of the whole external protocol: 3 studies of 5 trials, settings from one
-quasi-random pool that the seed names. Targets are those of the package, set before with another seed.
+four workloads: perceptrons on 800 digits and on 4,000 hashed rows of the Adult table, each with and without
+batch normalisation, at most 400 steps. A seed is one repetition of the whole external protocol: 3 studies of
+5 trials, settings from one quasi-random pool that the seed names. Targets are those of the package, set
+before with another seed.
 
 Times are in cost units, seconds of processor time of a step, measured in isolation for each submission as
 the median of 50, by the number of steps. What another process does to the wall clock does not enter.
 
-R1 compares rankings, and looks for each optimiser's best rate on digits with and without batch normalisation,
-over nine rates a factor of 2 apart and all else as it is fixed. The best rate has the least validation error
-on average over all evaluations of a run. "Another draw" is the network as it was with other first weights and
-another order of the data, which says how far the best rate moves by chance.
+R1 compares rankings, and looks for the best rate on digits with and without normalisation, over seven rates a
+factor of 2 apart and all else as it is fixed. The best rate has the least validation error, on average over
+all evaluations of two runs. "Another draw" is the network as it was with other first weights and another
+order of the data, which says how far the best rate moves by chance.
 
 R2 scores the same trials as studies of one trial, on average over which of the five it is.
+
+Looked at before, with seed 100 and one run a rate in place of two: best rates moved by a factor of 2 without
+normalisation, and by up to 4 for another draw, so that two runs are averaged; the convolutional network on
+clothes was in the field, but in two of three studies nobody met its target, so that it did not count.
 """
 
 from __future__ import annotations
@@ -36,11 +40,12 @@ from selfstudy.learning.submissions import SUBMISSIONS
 from selfstudy.learning.timed_trials import Limits, run_trial
 from selfstudy.tasks.workloads import workload
 
-WORKLOADS = ("digits-mlp", "fashion-conv", "adult-mlp")
+WORKLOADS = ("digits-mlp", "digits-mlp-no-norm", "adult-mlp", "adult-mlp-no-norm")
 FIELD = ("heavy-ball", "adamw", "nadamw", "lion")
 PROTOCOL = Protocol(studies=3, trials=5)
 SWEPT, CHANGED = "digits-mlp", "digits-mlp-no-norm"
-OCTAVES = range(-4, 5)  # of each rate around the fixed one
+RATED = ("heavy-ball", "adamw")  # whose best rates are looked for
+OCTAVES, DRAWS = range(-3, 4), 2  # of each rate around the fixed one
 
 
 def logs_of(run: Run) -> list[dict[str, Any]]:
@@ -67,16 +72,26 @@ def best_rates(run: Run) -> dict[str, dict[str, int]]:
         submission, each = SUBMISSIONS[name], workload(made[what], target=0.0)
         rate = float(submission.fixed["learning_rate"]) * 2**octave
         limits = Limits(each.step_hint, each.step_hint / 20, "cost", stop_at_target=False)
-        stream = "drawn again" if what == "another draw" else "drawn"
-        log = run.stage(
-            f"{name}, {what}, {octave}",
-            lambda: run_trial(run, each, submission, {"learning_rate": rate}, limits, stream=stream).log,
-        )
-        return math.inf if log["failed"] else float(np.mean([look["validation"] for look in log["looks"]]))
+        drawn = "drawn again" if what == "another draw" else "drawn"
+
+        def once(draw: int) -> float:
+            log = run.stage(
+                f"{name}, {what}, {octave}, {draw}",
+                lambda: (
+                    run_trial(
+                        run, each, submission, {"learning_rate": rate}, limits, stream=f"{drawn} {draw}"
+                    ).log
+                ),
+            )
+            return (
+                math.inf if log["failed"] else float(np.mean([look["validation"] for look in log["looks"]]))
+            )
+
+        return float(np.mean([once(draw) for draw in range(DRAWS)]))
 
     return {
         name: {what: min(OCTAVES, key=lambda octave: error(name, what, octave)) for what in made}
-        for name in FIELD
+        for name in RATED
     }
 
 
@@ -111,7 +126,7 @@ def protocol_seed(seed: int, run: Run) -> Values:
     values["least agreement with the ranking by B"] = min(agreements.values())
     values["agreement if all workloads ranked alike"] = 1.0
     moves = {
-        what: {name: abs(rates[name][what] - rates[name]["as it is"]) for name in FIELD}
+        what: {name: abs(rates[name][what] - rates[name]["as it is"]) for name in RATED}
         for what in ("without normalisation", "another draw")
     }
     for what, own in moves.items():

@@ -271,10 +271,10 @@ def _add_bench(add: Callable[..., argparse.ArgumentParser]) -> None:
         "bench",
         _bench,
         "which training algorithm is first at the targets of small workloads",
-        epilog="run and targets take names of workloads, such as digits-mlp; score takes directories of runs, or "
-        "NAME=FOLDER of a submission in AlgoPerf's own format.",
+        epilog="run and targets take names of workloads, such as digits-mlp; score takes folders of runs, "
+        "or NAME=FOLDER of a submission in AlgoPerf's own format.",
     )
-    command.add_argument("work", choices=("run", "score", "targets"), help="what to do")
+    command.add_argument("part", choices=("run", "score", "targets"), help="what to do")
     command.add_argument("of", nargs="+", metavar="WORKLOAD or DIR", help="what to do it with")
     command.add_argument(
         "--submissions",
@@ -405,7 +405,7 @@ def _bench(known: argparse.Namespace, _: Rest) -> None:
     from selfstudy.evaluation.bench_protocol import Protocol
 
     trials, seeds = _positive("--trials", known.trials), _positive("--seeds", known.seeds)
-    if known.work == "score":
+    if known.part == "score":
         bench_score(
             [Path(each) for each in known.of],
             r_max=known.r_max,
@@ -416,8 +416,8 @@ def _bench(known: argparse.Namespace, _: Rest) -> None:
             console=Output(),
         )
         return
-    out = known.out or Path("runs") / f"bench-{known.work}"
-    if known.work == "targets":
+    out = known.out or Path("runs") / f"bench-{known.part}"
+    if known.part == "targets":
         bench_targets(known.of, out, seed=known.seed, trials=trials or 20, seeds=seeds or 1, console=Output())
         return
     protocol = Protocol(ruleset=known.ruleset, studies=known.studies, trials=trials or 5, clock=known.clock)

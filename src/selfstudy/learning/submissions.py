@@ -156,7 +156,7 @@ def submissions_by_name(names: Sequence[str]) -> list[Submission]:
         elif name in SUBMISSIONS:
             found.append(SUBMISSIONS[name])
         else:
-            raise UsageError(f"There is no submission {name!r}. {nearest(name, SUBMISSIONS)}")
+            raise UsageError(f"There is no {name!r} among the submissions. {nearest(name, SUBMISSIONS)}")
     require_unique([one.name for one in found])
     return found
 
@@ -168,5 +168,5 @@ def require_unique(names: Sequence[str]) -> None:
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise UsageError(
-            f"The submission {double[0]!r} is there twice: scores go by name, so that each needs its own."
+            f"{double[0]!r} is there twice among the submissions: scores go by name, so each needs its own."
         )
