@@ -25,14 +25,6 @@ SMALL: dict[str, Any] = {
     "heads": 2,
     "decoder_hidden": 8,
 }
-    "channels": 1,
-    "size": 8,
-    "patch": 2,
-    "hidden": 8,
-    "layers": 2,
-    "heads": 2,
-    "decoder_hidden": 8,
-}
 
 
 @pytest.fixture(autouse=True)
