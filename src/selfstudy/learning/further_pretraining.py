@@ -111,7 +111,7 @@ def domain_of(
         return image_domain(items, views, ratio=ratio, normalised=normalised, pooling=pooling)
     raise UsageError(
         f"The model {model.name!r} cannot tell hidden parts of {items.name!r}. Of images mae can, and "
-        "vision:ID of a masked autoencoder (facebook/vit-mae-base); of texts small-bert."
+        "vision:ID of a masked autoencoder (facebook/vit-mae-base); of texts small-bert, and mlm:ID."
     )
 
 

@@ -49,6 +49,7 @@ SAVED = {
     "vision": "selfstudy.models.encoders.backbones:Backbone",
     "vision-mae": "selfstudy.models.encoders.masked_backbones:MaskedBackbone",
     "text": "selfstudy.models.encoders.text_transformers:TextTransformer",
+    "masked-text": "selfstudy.models.encoders.masked_texts:MaskedTextTransformer",
 }
 # What the folder of a run's trained classifier holds, such as runs/first/model.
 CLASSIFIER, KIND = "classifier.json", "kind.json"
@@ -57,6 +58,7 @@ LANGUAGE = ("tiny-lm", "gemma-3-270m")  # names of language models
 BACKBONES = {
     "vision:": "selfstudy.models.encoders.backbones:backbone",
     "text:": "selfstudy.models.encoders.text_transformers:text_encoder",
+    "mlm:": "selfstudy.models.encoders.masked_texts:masked_text_encoder",
 }
 SERVED = "openai:"  # before the address of a server
 
@@ -64,7 +66,7 @@ SERVED = "openai:"  # before the address of a server
 def model(spec: str) -> Any:
     """Return the model that `spec` names.
 
-    One of `NAMES` with its fields, a folder that one or a classifier was saved to, `vision:` or `text:` and a
+    One of `NAMES` with its fields, a folder that one or a classifier was saved to, `vision:`, `text:` or `mlm:` and a
     backbone of transformers, `openai:` and the address of a server, else a language model.
 
     Raises:
