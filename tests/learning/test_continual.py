@@ -223,3 +223,15 @@ def test_data_that_cannot_be_trained_on(tmp_path: Path) -> None:
         trained(tmp_path / "long", replace(SETTINGS, context=9))
     with Run(tmp_path / "short", {}) as run, pytest.raises(DataError, match=r"Domain 1 .* 9 tokens"):
         continual_pretrain(run, model(), [DOMAINS[0][:9]], losses, SCHEDULE, SETTINGS)
+
+
+def test_windows_depend_on_seed_domain_and_update_alone(tmp_path: Path) -> None:
+    """Oracle: of two equal domains each has windows of its own; the same names give the same ones."""
+    source, found = Windows([DOMAINS[0], DOMAINS[0]]), {}
+    for seed in (0, 1):
+        with Run(tmp_path / str(seed), {}, seed=seed) as run:
+            for task, n in ((0, 1), (0, 2), (1, 1)):
+                found[seed, task, n] = source.batch(run, task, n, SETTINGS)
+            assert torch.equal(source.batch(run, 0, 1, SETTINGS), found[seed, 0, 1])
+    batches = [batch.flatten().tolist() for batch in found.values()]
+    assert all(batches.count(batch) == 1 for batch in batches)
