@@ -101,7 +101,7 @@ def test_a_task_without_labels(file: Path) -> None:
     values = task.evaluate(model).values
     assert len(values) == len(task.test) and np.mean(values) < 1
     assert task.look(model, model)["pictures"]
-    with pytest.raises(DataError, match="no labels to fit a probe on"):
+    with pytest.raises(DataError, match="no labels to fit to"):
         task.probe(model)
 
 

@@ -18,8 +18,9 @@ def logged_picture(
     *,
     note: str = "",
     scales: Mapping[str, float] | None = None,
+    shares: bool = False,
 ) -> Picture:
-    """Return one curve over the steps for each logged figure, on a logarithmic axis.
+    """Return one curve over the steps for each logged figure.
 
     Args:
         lines: of the log, as `run.metrics()` gives them.
@@ -28,6 +29,7 @@ def logged_picture(
         title: above the picture.
         note: what is to be seen.
         scales: factors of figures, by key; 1 unless given.
+        shares: whether the axis goes from 0 to 1; else it is logarithmic.
     """
     of_stage = [logged for logged in lines if logged["stage"] == stage and names.keys() <= logged.keys()]
     shown = of_stage[:: max(1, len(of_stage) // MOST_POINTS)]
@@ -37,4 +39,5 @@ def logged_picture(
         line(name, steps, [factors.get(key, 1.0) * logged[key] for logged in shown])
         for key, name in names.items()
     ]
-    return picture(title, curves, x="step", note=note, layout={"yaxis": {"type": "log"}})
+    axis = {"range": [0, 1.02]} if shares else {"type": "log"}
+    return picture(title, curves, x="step", note=note, layout={"yaxis": axis})

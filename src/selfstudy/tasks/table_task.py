@@ -103,16 +103,28 @@ class TableTask(HeldOutTask):
         probe = self.probe(model)
         return probe.predict(model.embed_rows(model.rows(table)))
 
+    def required_labels(self) -> Labelled:
+        """Return the labelled rows.
+
+        Raises:
+            DataError: nothing is labelled.
+        """
+        if self.labelled is None:
+            raise DataError(
+                f"The task {self.name} has no labels to fit to. Name the column that is to be told, as in "
+                "label=price."
+            )
+        return self.labelled
+
     def probe(self, model: TabularTransformer) -> Any:
         """Return a linear classifier, or a ridge regression, of the encoder's features of the labelled rows.
 
         Raises:
             DataError: nothing is labelled.
         """
-        if self.labelled is None:
-            raise DataError(f"The task {self.name} has no labels to fit a probe on.")
-        features = model.embed_rows(model.rows(self.labelled.table))
-        values = torch.from_numpy(self.labelled.answers.values)
+        table, answers = self.required_labels()
+        features = model.embed_rows(model.rows(table))
+        values = torch.from_numpy(answers.values)
         if self.classes:
             return linear_probe(features, values.long(), len(self.classes))
         return ridge_probe(features, values.float())

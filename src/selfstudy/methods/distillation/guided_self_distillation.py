@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet
@@ -56,7 +56,7 @@ from selfstudy.models.encoders.flops import TRAINED
 from selfstudy.models.kernel_model import KernelModel
 from selfstudy.signals.teachers import FixedTeacher
 from selfstudy.tasks.images import ImageTask
-from selfstudy.tasks.table_task import Labelled, TableTask
+from selfstudy.tasks.table_task import TableTask
 
 DECOMPOSITION = 9  # operations of an eigendecomposition of n rows over n^3
 
@@ -110,7 +110,7 @@ class GuidedSelfDistillation(Method):
     def cost(self, task: Any, model: Any) -> dict[str, float]:
         """Return what a fit spends at most, by budget unit."""
         if isinstance(task, TableTask):
-            return _kernel_cost(len(_labelled(task).table), self.rank)
+            return _kernel_cost(len(task.required_labels().table), self.rank)
         require_labels(task.labelled)
         images = len(held_apart(task.labelled, self.held_out)[1])
         step = step_cost(model, min(self.training.batch, images))
@@ -124,7 +124,7 @@ class GuidedSelfDistillation(Method):
     def trial(self, task: Any, model: Any) -> tuple[Callable[[], object], int]:
         """Return one step on a copy, and how many a fit takes; of a kernel model the decomposition."""
         if isinstance(task, TableTask):
-            rows = model.features(_labelled(task).table)
+            rows = model.features(task.required_labels().table)
             kernel = model.resolved(rows).function
             return lambda: KernelSelfDistiller(kernel, self.lam, rank=self.rank).fit(rows, rows[:, 0]), 1
         require_labels(task.labelled)
@@ -158,7 +158,7 @@ class GuidedSelfDistillation(Method):
             assert weight is not None
             weights.append(weight)
             fits.append(trained(f"fit-{step}", teacher, weight))
-        metrics: dict[str, Any] = {"label_weights": weights}
+        metrics = _told(weights)
         if len(task.validation):
             for step, found in enumerate(fits, 1):
                 row = task.metric.row(task.evaluate(found, split="validation").values)
@@ -233,7 +233,7 @@ class GuidedSelfDistillation(Method):
         return said(first), said(alone), hard.numpy()
 
     def _fit_kernel(self, task: TableTask, model: KernelModel, run: Run) -> Fit:
-        table, answers = _labelled(task)
+        table, answers = task.required_labels()
         at, apart = held_places(len(table), self.held_out)
         rows, wanted = model.features(table), answers.one_hot()
         ready = model.resolved(rows[at])
@@ -259,7 +259,7 @@ class GuidedSelfDistillation(Method):
         told = run.stage("distillation", distilled)
         first = run.stage("fit-1", lambda: kernel_model(1))
         last = run.stage(f"fit-{self.steps}", lambda: kernel_model(self.steps)) if self.steps > 1 else first
-        metrics: dict[str, Any] = {"label_weights": told["weights"]}
+        metrics = _told(told["weights"])
         if task.held("validation"):
             for name, found in {"fit 1": first, f"fit {self.steps}": last}.items():
                 row = task.metric.row(task.evaluate(found, split="validation").values)
@@ -276,22 +276,14 @@ class GuidedSelfDistillation(Method):
         return found.optimal_alpha(rows, wanted, step, clip, before=before)
 
 
+def _told(weights: list[float]) -> dict[str, Any]:
+    """Return the weights of steps 2 on as metrics, together and by step, which the report lists."""
+    by_step = {f"weight of the labels, step {step}": weight for step, weight in enumerate(weights, 2)}
+    return {"label_weights": weights, **by_step}
+
+
 def _classifier(task: ImageTask, model: ImageEncoder, key: int) -> ImageClassifier:
     return ImageClassifier(model.copy(), task.classes, {CLASS: len(task.classes)}, key=key)
-
-
-def _labelled(task: TableTask) -> Labelled:
-    """Return the labelled rows.
-
-    Raises:
-        DataError: nothing is labelled.
-    """
-    if task.labelled is None:
-        raise DataError(
-            f"The task {task.name} has no labels, and a fit is made to labels. Name the column that is to be "
-            "told: label=price."
-        )
-    return task.labelled
 
 
 def _kernel_cost(rows: int, rank: int) -> dict[str, float]:

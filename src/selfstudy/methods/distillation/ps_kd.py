@@ -123,6 +123,7 @@ class PsKd(Method):
                 "How targets are refined",
                 note="alpha, and the probability that a target gives to the label, means over a batch. Where "
                 "the model agrees with the labels, targets stay near 1.",
+                shares=True,
             )
         ]
         if len(task.validation):
