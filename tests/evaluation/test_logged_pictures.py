@@ -21,6 +21,8 @@ def test_curves_of_a_stage() -> None:
         ("second", [0, 1], [4.0, 3.0]),
     ]
     assert made["layout"]["yaxis"]["type"] == "log"
+    shares = logged_picture(lines, "encoder", {"on": "first"}, "Shares", shares=True)
+    assert shares["layout"]["yaxis"] == {"range": [0, 1.02]}
 
 
 def test_long_logs_are_thinned() -> None:
