@@ -87,6 +87,7 @@ def test_it_stops_when_little_is_to_come(tmp_path: Path, monkeypatch: pytest.Mon
     assert found.metrics["words for 96 points"] == pytest.approx(2500, rel=1e-4)
     whole = fit(tmp_path / "b", tau=2.0, to_the_end=True, wanted=99.0)
     assert whole.metrics["converged at"] == used < whole.metrics["words used"]
+    assert whole.metrics["error of what was predicted there, percent"] == pytest.approx(0, abs=1e-5)
     assert "not reachable" in whole.metrics["words for 99 points"]
     never = fit(tmp_path / "c", tau=0.1)
     assert "converged at" not in never.metrics and never.metrics["samples"] == whole.metrics["samples"]

@@ -28,6 +28,7 @@ from selfstudy.data.tagged import Level, nested_levels
 from selfstudy.evaluation.learning_curve_pictures import trace_pictures
 from selfstudy.evaluation.learning_traces import LearningTrace, Status
 from selfstudy.evaluation.power_trends import LEAST
+from selfstudy.evaluation.trend_quality import percentage_error
 from selfstudy.learning.kept import Kept
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.supervised import (
@@ -191,7 +192,11 @@ class LearningCurves(Method):
             told["validation accuracy, points"] = trace.ys[-1]
             told["share of the data"] = trace.xs[-1] / whole
         if status.converged:
-            told["converged at"] = int(trace.xs[status.converged - 1])
+            at = status.converged
+            told["converged at"] = int(trace.xs[at - 1])
+            if at < status.level:
+                later = percentage_error(trace.trends[at - LEAST], trace.xs[at:], trace.ys[at:])
+                told["error of what was predicted there, percent"] = later
         try:
             trend = trace.trend
         except DataError as early:
