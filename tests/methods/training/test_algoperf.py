@@ -52,7 +52,7 @@ def test_a_target_that_nobody_reaches(tmp_path: Path) -> None:
         found = fit(tmp_path / "run", target=0.0, submissions=("nesterov", "adamw"))
     assert found.metrics["times"] == {"nesterov": {"digits": None}, "adamw": {"digits": None}}
     assert found.metrics["scores"] == {}
-    assert found.metrics["studies that met the target"] == {"nesterov": 0, "adamw": 0}
+    assert [found.metrics[f"studies at the target, {name}"] for name in ("nesterov", "adamw")] == [0, 0]
     with Run(tmp_path / "run", {}) as run:
         logs = [
             run.result(f"digits-{name}-{study}-{trial}").log

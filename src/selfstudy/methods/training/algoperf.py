@@ -156,8 +156,10 @@ class Algoperf(Method):
             "winner": winner,
             "target, validation error": best[winner].log["target"],
             "settings of the winner": best[winner].log["settings"],
-            "studies that met the target": {
-                name: sum(time < float("inf") for time in own) for name, own in studies.items()
+            **{f"B, {name}": found for name, found in scored.scores.items()},
+            **{
+                f"studies at the target, {name}": sum(time < float("inf") for time in own)
+                for name, own in studies.items()
             },
             **scored.to_json(),
         }
