@@ -66,8 +66,8 @@ SERVED = "openai:"  # before the address of a server
 def model(spec: str) -> Any:
     """Return the model that `spec` names.
 
-    One of `NAMES` with its fields, a folder that one or a classifier was saved to, `vision:`, `text:` or `mlm:`
-    and a backbone of transformers, `openai:` and the address of a server, else a language model.
+    One of `NAMES` with its fields, a folder that one or a classifier was saved to, `vision:`, `text:` or
+    `mlm:` and a backbone of transformers, `openai:` and the address of a server, else a language model.
 
     Raises:
         UsageError: no model of that name, or an unknown field.
