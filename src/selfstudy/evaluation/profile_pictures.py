@@ -10,8 +10,6 @@ from selfstudy.evaluation.performance_profiles import Profiles
 from selfstudy.evaluation.pictures import Picture, line, picture, points
 from selfstudy.learning.timed_trials import Clock, Log
 
-UNITS = {"cost": "cost", "wall": "seconds"}
-
 
 def profile_picture(profiles: Profiles, *, what: str = "workloads") -> Picture:
     """Return the performance profiles as steps over the factor of the fastest.
@@ -49,31 +47,34 @@ def study_profiles(studies: Mapping[str, Mapping[str, Sequence[float]]], r_max: 
     return Profiles(names, columns, (), np.where(ratios > r_max, np.inf, ratios), r_max)
 
 
-def approach_picture(logs: Mapping[str, Log], clock: Clock, *, metric: str = "validation error") -> Picture:
+def approach_picture(
+    logs: Mapping[str, Log], clock: Clock, unit: str, *, metric: str = "validation error"
+) -> Picture:
     """Return the metric over time of one trial of each contestant, with the target.
 
     Args:
         logs: by contestant.
         clock: of the axis.
+        unit: of that clock, in words.
         metric: its name.
     """
     traces, ends, target = [], [0.0], 0.0
     for name, log in logs.items():
         times, figures = ([look[key] for look in log["looks"]] for key in (clock, "validation"))
-        traces.append(line(name, times, figures))
+        traces.append(line(name, times, figures, mode="lines+markers"))
         ends += times[-1:]
         target = log["target"]
     traces.append(line("target", [0.0, max(ends)], [target] * 2, line={"dash": "dot"}))
     return picture(
         "Down to the target",
         traces,
-        x=UNITS[clock],
+        x=unit,
         y=metric,
         note="The best trial of each contestant: the one that met the target first, else the best figure.",
     )
 
 
-def times_picture(studies: Mapping[str, Sequence[float]], clock: Clock) -> Picture:
+def times_picture(studies: Mapping[str, Sequence[float]], unit: str) -> Picture:
     """Return the time of every study of each contestant; those that never met the target are not drawn."""
     traces = []
     for name, times in studies.items():
@@ -82,6 +83,6 @@ def times_picture(studies: Mapping[str, Sequence[float]], clock: Clock) -> Pictu
     return picture(
         "Time to the target, by study",
         traces,
-        y=UNITS[clock],
+        y=unit,
         note="A study's time is that of its fastest trial. How many studies met the target is in the legend.",
     )

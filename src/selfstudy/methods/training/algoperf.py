@@ -48,6 +48,7 @@ from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.tasks.image_workloads import image_workload
 from selfstudy.tasks.images import ImageTask
 
+UNITS = {"steps": "steps", "cost": "seconds of its steps", "wall": "seconds"}  # of the clocks
 UNSET = 0.0  # the target of a workload whose target is looked for
 
 
@@ -149,8 +150,10 @@ class Algoperf(Method):
         profiles = study_profiles(scored.studies, self.r_max)
         pictures = [] if profiles is None else [profile_picture(profiles, what="studies")]
         pictures += [
-            times_picture(studies, self._clock),
-            approach_picture({name: trial.log for name, trial in best.items()}, self._clock),
+            times_picture(studies, UNITS[self.clock]),
+            approach_picture(
+                {name: trial.log for name, trial in best.items()}, self._clock, UNITS[self.clock]
+            ),
         ]
         metrics: dict[str, Any] = {
             "winner": winner,
