@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 
 from selfstudy.core.errors import UsageError
 from selfstudy.learning import optimizers
+from selfstudy.learning.fine_tuning import FineTuning
+from selfstudy.learning.masked_language import MaskedLanguage
+from selfstudy.learning.noisy_step import NoisyTraining
 from selfstudy.learning.optimizers import OPTIMIZERS, WITH_BETAS, Lars, Lion, named_optimizer
+from selfstudy.learning.pair_tuning import PairTuning
+from selfstudy.learning.policy_gradient import PolicyGradient
+from selfstudy.learning.preferences import Preference
+from selfstudy.learning.stages import StageTraining
+from selfstudy.learning.supervised import Supervised
+from selfstudy.learning.text_fine_tuning import TextFineTuning
+from selfstudy.learning.text_tuning import SetFitTuning
+from selfstudy.learning.values import ValueFitting
+from selfstudy.learning.weighted_sequences import SequenceTuning
 
 
 def parameters() -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
@@ -266,3 +278,28 @@ def test_an_unknown_optimiser() -> None:
     name: Any = "lions"
     with pytest.raises(UsageError, match="lion"):
         named_optimizer(name, [])
+
+
+SETTINGS: list[Any] = [
+    MaskedLanguage,
+    NoisyTraining,
+    PairTuning,
+    PolicyGradient,
+    Preference,
+    SequenceTuning,
+    SetFitTuning,
+    StageTraining,
+    Supervised,
+    TextFineTuning,
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_every_training_takes_lion(settings: Any) -> None:
+    """Oracle: its settings accept the name with betas, and refuse others before any work."""
+    settings(optimizer="lion", betas=(0.95, 0.98)).validate()
+    for wrong in ({"optimizer": "lions"}, {"optimizer": "lion", "betas": (0.9, 1.0)}):
+        with pytest.raises(UsageError, match="optimiser"):
+            settings(**wrong).validate()
+    for of_models in (FineTuning, ValueFitting):
+        assert of_models(optimizer="lion").optimizer == "lion"
