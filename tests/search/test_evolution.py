@@ -150,14 +150,14 @@ def test_a_state_goes_on_as_before() -> None:
 
 def test_funnel_measures_anew_and_keeps_the_best() -> None:
     """Oracle: the order under each stage's own figures, by hand."""
-    stages = [Stage("one", lambda n: -abs(n - 3.0), 2), Stage("two", float, 1)]
+    stages: list[Stage[int]] = [Stage("one", lambda n: -abs(n - 3.0), 2), Stage("two", float, 1)]
     kept = funnel([1, 2, 3, 4, 9], stages)
     assert [[member.candidate for member in stage] for stage in kept] == [[3, 2], [3]]
 
 
 def test_funnel_without_survivors() -> None:
     """Oracle: the best of the stage before is kept, and the stage is named."""
-    stages = [Stage("one", float, 2), Stage("two", lambda n: math.nan, 1)]
+    stages: list[Stage[int]] = [Stage("one", float, 2), Stage("two", lambda n: math.nan, 1)]
     with pytest.warns(UserWarning, match="'two'"):
         kept = funnel([1, 5, 3], stages)
     assert kept[1][0].candidate == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,13 @@ def test_a_run_is_charged_for_every_training(tmp_path: Path) -> None:
 
 def test_a_budget_that_ends_on_the_way(tmp_path: Path) -> None:
     """Oracle: within the search as many programs as it covers; within the funnel what was best until then."""
+
+    def search(run: Run) -> FoundRule:
+        return search_update_rule([Scripted()], [[Scripted("larger")]], 20, 6, 3, run=run)
+
     for limit, history in ((55, 6), (10 * 25, 21)):
         with Run(tmp_path / str(limit), budget=Budget(samples=limit)) as run:
-            rule = run.stage(
-                "rule",
-                lambda run=run: search_update_rule([Scripted()], [[Scripted("larger")]], 20, 6, 3, run=run),
-            )
+            rule = run.stage("rule", partial(search, run))
         assert len(rule.history) == history and run.meter.snapshot()["samples"] <= limit
         assert rule.funnel == [] and len(rule.best_program.statements) == rule.history[-1]
 
