@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -52,6 +52,7 @@ def test_a_ratio_of_four_is_within_four() -> None:
     assert found.share([3.9999, 4.0])[1:].tolist() == [[0, 1], [0, 0]]
 
 
+@settings(deadline=None)
 @given(TABLES)
 def test_closed_form_is_the_integral(table: np.ndarray) -> None:
     """Oracle: the mean of rho over 1e5 points, and that rho is a non-decreasing step function."""
@@ -64,6 +65,7 @@ def test_closed_form_is_the_integral(table: np.ndarray) -> None:
     assert (found.share(steps) == found.share(steps + 1e-12)).all()  # continuous from the right
 
 
+@settings(deadline=None)
 @given(TABLES, st.floats(0.01, 100), st.integers(0, 3))
 def test_scale_of_a_workload_does_not_matter(table: np.ndarray, factor: float, workload: int) -> None:
     """Oracle: ratios are free of units; scores may move where rounding crosses the cut, of height 0."""
