@@ -20,7 +20,7 @@ from selfstudy.evaluation.scores import Metric
 
 LOOKS = 20  # at a loop, evenly over its steps
 ITEMS = 1000  # validation items of a look, the first ones
-LEVEL = 5000.0  # what one look counts as in a learning trace, whose threshold is for words by five thousand
+CALM = 0.5  # s of a learning trace: its asymptote is calm while it changes by s / (1 - s), a point, a look
 SEEN, STOPPED, FINAL = "seen.jsonl", "stopped.json", "validation.json"
 
 
@@ -57,7 +57,7 @@ class Watch:
         self._folder, self._task, self._model, self._bar = folder, task, model, bar
         self._log = Log(folder / SEEN)
         self._seen = {(line["loop"], line["level"]): line for line in self._log.read()}
-        self._trace = LearningTrace(upper=100.0 if task.metric.share else None)
+        self._trace = LearningTrace(nu=CALM, upper=100.0 if task.metric.share else None)
         self._able = bool(len(task.validation))
 
     def __call__(self, passing: Passing) -> None:
@@ -93,7 +93,7 @@ class Watch:
     def _judge(self, line: dict[str, Any], spent: dict[str, float]) -> None:
         assert self._bar is not None
         figure = rising(self._task.metric, line["figure"])
-        status = self._trace.add(LEVEL * line["level"], figure)
+        status = self._trace.add(line["level"], figure)
         if status.prediction is None or status.asymptote is None:
             return
         most = max(status.asymptote, figure)
