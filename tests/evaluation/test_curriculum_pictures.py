@@ -17,7 +17,7 @@ def test_stages() -> None:
     made = stages_picture(SCHEDULE, 8, 6)
     sides, magnitudes = (trace["y"] for trace in made["traces"])
     assert sides == [4, 4, 4, 4, 8, 8] and magnitudes == [1, 1, 5, 5, 9, 9]
-    assert "50%" in made["note"] and "8 pixels" in made["note"]
+    assert "50 %" in made["note"] and "8 pixels" in made["note"]
 
 
 def test_what_is_seen() -> None:

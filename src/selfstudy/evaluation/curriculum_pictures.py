@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from selfstudy.data.rand_augment import LARGEST
 from selfstudy.evaluation.image_rows import image_row, rows_picture
 from selfstudy.evaluation.pictures import Picture, line, picture
 from selfstudy.learning.curriculum import CurriculumSchedule
@@ -26,7 +27,7 @@ def stages_picture(schedule: CurriculumSchedule, size: int, steps: int) -> Pictu
         [
             line("side of what is seen", range(steps), [stage.band for stage in stages], **steady),
             line(
-                "magnitude of the augmentation",
+                "magnitude of the augmentation (right)",
                 range(steps),
                 [stage.magnitude for stage in stages],
                 yaxis="y2",
@@ -35,11 +36,11 @@ def stages_picture(schedule: CurriculumSchedule, size: int, steps: int) -> Pictu
         ],
         x="step",
         y="pixels",
-        note=f"Where a step costs what its pixels do, all steps cost {schedule.cost(size):.0%} of those on "
-        f"whole images of {size} pixels.",
+        note=f"Where a step costs what its pixels do, all steps cost {100 * schedule.cost(size):.0f} % of those "
+        f"on whole images of {size} pixels.",
         layout={
             "yaxis": {"rangemode": "tozero"},
-            "yaxis2": {"title": "magnitude", "overlaying": "y", "side": "right", "rangemode": "tozero"},
+            "yaxis2": {"overlaying": "y", "side": "right", "range": [0, 1.05 * LARGEST], "showgrid": False},
         },
     )
 
