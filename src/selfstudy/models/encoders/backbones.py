@@ -175,9 +175,9 @@ def _masked(name: str, size: int) -> MaskedBackbone:
 
     from selfstudy.models.language.model import no_bars
 
-    options = {"dtype": torch.float32, "output_loading_info": True}
+    kind: Any = ViTMAEForPreTraining  # its types do not know of output_loading_info
     with no_bars(), explained(name, WHAT, ADVICE):
-        network, found = ViTMAEForPreTraining.from_pretrained(name, **options)
+        network, found = kind.from_pretrained(name, dtype=torch.float32, output_loading_info=True)
     require_trained(name, sorted(found["missing_keys"]))
     config = without_dropout(network.config)
     if size not in (0, config.image_size):
