@@ -36,8 +36,8 @@ def stages_picture(schedule: CurriculumSchedule, size: int, steps: int) -> Pictu
         ],
         x="step",
         y="pixels",
-        note=f"Where a step costs what its pixels do, all steps cost {100 * schedule.cost(size):.0f} % of those "
-        f"on whole images of {size} pixels.",
+        note=f"Where a step costs what its pixels do, all steps cost {100 * schedule.cost(size):.0f} % of "
+        f"those on whole images of {size} pixels.",
         layout={
             "yaxis": {"rangemode": "tozero"},
             "yaxis2": {"overlaying": "y", "side": "right", "range": [0, 1.05 * LARGEST], "showgrid": False},
