@@ -42,8 +42,8 @@ def test_the_first_look_at_the_target_counts() -> None:
 
 
 def test_best_of_trials_median_of_studies() -> None:
-    """Oracle: the rule by hand: (min(9, 4), min(inf, 2), min(inf, inf)) has the median 4."""
-    times = [[9.0, 4.0], [math.inf, 2.0], [math.inf, math.inf]]
+    """Oracle: the rule by hand: (min(4, 9), min(inf, 2), min(inf, inf)) has the median 4."""
+    times = [[4.0, 9.0], [math.inf, 2.0], [math.inf, math.inf]]
     logs = [log(time=time, study=s, trial=t) for s, row in enumerate(times) for t, time in enumerate(row)]
     logs += [log("b", time=2.0, study=s, trial=t) for s in range(3) for t in range(2)]
     found = score(logs)
