@@ -66,7 +66,7 @@ def test_rows_of_numbers_and_buckets() -> None:
     """Oracle: a row by hand: the number, then the vectors of its buckets, into the layers."""
     made = drawn(1, lambda: HashedTable(1, 2, 6, 2, embedded=3, width=4, normalised=False))
     row = torch.tensor([[0.5, 4.0, 1.0]])
-    inside = torch.cat([torch.tensor([0.5]), made.embedding.weight[4], made.embedding.weight[1]])  # type: ignore[attr-defined, index]
+    inside = torch.cat([torch.tensor([0.5]), *made.get_parameter("embedding.weight")[[4, 1]]])
     assert torch.allclose(made(row), made.network(inside[None]))  # type: ignore[operator]
 
 

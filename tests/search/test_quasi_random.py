@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from selfstudy.core.errors import UsageError
-from selfstudy.search.quasi_random import Choice, LogUniform, Uniform, halton_points
+from selfstudy.search.quasi_random import Choice, LogUniform, Space, Uniform, halton_points
 
-SPACE = {"rate": LogUniform(1e-4, 1e-1), "share": Uniform(-1, 3), "kind": Choice(("a", "b", "c"))}
+SPACE: Space = {"rate": LogUniform(1e-4, 1e-1), "share": Uniform(-1, 3), "kind": Choice(("a", "b", "c"))}
 
 
 def test_points_are_a_function_of_the_key() -> None:
@@ -22,11 +22,14 @@ def test_points_are_a_function_of_the_key() -> None:
 
 def test_two_spaces_share_the_cube() -> None:
     """Oracle: shares of the way, which do not depend on the ends."""
-    other = {"rate": LogUniform(1e-2, 1e3), "gap": Uniform(0, 1), "kind": Choice((1, 2, 3))}
+    other: Space = {"rate": LogUniform(1e-2, 1e3), "gap": Uniform(0, 1), "kind": Choice((1, 2, 3))}
     for one, two in zip(halton_points(SPACE, 8, 0), halton_points(other, 8, 0), strict=True):
-        shares = np.log(one["rate"] / 1e-4) / np.log(1e3), np.log(two["rate"] / 1e-2) / np.log(1e5)
+        shares = (
+            np.log(float(one["rate"]) / 1e-4) / np.log(1e3),
+            np.log(float(two["rate"]) / 1e-2) / np.log(1e5),
+        )
         assert shares[0] == pytest.approx(shares[1])
-        assert (one["share"] + 1) / 4 == pytest.approx(two["gap"])  # type: ignore[operator]
+        assert (float(one["share"]) + 1) / 4 == pytest.approx(two["gap"])
         assert "abc".index(str(one["kind"])) + 1 == two["kind"]
 
 
@@ -42,7 +45,7 @@ def test_marginals() -> None:
 
 def test_points_are_more_even_than_random_ones() -> None:
     """Oracle: the discrepancy that scipy measures, of points drawn uniformly."""
-    space = {"a": Uniform(0, 1), "b": Uniform(0, 1)}
+    space: Space = {"a": Uniform(0, 1), "b": Uniform(0, 1)}
     cube = np.array([list(point.values()) for point in halton_points(space, 64, 0)], dtype=float)
     drawn = np.random.default_rng(0).random((64, 2))
     assert stats.qmc.discrepancy(cube) < 0.5 * stats.qmc.discrepancy(drawn)

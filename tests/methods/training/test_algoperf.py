@@ -66,7 +66,12 @@ def test_a_target_that_nobody_reaches(tmp_path: Path) -> None:
 
 def test_without_a_target_one_is_set_first(tmp_path: Path) -> None:
     """Oracle: the median of the seeds that are logged as stages, with all of the standard optimisers."""
-    fields = {"target": None, "target_trials": 2, "target_seeds": 3, "submissions": ("adamw",)}
+    fields: dict[str, Any] = {
+        "target": None,
+        "target_trials": 2,
+        "target_seeds": 3,
+        "submissions": ("adamw",),
+    }
     with pytest.warns(UserWarning, match="No submission met"):  # two trials a study are too few for it
         found = fit(tmp_path / "run", **fields)
     with Run(tmp_path / "run", {}) as run:
