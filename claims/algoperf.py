@@ -96,7 +96,7 @@ def best_rates(run: Run) -> dict[str, dict[str, int]]:
 
 
 def agreement(first: Mapping[str, float], second: Mapping[str, float]) -> float:
-    """Return Kendall's tau over the pairs that both order: 1 where no pair is turned round."""
+    """Return Kendall's tau over the pairs that both order; 1 where there is none, as where nobody arrived."""
     turns = [
         math.copysign(1, (first[a] - first[b]) * (second[a] - second[b]))
         for a, b in itertools.combinations(first, 2)
@@ -120,9 +120,8 @@ def protocol_seed(seed: int, run: Run) -> Values:
     times = score(logs).times
     agreements = {}
     for name in WORKLOADS:
-        if any(math.isfinite(own[name]) for own in times.values()):
-            agreements[name] = agreement(overall, {one: -own[name] for one, own in times.items()})
-            values[f"agreement with the ranking by B, {name}"] = agreements[name]
+        agreements[name] = agreement(overall, {one: -own[name] for one, own in times.items()})
+        values[f"agreement with the ranking by B, {name}"] = agreements[name]
     values["least agreement with the ranking by B"] = min(agreements.values())
     values["agreement if all workloads ranked alike"] = 1.0
     moves = {
