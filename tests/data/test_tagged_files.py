@@ -49,7 +49,7 @@ def test_conllu(tmp_path: Path) -> None:
     path.write_text("1\ta\n")
     with pytest.raises(DataError, match=r"Line 1 of .* has 2 columns"):
         tagged_rows(str(path), "conllu", "", "upos")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="There is no file"):
         tagged_rows(str(tmp_path / "none.conllu"), "conllu", "", "upos")
 
 

@@ -74,8 +74,11 @@ def _listed(cell: Any, path: str, where: str, column: str) -> list[str]:
 def _conllu(path: str, tags: str) -> Iterator[tuple[str, list[str], list[str]]]:
     if tags not in COLUMNS:
         raise UsageError(f"tags={tags} is no column of CoNLL-U that can be told: take {', '.join(COLUMNS)}.")
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise DataError(f"There is no file {path}. Give the path of a CoNLL-U file, from {Path.cwd()}.")
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 text: {error}.") from None
     words: list[str] = []
