@@ -58,7 +58,7 @@ def outcome(run, result=None):
 
 def once_killed(task, victim, folder):
     """The task; its verifier notes every check in `folder` and kills its process at the first of `victim`."""
-    grade = task._grade
+    grade = task._doors.grade
 
     def grade_or_die(problems, solutions, meter, test_too):
         for problem in problems:
@@ -69,7 +69,7 @@ def once_killed(task, victim, folder):
                 os.kill(os.getpid(), signal.SIGKILL)
         return grade(problems, solutions, meter, test_too)
 
-    task._grade = grade_or_die
+    task._doors = task._doors._replace(grade=grade_or_die)
     return task
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -21,6 +21,7 @@ NUMBERS = st.floats(-100, 100).map(lambda value: round(value, 3))
 PROBABILITIES = st.floats(0, 1)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(NUMBERS, min_size=2, max_size=12).filter(lambda values: np.ptp(values) > 1e-3))
 def test_the_t_test_is_that_of_scipy_and_statsmodels(differences: list[float]) -> None:
     """Oracle: scipy's one-sample test, and the statistic, p value and interval of statsmodels."""
@@ -63,6 +64,7 @@ def test_few_or_equal_differences() -> None:
         paired_test([1.0, math.nan])
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(PROBABILITIES, min_size=1, max_size=10))
 def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
     """Oracle: statsmodels' multipletests."""
@@ -75,6 +77,7 @@ def test_holm_leaves_out_what_is_not_known() -> None:
     assert holm([]) == [] and holm([None]) == [None]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_is_that_of_statsmodels(counts: tuple[int, int]) -> None:
     """Oracle: statsmodels' interval of a proportion."""

@@ -114,7 +114,7 @@ def test_nothing_right(policy, open_run) -> None:
     """Oracle: a verifier that says no."""
     run = open_run()
     task = task_of(run)
-    task._grade = lambda problems, *_: [0.0] * len(problems)
+    task._doors = task._doors._replace(grade=lambda problems, *_: [0.0] * len(problems))
     with pytest.raises(DataError, match="round 0 leads to a right answer"):
         star(policy, task, SMALL, run)
     with pytest.raises(UsageError, match="a step for each round"):

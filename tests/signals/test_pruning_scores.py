@@ -128,15 +128,15 @@ def test_random_scores_are_named() -> None:
 
 def test_a_function_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: a module in the current directory; unknown names are refused with the nearest."""
-    (tmp_path / "own_pruner.py").write_text("def darkest(evidence):\n    return -evidence.labels\n")
+    (tmp_path / "pruner_of_a_test.py").write_text("def darkest(evidence):\n    return -evidence.labels\n")
     monkeypatch.chdir(tmp_path)
-    own = pruner("own_pruner:darkest")
+    own = pruner("pruner_of_a_test:darkest")
     assert own.needs == "short runs"
     assert np.array_equal(own.score(Evidence(some(4))), -some(4).labels)
     with pytest.raises(UsageError, match="el2n"):
         pruner("el2m")
     with pytest.raises(UsageError, match="no function"):
-        pruner("own_pruner:brightest")
+        pruner("pruner_of_a_test:brightest")
 
 
 def test_scores_that_are_none_are_refused() -> None:

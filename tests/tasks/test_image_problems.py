@@ -76,7 +76,7 @@ def test_labels_are_left_unread(folder: Path, caplog: pytest.LogCaptureFixture) 
     assert len(task.train) == 30 and len(task.validation) + len(task.test) == 40 and task.validation
     assert not hasattr(task.train[0], "answer")
     reached: list[object] = [
-        cell.cell_contents for door in (task._grade, task._solve) for cell in door.__closure__
+        cell.cell_contents for door in (task._doors.grade, task._doors.solve) for cell in door.__closure__
     ]
     for cell in list(reached):
         inner = getattr(cell, "__closure__", None) or ()

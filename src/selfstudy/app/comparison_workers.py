@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -61,8 +62,9 @@ class Workers:
                 process.kill()
                 process.wait()
             for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # a job that it did not live to read
+                    if pipe:
+                        pipe.close()
 
     def do(self, jobs: Sequence[Job]) -> Iterator[Job]:
         """Do the jobs in their order, as processes become free; yield each when it is done.

@@ -112,7 +112,7 @@ def kind_of(name: str, kinds: list[Kind]) -> Kind | str:
     >>> kind_of("multiply", ["tensor", "scalar"]), kind_of("norm", ["tensor"])
     ('tensor', 'scalar')
     >>> kind_of("norm", ["scalar"])
-    "norm takes a tensor as argument 1, not a scalar"
+    'norm takes a tensor as argument 1, not a scalar'
     """
     function: Any = FUNCTIONS[name]
     if len(kinds) != function.arguments:

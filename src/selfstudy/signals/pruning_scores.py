@@ -70,7 +70,7 @@ class Evidence:
 def el2n(probabilities: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
     """Return the length of the error vector, |p - onehot(y)|, the mean over runs: [N].
 
-    >>> el2n(torch.eye(2), torch.tensor([0, 0])).round(3).tolist()
+    >>> [round(score, 3) for score in el2n(torch.eye(2), torch.tensor([0, 0])).tolist()]
     [0.0, 1.414]
 
     Args:

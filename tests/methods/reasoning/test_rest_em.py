@@ -100,7 +100,7 @@ def test_a_cap_on_the_tokens(policy, chains, open_run, records) -> None:
 def test_nothing_right(policy, chains, open_run) -> None:
     """Oracle: a verifier that says no; with a budget that ended before all was drawn it is no error."""
     task = chains()
-    task._grade = lambda problems, *_: [0.0] * len(problems)
+    task._doors = task._doors._replace(grade=lambda problems, *_: [0.0] * len(problems))
     with pytest.raises(DataError, match=r"round 0 solves any of 10 problems.*rest-mcts"):
         fit(open_run("a"), task, policy)
     with pytest.raises(DataError):

@@ -281,7 +281,7 @@ def test_contradictions_are_refused(fields: dict[str, Any]) -> None:
 def test_no_right_leaf_anywhere(first_value: str, policy, chains, open_run, monkeypatch, caplog) -> None:
     """Oracle: a verifier that says no; the error advises, and each batch without a right leaf warns."""
     task = chains()
-    task._grade = lambda problems, *_: [0.0] * len(problems)
+    task._doors = task._doors._replace(grade=lambda problems, *_: [0.0] * len(problems))
     with caplog.at_level(logging.WARNING), pytest.raises(DataError) as error:
         fit(open_run(), task, policy, first_value=first_value)
     assert "easier problems" in str(error.value) and "--search.iterations" in str(error.value)
