@@ -25,7 +25,7 @@ def kept_places(
 ) -> np.ndarray:
     """Return the places of the round(f N) items with the largest scores, in order.
 
-    >>> kept_places(np.array([0.1, 0.9, 0.8, 0.2]), np.array([0, 0, 1, 1]), 0.5).tolist()
+    >>> kept_places(np.array([0.1, 0.9, 0.8, 0.2]), np.array([0, 1, 1, 0]), 0.5).tolist()
     [1, 3]
 
     Args:
