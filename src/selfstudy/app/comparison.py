@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfstudy.app.contestants import CURVE
 from selfstudy.app.rows import NONE, difference_text, figure, metric_of
-from selfstudy.app.watching import STOPPED, final_loop, rising, seen
+from selfstudy.app.watching import STOPPED, rising, seen
 from selfstudy.core.files import read_json
 from selfstudy.core.machine import hardware, versions
 from selfstudy.evaluation.paired_tests import holm, paired_test
@@ -70,7 +70,7 @@ def _method(
         "over_seeds": over_seeds(figures).to_json(),
         "spent": [summaries[folder]["spent"] for folder in done],
         "curves": [read_json(folder / CURVE) for folder in done],
-        "looks": {_seed(folder): _looks(folder, unit, metric) for folder in folders},
+        "looks": {_seed(folder): _looks(folder, unit) for folder in folders},
     }
     ended = {
         _seed(folder): read_json(folder / STOPPED) for folder in folders if not (folder / CURVE).exists()
@@ -82,10 +82,10 @@ def _seed(folder: Path) -> str:
     return folder.name.removeprefix("seed-")
 
 
-def _looks(folder: Path, unit: str, metric: Metric) -> list[list[float]]:
-    """Return (spent, figure on validation items) of the loop that makes the final model."""
+def _looks(folder: Path, unit: str) -> list[list[float]]:
+    """Return (spent, figure on validation items) of the last loop that was looked at."""
     lines = list(seen(folder))
-    loop = final_loop(folder, math.inf, metric) or (lines[-1]["loop"] if lines else None)
+    loop = lines[-1]["loop"] if lines else None
     return [[line["spent"].get(unit, 0), line["figure"]] for line in lines if line["loop"] == loop]
 
 

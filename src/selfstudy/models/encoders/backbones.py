@@ -10,11 +10,17 @@ from typing import Any, ClassVar, Self
 import torch
 from torch.nn import functional
 
-from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.errors import UsageError
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.masked_backbones import MaskedBackbone
-from selfstudy.models.encoders.pretrained import FAILURES, explained, require_trained, without_dropout
+from selfstudy.models.encoders.pretrained import (
+    FAILURES,
+    explained,
+    fitted_to,
+    require_trained,
+    without_dropout,
+)
 
 USUAL_SIDE = 224  # pixels, where neither the processor nor the configuration says
 POOLED, TOKENS = "pooled", "tokens"
@@ -105,18 +111,7 @@ class Backbone(ImageEncoder):
         Raises:
             DataError: they are not square, or have channels that the network cannot take.
         """
-        channels, height, width = images.shape
-        if (channels, height, width) == (self.channels, self.size, self.size):
-            return self
-        if height != width or channels not in (1, len(self.mean)):
-            raise DataError(
-                f"The images of {images.name!r} have {height} x {width} pixels and {channels} channels; "
-                f"{self.name} takes square ones with {len(self.mean)} channels, or with one."
-            )
-        made = self.copy()
-        made.channels, made.size = channels, height
-        made.config = {**self.config, "channels": channels, "size": height}
-        return made
+        return fitted_to(self, images)
 
     def encode(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the features [B, width] of normalised images."""

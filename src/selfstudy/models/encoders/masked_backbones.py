@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch.nn import functional
 
-from selfstudy.core.errors import DataError
 from selfstudy.data.image_sets import ImageSet
 from selfstudy.models.encoders.masked_decoder import MaskedImageEncoder
+from selfstudy.models.encoders.pretrained import fitted_to
 
 
 class MaskedBackbone(MaskedImageEncoder):
@@ -60,18 +60,7 @@ class MaskedBackbone(MaskedImageEncoder):
         Raises:
             DataError: they are not square, or have channels that the network cannot take.
         """
-        channels, height, width = images.shape
-        if (channels, height, width) == (self.channels, self.size, self.size):
-            return self
-        if height != width or channels not in (1, len(self.mean)):
-            raise DataError(
-                f"The images of {images.name!r} have {height} x {width} pixels and {channels} channels; "
-                f"{self.name} takes square ones with {len(self.mean)} channels, or with one."
-            )
-        made = self.copy()
-        made.channels, made.size = channels, height
-        made.config = {**self.config, "channels": channels, "size": height}
-        return made
+        return fitted_to(self, images)
 
     def sized(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return normalised images in the size that the network reads."""
