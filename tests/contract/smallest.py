@@ -273,7 +273,26 @@ class Smallest:
     family: Reasoning | Laboratory = field(default_factory=Reasoning)
 
 
-_PRETRAINED = (pretraining, "epoch_indices", lambda run, name, step, samples, batch: batch)
+def _drawn(module: Any, function: str = "batch_indices") -> tuple[Any, str, Callable[..., float]]:
+    """Where a module draws the samples of a step from, and how many."""
+    return module, function, lambda run, name, step, samples, batch: batch
+
+
+def _digits(model: str, drawn: tuple[Any, str, Callable[..., float]], labels: int = 20) -> Laboratory:
+    """Small pictures with some labels, and a network for one channel."""
+    kind = model.partition("?")[0]
+    return Laboratory(
+        task=f"digits?labels={labels}&train=100&test=40",
+        model=model,
+        drawn=drawn,
+        misfitting=(f"{kind}?channels=3&size=32", "channels"),
+        unknown=(("--task", "digit"), ("--model", kind + kind[-1])),
+        least_gain=0.02,
+        wrong=wrong_labels,
+    )
+
+
+_PRETRAINED = _drawn(pretraining, "epoch_indices")
 _TUNING = {"steps": 4, "batch": 8}
 _LEARNING = {"learning_rate": 1e-4, "steps": 40, "batch": 32}
 SMALLEST: dict[str, Smallest] = {
@@ -619,15 +638,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=60",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="conv?first=4&stages=2",
-            drawn=_PRETRAINED,
-            misfitting=("conv?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "convv")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("conv?first=4&stages=2", _PRETRAINED),
     ),
     "self-distilled-pretraining": Smallest(
         fields={"pretraining": {"steps": 4, "batch": 16}},
@@ -647,14 +658,9 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=60",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="mae?patch=2&hidden=16&layers=2&heads=2&decoder_hidden=8&features=mean",
-            drawn=(further_pretraining, "batch_indices", lambda run, name, step, samples, batch: batch),
-            misfitting=("mae?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "maee")),
-            least_gain=0.02,
-            wrong=wrong_labels,
+        family=_digits(
+            "mae?patch=2&hidden=16&layers=2&heads=2&decoder_hidden=8&features=mean",
+            _drawn(further_pretraining),
         ),
     ),
     "mixed-barlow-twins": Smallest(
@@ -674,15 +680,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=60",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="conv?first=4&stages=2",
-            drawn=_PRETRAINED,
-            misfitting=("conv?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "convv")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("conv?first=4&stages=2", _PRETRAINED),
     ),
     "isogclr": Smallest(
         fields={"projector": [16, 16], "pretraining": {"epochs": 2, "batch": 32}},
@@ -697,15 +695,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=60",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="conv?first=4&stages=2",
-            drawn=_PRETRAINED,
-            misfitting=("conv?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "convv")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("conv?first=4&stages=2", _PRETRAINED),
     ),
     "t-jepa": Smallest(
         fields={
@@ -753,15 +743,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=60",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="conv?first=8",
-            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
-            misfitting=("conv?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "convv")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("conv?first=8", _drawn(supervised)),
     ),
     "lion": Smallest(
         fields={"training": {"steps": 6, "batch": 8}},
@@ -777,15 +759,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=300",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="mlp?hidden=16",
-            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
-            misfitting=("mlp?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "mpl")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("mlp?hidden=16", _drawn(supervised)),
     ),
     "pruning-distillation": Smallest(
         fields={
@@ -812,15 +786,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=100",
-        family=Laboratory(
-            task="digits?labels=40&train=100&test=40",
-            model="conv?first=8",
-            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
-            misfitting=("conv?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "convv")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("conv?first=8", _drawn(supervised), labels=40),
     ),
     "ps-kd": Smallest(
         fields={"training": {"steps": 9, "batch": 8}},
@@ -835,15 +801,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=60",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="conv?first=8",
-            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
-            misfitting=("conv?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "convv")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("conv?first=8", _drawn(supervised)),
     ),
     "guided-self-distillation": Smallest(
         fields={"training": {"steps": 4, "batch": 8}},
@@ -858,15 +816,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=80",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="conv?first=8",
-            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
-            misfitting=("conv?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "convv")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("conv?first=8", _drawn(supervised)),
     ),
     "efficient-train": Smallest(
         fields={"bands": [4, 4, 6, 6, 8], "average": 0.5, "training": {"steps": 10, "batch": 8}},
@@ -893,15 +843,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=60",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="conv?first=8",
-            drawn=(supervised, "batch_indices", lambda run, name, step, samples, batch: batch),
-            misfitting=("conv?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "convv")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("conv?first=8", _drawn(supervised)),
     ),
     "algoperf": Smallest(
         fields={
@@ -932,15 +874,7 @@ SMALLEST: dict[str, Smallest] = {
         ),
         needs_truth=False,
         learning_task="digits?labels=800",
-        family=Laboratory(
-            task="digits?labels=20&train=100&test=40",
-            model="conv?first=8",
-            drawn=(workloads, "batch_indices", lambda run, name, step, samples, batch: batch),
-            misfitting=("conv?channels=3&size=32", "channels"),
-            unknown=(("--task", "digit"), ("--model", "convv")),
-            least_gain=0.02,
-            wrong=wrong_labels,
-        ),
+        family=_digits("conv?first=8", _drawn(workloads)),
     ),
     "pseudo-label-pretraining": Smallest(
         fields={
@@ -967,7 +901,7 @@ SMALLEST: dict[str, Smallest] = {
         family=Laboratory(
             task="pool:digits?labels=50&train=100&test=40",
             model="conv?first=8",
-            drawn=(stages, "batch_indices", lambda run, name, step, samples, batch: batch),
+            drawn=_drawn(stages),
             misfitting=("conv?channels=3&size=32", "channels"),
             unknown=(("--task", "pools:digits"), ("--model", "convv")),
             least_gain=0.02,
@@ -1080,7 +1014,7 @@ SMALLEST: dict[str, Smallest] = {
         family=Laboratory(
             task="rotated-digits?train=10&test=200",
             model="flat",
-            drawn=(stages, "batch_indices", lambda run, name, step, samples, batch: batch),
+            drawn=_drawn(stages),
             misfitting=("flat?width=5", "numbers"),
             unknown=(("--task", "rotated-digit"), ("--model", "flatt")),
             least_gain=1.0,
