@@ -28,6 +28,7 @@ Clock = Literal["cost", "wall"]
 Log = dict[str, Any]
 MOST_STEPS = 100  # times the workload's hint, in a trial on the wall clock
 WARM, TIMED = 5, 50  # steps before the calibration, and of it
+ROUNDING = 1e-9  # by which a sum of steps may miss a limit
 LOG, MODEL = "log.json", "model"
 
 
@@ -128,45 +129,31 @@ def run_trial(
         raise UsageError(
             f"{workload.name!r} says better={workload.better!r}; it must be 'lower' or 'higher'."
         )
-    size = submission.get_batch_size(workload.name, workload.batch)
+    training, place, failed = _Training(run, workload, submission, settings, stream, now), _Place(), None
+    size = training.size
     per_step = price.step * size / workload.batch
-    model, seen = workload.first_model(run.key(stream, "weights")), Unnamed(workload, submission.name)
-    state = submission.init_optimizer_state(seen, model, settings)
-    queue, place = Queue(run, workload, stream, size), _Place()
     steps = MOST_STEPS * workload.step_hint
     if limits.clock == "cost":
         steps = math.ceil(round(limits.max_runtime / per_step, 6))
-    everything: dict[str, Any] = {"model": model, "submission": state, "queue": queue, "place": place}
-    failed = None
-    for step in run.steps(steps, state=everything, desc="trial", cost=workload.step_cost(size)):
-        progress = Progress(
-            step,
-            workload.step_hint,
-            place.on(limits.clock) / limits.max_runtime,
-            place.looks,
-            run.key(stream, step),
-        )
-        model.train()
-        begun = now()
-        batch = submission.data_selection(queue, state, progress)
-        submission.update_params(seen, model, batch, settings, state, progress)
-        place.add(now() - begun, per_step)
+    state = {**training.parts(), "place": place}
+    for step in run.steps(steps, state=state, desc="trial", cost=workload.step_cost(size)):
+        share = place.on(limits.clock) / limits.max_runtime
+        place.add(training.update(step, share, place.looks), per_step)
         clock = place.on(limits.clock)
-        if clock - place.looked >= limits.eval_period * (1 - 1e-9):
-            begun = now()
-            shown = submission.prepare_for_eval(seen, model, settings, state)
-            place.add(now() - begun, price.prepare)
+        if clock - place.looked >= limits.eval_period * (1 - ROUNDING):
+            shown, seconds = training.prepare()
+            place.add(seconds, price.prepare)
             clock = place.on(limits.clock)
-            failed = _not_finite(model, step)
+            failed = _not_finite(training.model, step)
             if failed:
                 break
-            if clock <= limits.max_runtime * (1 + 1e-9):
+            if clock <= limits.max_runtime * (1 + ROUNDING):
                 met = place.look(step, workload, shown, clock)
                 look = place.looks[-1]  # whose seconds would make two runs' logs differ
                 run.log(step=look["step"], cost=look["cost"], validation=look["validation"])
                 if met and limits.stop_at_target:
                     break
-        if clock >= limits.max_runtime * (1 - 1e-9):
+        if clock >= limits.max_runtime * (1 - ROUNDING):
             break
     log = {
         "workload": workload.name,
@@ -179,7 +166,7 @@ def run_trial(
         "price": price.step,
         "failed": failed,
     }
-    return Trial(log, model.eval())
+    return Trial(log, training.model.eval())
 
 
 def meets(value: float, target: float, better: str) -> bool:
@@ -196,23 +183,53 @@ def calibrated_price(
     now: Callable[[], float] = time.perf_counter,
 ) -> Price:
     """Return the seconds of a step on a standard batch: the median of 50 after a warm-up, in isolation."""
-    size = submission.get_batch_size(workload.name, workload.batch)
-    model = workload.first_model(run.key("calibration", "weights")).train()
-    seen = Unnamed(workload, submission.name)
-    state = submission.init_optimizer_state(seen, model, settings)
-    queue = Queue(run, workload, "calibration", size)
+    training = _Training(run, workload, submission, settings, "calibration", now)
     steps, prepared = [], []
     for step in range(WARM + TIMED):
-        progress = Progress(step, workload.step_hint, 0.0, [], run.key("calibration", step))
-        begun = now()
-        batch = submission.data_selection(queue, state, progress)
-        submission.update_params(seen, model, batch, settings, state, progress)
-        done = now()
-        submission.prepare_for_eval(seen, model, settings, state)
-        steps.append(done - begun)
-        prepared.append(now() - done)
+        steps.append(training.update(step, 0.0, []))
+        prepared.append(training.prepare()[1])
     step_seconds = statistics.median(steps[WARM:])
-    return Price(step_seconds * workload.batch / size, statistics.median(prepared[WARM:]))
+    return Price(step_seconds * workload.batch / training.size, statistics.median(prepared[WARM:]))
+
+
+class _Training:
+    """A submission that trains the network of a workload, and the seconds of what it does."""
+
+    def __init__(
+        self,
+        run: Run,
+        workload: Workload,
+        submission: Submission,
+        settings: Settings,
+        stream: str,
+        now: Callable[[], float],
+    ) -> None:
+        self._run, self._workload, self._submission = run, workload, submission
+        self._settings, self._stream, self._now = settings, stream, now
+        self._seen = Unnamed(workload, submission.name)
+        self.size = submission.get_batch_size(workload.name, workload.batch)
+        self.model: Any = workload.first_model(run.key(stream, "weights"))
+        self._state: Any = submission.init_optimizer_state(self._seen, self.model, settings)
+        self._queue = Queue(run, workload, stream, self.size)
+
+    def parts(self) -> dict[str, Any]:
+        """Return what changes from step to step."""
+        return {"model": self.model, "submission": self._state, "queue": self._queue}
+
+    def update(self, step: int, share: float, looks: list[dict[str, Any]]) -> float:
+        """Take a step, `share` of the time being over; return its seconds."""
+        progress = Progress(step, self._workload.step_hint, share, looks, self._run.key(self._stream, step))
+        self.model.train()
+        begun = self._now()
+        batch = self._submission.data_selection(self._queue, self._state, progress)
+        self._submission.update_params(self._seen, self.model, batch, self._settings, self._state, progress)
+        return self._now() - begun
+
+    def prepare(self) -> tuple[nn.Module, float]:
+        """Return the network to evaluate, and the seconds that preparing it took."""
+        begun = self._now()
+        shown = self._submission.prepare_for_eval(self._seen, self.model, self._settings, self._state)
+        return shown, self._now() - begun
 
 
 class Queue:
