@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from selfstudy.core.errors import UsageError
 from selfstudy.data.tagged import TaggedTexts
 
 
@@ -28,6 +29,21 @@ def suffixes(word: str, longest: int) -> list[str]:
     """
     mark = "A" if word[:1].isupper() else "a"
     return [mark + word[len(word) - length :] for length in range(min(longest, len(word)) + 1)]
+
+
+def of_ending(word: str, longest: int, known: Mapping[str, int]) -> int:
+    """Return what is known of a word's longest ending; `known` must have the empty one.
+
+    >>> of_ending("Rome", 2, {"A": 0, "Ae": 5})
+    5
+    """
+    return next(known[ending] for ending in reversed(suffixes(word, longest)) if ending in known)
+
+
+def check_endings(suffix: int, rare: int) -> None:
+    """Raise a UsageError for a longest ending below 0 letters, or for rare words that never occur."""
+    if suffix < 0 or rare < 1:
+        raise UsageError(f"suffix={suffix} must be 0 or more, and rare={rare} 1 or more.")
 
 
 def suffix_counts(

@@ -6,10 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from selfstudy.core.errors import UsageError
 from selfstudy.data.tagged import Sentences, TaggedTexts
 from selfstudy.models.tagging.base import Tagger
-from selfstudy.models.tagging.counted import suffix_counts, suffixes, word_counts
+from selfstudy.models.tagging.counted import check_endings, of_ending, suffix_counts, word_counts
 
 
 class FrequencyTagger(Tagger):
@@ -27,8 +26,7 @@ class FrequencyTagger(Tagger):
 
     def __init__(self, *, suffix: int = 5, rare: int = 10) -> None:
         super().__init__(suffix=suffix, rare=rare)
-        if suffix < 0 or rare < 1:
-            raise UsageError(f"suffix={suffix} must be 0 or more, and rare={rare} 1 or more.")
+        check_endings(suffix, rare)
         self.suffix, self.rare = suffix, rare
 
     def learn(self, texts: TaggedTexts, key: int) -> None:
@@ -46,7 +44,5 @@ class FrequencyTagger(Tagger):
         endings = dict(zip(self.lists["endings"], self.arrays["of_endings"].tolist(), strict=True))
         types = {word for sentence in sentences for word in sentence}
         for word in types - set(known):
-            known[word] = next(
-                endings[end] for end in reversed(suffixes(word, self.suffix)) if end in endings
-            )
+            known[word] = of_ending(word, self.suffix, endings)
         return np.array([known[word] for sentence in sentences for word in sentence], dtype=np.int64)

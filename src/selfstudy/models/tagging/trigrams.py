@@ -6,10 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from selfstudy.core.errors import UsageError
 from selfstudy.data.tagged import Sentences, TaggedTexts
 from selfstudy.models.tagging.base import Tagger
-from selfstudy.models.tagging.counted import suffix_counts, suffixes, word_counts
+from selfstudy.models.tagging.counted import check_endings, of_ending, suffix_counts, word_counts
 from selfstudy.models.tagging.viterbi import best_tags
 
 
@@ -28,8 +27,7 @@ class TrigramTagger(Tagger):
 
     def __init__(self, *, suffix: int = 10, rare: int = 10) -> None:
         super().__init__(suffix=suffix, rare=rare)
-        if suffix < 0 or rare < 1:
-            raise UsageError(f"suffix={suffix} must be 0 or more, and rare={rare} 1 or more.")
+        check_endings(suffix, rare)
         self.suffix, self.rare = suffix, rare
 
     def learn(self, texts: TaggedTexts, key: int) -> None:
@@ -53,8 +51,8 @@ class TrigramTagger(Tagger):
         emissions = [self.arrays["of_words"]]
         for word in {word for sentence in sentences for word in sentence} - set(places):
             places[word] = len(places)
-            found = next(endings[end] for end in reversed(suffixes(word, self.suffix)) if end in endings)
-            emissions.append(self.arrays["of_endings"][found][None])
+            ending = of_ending(word, self.suffix, endings)
+            emissions.append(self.arrays["of_endings"][ending][None])
         rows = np.concatenate(emissions)
         coded = [np.array([places[word] for word in sentence], dtype=np.int64) for sentence in sentences]
         return best_tags(coded, rows, self.arrays["transitions"])
