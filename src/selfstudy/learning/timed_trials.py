@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -22,7 +21,8 @@ from selfstudy.core.checkpoint import find_class, name_class
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.files import read_json, write_json
 from selfstudy.core.run import Run
-from selfstudy.learning.workloads import Batch, Progress, Settings, Submission, Workload
+from selfstudy.learning.timed_training import Training
+from selfstudy.learning.workloads import Settings, Submission, Workload
 
 Clock = Literal["cost", "wall"]
 Log = dict[str, Any]
@@ -129,7 +129,7 @@ def run_trial(
         raise UsageError(
             f"{workload.name!r} says better={workload.better!r}; it must be 'lower' or 'higher'."
         )
-    training, place, failed = _Training(run, workload, submission, settings, stream, now), _Place(), None
+    training, place, failed = Training(run, workload, submission, settings, stream, now), _Place(), None
     size = training.size
     per_step = price.step * size / workload.batch
     steps = MOST_STEPS * workload.step_hint
@@ -183,91 +183,13 @@ def calibrated_price(
     now: Callable[[], float] = time.perf_counter,
 ) -> Price:
     """Return the seconds of a step on a standard batch: the median of 50 after a warm-up, in isolation."""
-    training = _Training(run, workload, submission, settings, "calibration", now)
+    training = Training(run, workload, submission, settings, "calibration", now)
     steps, prepared = [], []
     for step in range(WARM + TIMED):
         steps.append(training.update(step, 0.0, []))
         prepared.append(training.prepare()[1])
     step_seconds = statistics.median(steps[WARM:])
     return Price(step_seconds * workload.batch / training.size, statistics.median(prepared[WARM:]))
-
-
-class _Training:
-    """A submission that trains the network of a workload, and the seconds of what it does."""
-
-    def __init__(
-        self,
-        run: Run,
-        workload: Workload,
-        submission: Submission,
-        settings: Settings,
-        stream: str,
-        now: Callable[[], float],
-    ) -> None:
-        self._run, self._workload, self._submission = run, workload, submission
-        self._settings, self._stream, self._now = settings, stream, now
-        self._seen = Unnamed(workload, submission.name)
-        self.size = submission.get_batch_size(workload.name, workload.batch)
-        self.model: Any = workload.first_model(run.key(stream, "weights"))
-        self._state: Any = submission.init_optimizer_state(self._seen, self.model, settings)
-        self._queue = Queue(run, workload, stream, self.size)
-
-    def parts(self) -> dict[str, Any]:
-        """Return what changes from step to step."""
-        return {"model": self.model, "submission": self._state, "queue": self._queue}
-
-    def update(self, step: int, share: float, looks: list[dict[str, Any]]) -> float:
-        """Take a step, `share` of the time being over; return its seconds."""
-        progress = Progress(step, self._workload.step_hint, share, looks, self._run.key(self._stream, step))
-        self.model.train()
-        begun = self._now()
-        batch = self._submission.data_selection(self._queue, self._state, progress)
-        self._submission.update_params(self._seen, self.model, batch, self._settings, self._state, progress)
-        return self._now() - begun
-
-    def prepare(self) -> tuple[nn.Module, float]:
-        """Return the network to evaluate, and the seconds that preparing it took."""
-        begun = self._now()
-        shown = self._submission.prepare_for_eval(self._seen, self.model, self._settings, self._state)
-        return shown, self._now() - begun
-
-
-class Queue:
-    """Batches one after the other, from a place that is checkpointed."""
-
-    def __init__(self, run: Run, workload: Workload, stream: str, size: int) -> None:
-        self._run, self._workload, self._stream, self._size = run, workload, stream, size
-        self._place = 0
-
-    def next(self) -> Batch:
-        """Return the next batch."""
-        batch = self._workload.examples(self._run, self._stream, self._place, self._size)
-        self._place += 1
-        return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place."""
-        return {"place": self._place}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to a place."""
-        self._place = state_dict["place"]
-
-
-class Unnamed:
-    """A workload as a submission sees it: reading its name is worth a warning, for no rule may hang on it."""
-
-    def __init__(self, workload: Workload, submission: str) -> None:
-        self._workload, self._submission = workload, submission
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "name":
-            warnings.warn(
-                f"The submission {self._submission!r} reads the name of a workload. Only get_batch_size may: "
-                "what is tuned to a workload by its name says nothing of others.",
-                stacklevel=2,
-            )
-        return getattr(self._workload, name)
 
 
 class _Place:
