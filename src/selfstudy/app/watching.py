@@ -19,7 +19,6 @@ from selfstudy.evaluation.learning_traces import LearningTrace
 from selfstudy.evaluation.scores import Metric
 
 LOOKS = 20  # at a loop, evenly over its steps
-PROBED = 4  # of so many looks one is taken at an encoder, which costs the fit of a linear classifier
 ITEMS = 1000  # validation items of a look, the first ones
 CALM = 0.5  # s of a learning trace: its asymptote is calm while it changes by s / (1 - s), a point, a look
 SEEN, STOPPED, FINAL = "seen.jsonl", "stopped.json", "validation.json"
@@ -78,7 +77,7 @@ class Watch:
 
     def _look(self, passing: Passing, level: int) -> dict[str, Any] | None:
         models = [part for part in passing.state.values() if is_judged(part, self._model)]
-        if not models or (level % PROBED and not hasattr(models[0], "classify")):
+        if not models:
             return None
         found = self._task.evaluate(models[0], split="validation", limit=ITEMS)
         line = {

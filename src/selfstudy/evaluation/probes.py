@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from selfstudy.core.errors import DataError
+from selfstudy.core.machine import one_blas_thread
 from selfstudy.core.random import generator
 
 PENALTIES = tuple(10.0**power for power in range(-5, 3))  # of the linear probe, to choose from
@@ -140,13 +141,14 @@ def _logistic_path(
             loss = (penalties * weights.square()).sum() / 2 - (told * logs).sum() / len(told)
             return loss.item(), (slope * scale).flatten().numpy()
 
-        result = minimize(
-            objective,
-            (found / scale).flatten().numpy(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": ITERATIONS, "ftol": 1e-7, "gtol": 1e-4},
-        )
+        with one_blas_thread():
+            result = minimize(
+                objective,
+                (found / scale).flatten().numpy(),
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": ITERATIONS, "ftol": 1e-7, "gtol": 1e-4},
+            )
         found = torch.from_numpy(result.x).view(classes, -1) * scale
         weight, bias = (found[:, :-1] @ axes.T).float(), found[:, -1].float()
         probes.append(LinearProbe(mean, deviation, weight, bias, penalty))

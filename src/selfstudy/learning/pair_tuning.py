@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from selfstudy.core.errors import UsageError
+from selfstudy.core.machine import one_blas_thread
 from selfstudy.learning.loops import check_positive, learning_rate, update
 from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.models.encoders.feature_heads import AdapterHead
@@ -252,9 +253,9 @@ def _logistic(features: np.ndarray, codes: np.ndarray, weights: np.ndarray) -> n
 
     start = np.zeros(told.shape[1] * inputs.shape[1])
     limits = {"maxiter": LOGISTIC_STEPS, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(float).eps}
-    return minimize(objective, start, jac=True, method="L-BFGS-B", options=limits).x.reshape(
-        told.shape[1], -1
-    )
+    with one_blas_thread():
+        found = minimize(objective, start, jac=True, method="L-BFGS-B", options=limits)
+    return found.x.reshape(told.shape[1], -1)
 
 
 def starting_adapter(features: torch.Tensor, classes: int, tuning: PairTuning) -> AdapterHead:

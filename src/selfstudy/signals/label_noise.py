@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from selfstudy.core.machine import one_blas_thread
 from selfstudy.signals.mixtures import Mixture, two_gaussians
 
 CAP = 0.999  # quantile at which losses are capped, so that one extreme loss does not squeeze all others
@@ -94,7 +95,7 @@ def linear_separation(features: np.ndarray, noisy: np.ndarray) -> Detected:
     deviation = features.std(0)
     inputs = (features - features.mean(0)) / np.where(deviation > 0, deviation, 1.0)
     fitted = LogisticRegression(C=1 / (PENALTY * len(inputs)), class_weight="balanced", max_iter=ITERATIONS)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_blas_thread():
         warnings.simplefilter("ignore", ConvergenceWarning)  # separable classes never converge
         fitted.fit(inputs, noisy)
     score = fitted.predict_proba(inputs)[:, 1]
