@@ -149,7 +149,8 @@ def test_the_unexpected_is_short_and_can_be_traced(command) -> None:
 
 def test_interrupt(command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: 128 plus the number of SIGINT."""
-    monkeypatch.setattr(cli, "_methods", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    stopped = cli.COMMANDS["methods"]._replace(work=lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setitem(cli.COMMANDS, "methods", stopped)
     said = command("methods")
     assert (said.code, said.err) == (130, "selfstudy: interrupted\n")
 
