@@ -22,7 +22,7 @@ import dataclasses
 import shutil
 import signal
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -34,13 +34,14 @@ from selfstudy.core.budget import Budget, Meter
 from selfstudy.core.directory import open_directory
 from selfstudy.core.errors import BudgetSpent, Stopped, UsageError
 from selfstudy.core.fan_out import FanOut
-from selfstudy.core.files import Journal, Log, as_read, read_json, write_json, write_whole
+from selfstudy.core.files import Journal, Log, as_read, read_json, write_json
 from selfstudy.core.group import Group
+from selfstudy.core.interrupts import Interrupts
 from selfstudy.core.progress import Progress
+from selfstudy.core.stage_files import STAGE, read_stage, write_stage
 from selfstudy.core.workers import Outcome, RemoteRun, attempt
 
 Result = TypeVar("Result")
-STAGE = "stage.json"
 
 
 class Passing(NamedTuple):
@@ -111,7 +112,7 @@ class Run:
         self._checkpoint_seconds = checkpoint_seconds
         self._checkpoint_steps = checkpoint_steps
         self._scope: list[str] = []
-        self._signal: int | None = None
+        self._interrupts = Interrupts()
         self._aside: list[dict[str, Any]] | None = None
         self._lock: IO[str] | None = None
         self.group.lead(self._open)
@@ -131,19 +132,13 @@ class Run:
             raise
 
     def __enter__(self) -> Run:
-        self._handlers = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._handlers[number] = signal.signal(number, self._interrupt)
-            except ValueError:  # not the main thread: the caller handles signals
-                break
+        self._interrupts.listen()
         self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        self._interrupts.give_back()
         self.close()
 
     def close(self) -> None:
@@ -155,26 +150,21 @@ class Run:
         # Work that is sent to another process finds this in the place of its run.
         return RemoteRun, (self.seed, self.meter)
 
-    def _interrupt(self, number: int, _frame: object) -> None:
-        if self._signal is not None:
-            raise KeyboardInterrupt  # the second time: at once
-        self._signal = number
-
     def check(self) -> None:
         """Raise `Stopped` when a signal has asked for it. Called between pieces of work."""
-        if self._signal is not None:
+        if self._interrupts.heard is not None:
             raise Stopped(
-                f"Stopped by {signal.Signals(self._signal).name}. Nothing is lost: "
+                f"Stopped by {signal.Signals(self._interrupts.heard).name}. Nothing is lost: "
                 f"selfstudy resume {self.directory}"
             )
 
     def check_together(self) -> None:
         """Raise `Stopped` in all processes when a signal has reached one; all must call it."""
-        self._stop_if(*self.group.any(self._signal is not None))
+        self._stop_if(*self.group.any(self._interrupts.heard is not None))
 
     def _stop_if(self, asked: bool) -> None:
         if asked:
-            self._signal = self._signal or signal.SIGTERM  # that another process got
+            self._interrupts.heard = self._interrupts.heard or signal.SIGTERM  # that another process got
             self.check()
 
     # Random streams.
@@ -199,7 +189,9 @@ class Run:
         path = self.directory / "stages" / "/".join([*self._scope, name])
         if self.group.agree((path / STAGE).exists()):
             self._drop_partial(name)  # where a kill left it
-            return self._read_stage(path, go_there=True)
+            stage = read_stage(path)
+            self._at(stage.place)
+            return stage.result
         self._scope.append(name)
         try:
             self.progress.message(name)
@@ -213,18 +205,8 @@ class Run:
         return result
 
     def _write_stage(self, path: Path, result: Any) -> None:
-        saves = hasattr(result, "save")
-        kind = checkpoint.name_class(type(result)) if saves else ""
         place = self._here()
-
-        def write(folder: Path) -> None:
-            folder.mkdir(parents=True)
-            if saves:
-                result.save(folder)
-            write_json(folder / STAGE, {**({"kind": kind} if saves else {"value": result}), **place})
-            checkpoint.write_sums(folder)
-
-        write_whole(path, write)
+        write_stage(path, result, place)
         write_json(self._place, place)
 
     def _drop_partial(self, name: str) -> None:
@@ -240,16 +222,7 @@ class Run:
         path = self.directory / "stages" / "/".join([*self._scope, name])
         if not (path / STAGE).exists():
             raise UsageError(f"The run in {self.directory} has no finished stage {name!r}.")
-        return self._read_stage(path, go_there=False)
-
-    def _read_stage(self, path: Path, go_there: bool) -> Any:
-        checkpoint.check_sums(path)
-        content = read_json(path / STAGE)
-        if go_there:
-            self._at(content)
-        if "value" in content:
-            return content["value"]
-        return checkpoint.find_class(content["kind"], path / STAGE).load(path)
+        return read_stage(path).result
 
     def steps(
         self,
@@ -277,7 +250,7 @@ class Run:
                 begun = time.monotonic()
                 late = self.group.leads and begun - saved > pause
                 enough = bool(self._checkpoint_steps and step % self._checkpoint_steps == 0)
-                asked, late = self.group.any(self._signal is not None, late)
+                asked, late = self.group.any(self._interrupts.heard is not None, late)
                 if asked or (step > first and (enough or late)):
                     self._save(folder, step, state)
                     saved = time.monotonic()
@@ -365,6 +338,20 @@ class Run:
                 results.append(value)
                 advance(weight(item))
         return results
+
+    def map_batches(
+        self,
+        name: str,
+        items: Sequence[Any],
+        size: int,
+        work: Callable[[Any], list[Any]],
+        *,
+        until: Callable[[list[list[Any]]], bool] = lambda _: False,
+    ) -> list[Any]:
+        """Return what `work` gives for `size` items at a time, in one list; else as `map`."""
+        batches = [items[first : first + size] for first in range(0, len(items), size)]
+        done = self.map(name, batches, work, weight=len, until=until)
+        return [one for some in done for one in some]
 
     def _one_by_one(self, items: list[Any], work: Callable[[Any], Any]) -> Generator[Any, None, None]:
         for item in items:

@@ -64,7 +64,7 @@ class RemoteRun:
             "Take its stages, steps and maps out of it, or run without --ray."
         )
 
-    stage = steps = map = result = metrics = _refuse
+    stage = steps = map = map_batches = result = metrics = _refuse
 
 
 class _Said(logging.Handler):
