@@ -66,7 +66,7 @@ def test_files_that_are_no_domains(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe\x00")
     (tmp_path / "empty").mkdir()
     for paths, column, kind, words in (
-        (str(short), "", DataError, "short.txt.* 1 documents"),
+        (str(short), "", DataError, "short.txt.* 1 document, .*cut at its blank lines"),
         (str(table), "", UsageError, "column"),
         (str(table), "text", DataError, "Its columns: body"),
         (str(binary), "", DataError, "UTF-8"),

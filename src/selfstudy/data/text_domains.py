@@ -58,10 +58,12 @@ def domain(name: str, documents: Iterable[str], most: int = 0) -> Domain:
             room[split] -= len(text.encode())
     for split in SPLITS:
         if not found[split]:
+            count = sum(map(len, found.values()))
             raise DataError(
-                f"The domain {name!r} has {sum(map(len, found.values()))} documents, of which none falls "
-                f"into the {split} split (8 of 10 train, 1 validates, 1 tests). Give a longer text, with "
-                "blank lines between its parts."
+                f"The domain {name!r} has {count} document{'s' if count != 1 else ''}, and none is left for "
+                f"the {split} split: documents are dealt out whole, 8 of 10 to train, 1 to validate and 1 to "
+                "test. Give it 50 or more: a text is cut at its blank lines, or at its line ends where it "
+                "has no blank line, and of a table each row is one."
             )
     return Domain(name=name, splits={split: tuple(texts) for split, texts in found.items()})
 
@@ -204,7 +206,7 @@ def _documents(path: Path, column: str) -> Iterable[str]:
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     if kind not in ROWS:
         text = _read(path)
-        parts = _BLANK.split(text)
+        parts = list(filter(str.strip, _BLANK.split(text)))  # blank lines at the end divide nothing
         return parts if len(parts) > 1 else text.splitlines()
     if not column:
         raise UsageError(f"{path} is a table: name the column of its text, as in stream:{path}?column=text.")
