@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -75,12 +76,34 @@ def seeded(key: int) -> Iterator[None]:
 
 
 def check_positive(settings: Any, **limits: float) -> None:
-    """Raise a UsageError for a field of `settings` that is not above its limit; None is accepted."""
-    for name, least in limits.items():
+    """Raise a UsageError for a field of a dataclass that is not above its limit; None is accepted."""
+    for name, limit in limits.items():
         value = getattr(settings, name)
-        if value is not None and not value > least:
+        if value is not None and not value > limit:
+            kinds = {field.name: str(field.type) for field in dataclasses.fields(settings)}
+            whole = kinds[name].startswith("int")
+            allowed = f"at least {limit + 1:g}" if whole else f"above {limit:g}"
             kind = type(settings).__name__
-            raise UsageError(f"{kind}.{name.replace('_', '-')} is {value}; it must be above {least:g}.")
+            raise UsageError(f"{kind}.{name.replace('_', '-')} is {value}; it must be {allowed}.")
+
+
+def check_not_negative(settings: Any, *names: str) -> None:
+    """Raise a UsageError for a field of `settings` that is below 0; None is accepted."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value >= 0:
+            kind = type(settings).__name__
+            raise UsageError(f"{kind}.{name.replace('_', '-')} is {value}; it must be at least 0.")
+
+
+def check_shares(settings: Any, *names: str) -> None:
+    """Raise a UsageError for a field of `settings` that is not from 0 to below 1."""
+    for name in names:
+        if not 0 <= getattr(settings, name) < 1:
+            raise UsageError(
+                f"{type(settings).__name__}.{name.replace('_', '-')} is {getattr(settings, name)}; give a "
+                "share from 0 to below 1."
+            )
 
 
 class Trainable:

@@ -14,13 +14,12 @@ import torch
 from selfstudy.core.errors import DataError
 from selfstudy.core.files import read_json, write_json
 from selfstudy.data.image_sets import UNKNOWN
-from selfstudy.learning.loops import check_positive
+from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.weighted_svm import Machines, SvmLoss
 from selfstudy.signals.self_paced import RegulariserName
 
 ARRAYS, NAMES = "paced.safetensors", "paced.json"
 YES, NO = 1, 0
-TINY = 1e-12  # below 0, which fields may be
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class SelfPaced:
     def validate(self) -> None:
         """Raise a UsageError for settings that cannot be right."""
         check_positive(self, penalty=0, age=0, growth=0, alternations=0)
-        check_positive(self, pace=-TINY, aging=-TINY, kept=-TINY)
+        check_not_negative(self, "pace", "aging", "kept")
 
 
 @dataclass(frozen=True)

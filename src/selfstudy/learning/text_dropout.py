@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from selfstudy.core.errors import UsageError
 from selfstudy.core.run import Run
 from selfstudy.learning.loops import seeded
 from selfstudy.models.encoders.feature_classifier import FeatureClassifier
@@ -59,13 +57,3 @@ def dropout_passes_of_texts(
                     features = functional.dropout(classifier.encoder.features(tokens.at(at)), dropout)
                 found[at, turn] = classifier.head(features).softmax(1)
     return found
-
-
-def check_shares(settings: Any, *names: str) -> None:
-    """Raise a UsageError for a field of `settings` that is not from 0 to below 1."""
-    for name in names:
-        if not 0 <= getattr(settings, name) < 1:
-            raise UsageError(
-                f"{type(settings).__name__}.{name.replace('_', '-')} is {getattr(settings, name)}; give a "
-                "share from 0 to below 1."
-            )

@@ -18,14 +18,16 @@ from selfstudy.core.run import Run
 from selfstudy.learning.best_weights import BestWeights
 from selfstudy.learning.loops import (
     batch_indices,
+    check_not_negative,
     check_positive,
+    check_shares,
     learning_rate,
     step_count,
     update,
 )
 from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.learning.pair_tuning import scaled
-from selfstudy.learning.text_dropout import check_shares, dropping
+from selfstudy.learning.text_dropout import dropping
 from selfstudy.models.encoders.feature_classifier import FeatureClassifier
 from selfstudy.models.encoders.feature_heads import LinearHead
 from selfstudy.models.encoders.text_base import Tokens
@@ -63,9 +65,8 @@ class TextFineTuning:
 
     def validate(self) -> None:
         """Raise a UsageError for numbers that cannot be right."""
-        check_positive(
-            self, epochs=0, patience=0, batch=0, learning_rate=0, head_learning_rate=0, weight_decay=-1e-9
-        )
+        check_positive(self, epochs=0, patience=0, batch=0, learning_rate=0, head_learning_rate=0)
+        check_not_negative(self, "weight_decay")
         check_optimizer(self.optimizer, self.betas)
         check_shares(self, "dropout", "held_out")
 

@@ -16,7 +16,7 @@ import torch
 
 from selfstudy.core.checkpoint import Stateful
 from selfstudy.core.run import Run
-from selfstudy.learning.loops import check_positive, learning_rate, update
+from selfstudy.learning.loops import check_not_negative, check_positive, check_shares, learning_rate, update
 from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.learning.pair_tuning import (
     Scaling,
@@ -26,7 +26,7 @@ from selfstudy.learning.pair_tuning import (
     self_training_rounds,
     set_logistic,
 )
-from selfstudy.learning.text_dropout import check_shares, dropping
+from selfstudy.learning.text_dropout import dropping
 from selfstudy.models.encoders.feature_classifier import FeatureClassifier
 from selfstudy.models.encoders.feature_heads import LinearHead
 from selfstudy.models.encoders.text_transformers import TextTransformer
@@ -63,7 +63,8 @@ class SetFitTuning:
 
     def validate(self) -> None:
         """Raise a UsageError for numbers that cannot be right."""
-        check_positive(self, rounds=0, batch=0, learning_rate=0, weight_decay=-1e-9, head_scale=0)
+        check_positive(self, rounds=0, batch=0, learning_rate=0, head_scale=0)
+        check_not_negative(self, "weight_decay")
         check_optimizer(self.optimizer, self.betas)
         check_shares(self, "dropout")
 

@@ -33,7 +33,7 @@ from selfstudy.data.graph_views import GraphViews, RandomViews
 from selfstudy.evaluation.community_pictures import community_pictures
 from selfstudy.learning.collapse_watch import CollapseWatch
 from selfstudy.learning.communities import DETECTION, Weights, contrast_with_communities, fading
-from selfstudy.learning.loops import check_positive
+from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.node_contrast import LEAST_TEMPERATURE, node_contrast
 from selfstudy.learning.pretraining import figures
 from selfstudy.models.encoders.communities import GraphCommunities
@@ -92,12 +92,8 @@ class Gcool(Method):
             raise UsageError(
                 "communities is 1: give at least 2, or 0 for twice as many as there are classes."
             )
-        for name in (
-            "communities", "inter_weight", "reweighting", "community_weight", "weight_decay", "anchors",
-            "kept_nodes",
-        ):  # fmt: skip
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"Gcool.{name} is {getattr(self, name)}; it must be at least 0.")
+        check_not_negative(self, "communities", "inter_weight", "reweighting", "community_weight")
+        check_not_negative(self, "weight_decay", "anchors", "kept_nodes")
         if not LEAST_TEMPERATURE <= self.temperature < float("inf"):
             raise UsageError(f"temperature is {self.temperature}; it must be at least {LEAST_TEMPERATURE}.")
         if not 0 <= self.detected_first <= 1:
