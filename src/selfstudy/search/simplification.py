@@ -25,7 +25,7 @@ def simplified(
     replaced by one of its arguments, from the last to the first, and numbers are rounded.
 
     Args:
-        program: to shorten.
+        program: to shorten; its fitness is finite.
         fitness: more is better.
         tolerance: what is no more than noise.
         tries: shorter programs that are measured at most.
@@ -66,20 +66,17 @@ def algebra(program: UpdateProgram) -> UpdateProgram:
     >>> [str(line) for line in algebra(renamed(RAW_LION)).statements if "sign" in line.function]
     ['x5 = sign(x3)']
     """
-    made: dict[Argument, Statement] = {line.name: line for line in program.statements}
-    lines = []
+    made: dict[Argument, Statement] = {}
     for line in program.statements:
-        line = _rewritten(line, made)
-        made[line.name] = line
-        lines.append(line)
-    return renamed(UpdateProgram(tuple(lines), program.result))
+        made[line.name] = _rewritten(line, made)
+    return renamed(UpdateProgram(tuple(made.values()), program.result))
 
 
 def _rewritten(line: Statement, made: dict[Argument, Statement]) -> Statement:
     if line.function == "sqrt":
         inner = made.get(line.arguments[0])
-        if inner and (inner.function == "square" or _is_product_with_itself(inner)):
-            return Statement(line.name, "abs", inner.arguments[:1])
+        if inner and inner.function == "square":  # x x has become square(x) above
+            return Statement(line.name, "abs", inner.arguments)
     if line.function == "divide":
         below = made.get(line.arguments[1])
         if below and below.function == "abs" and below.arguments[0] == line.arguments[0]:
@@ -87,10 +84,6 @@ def _rewritten(line: Statement, made: dict[Argument, Statement]) -> Statement:
     if line.function == "multiply" and line.arguments[0] == line.arguments[1]:
         return Statement(line.name, "square", line.arguments[:1])
     return line
-
-
-def _is_product_with_itself(line: Statement) -> bool:
-    return line.function == "multiply" and line.arguments[0] == line.arguments[1]
 
 
 def _one_line_fewer(program: UpdateProgram) -> Iterator[UpdateProgram]:

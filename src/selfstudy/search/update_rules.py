@@ -33,11 +33,12 @@ class FoundRule(NamedTuple):
 
     Attributes:
         best_program: what came through the funnel first.
-        simplified_program: the same in fewer lines, if the last stage cannot tell them apart.
+        simplified_program: the same in fewer lines, if the last stage cannot tell them apart; where nothing
+            came through that stage, the best program.
         history: the best loss so far, after each trained program.
         cache_stats: how many programs were trained, children made, of them known, and mutations that changed
             nothing; "avoided" is the share of mutated programs that were not trained.
-        funnel: for each stage the loss of what it kept, best first.
+        funnel: for each stage the loss of what it kept, best first; none where nothing came through it.
     """
 
     best_program: UpdateProgram
@@ -207,24 +208,29 @@ def _selected(
 
     Where the budget ends on the way, what was best until then is taken.
     """
+    losses = [charged_losses(tasks, run) for tasks in funnel_tasks]
     stages = [
-        Stage(f"funnel {place}", charged_fitness(tasks, run), _keeps(place, funnel_tasks))
-        for place, tasks in enumerate(funnel_tasks, start=1)
+        Stage(f"funnel {place}", partial(_fitness, own), _keeps(place, funnel_tasks))
+        for place, own in enumerate(losses, start=1)
     ]
     kept: list[list[Measured[UpdateProgram]]] = []
     best = shorter = evolution.best.candidate
     with contextlib.suppress(BudgetSpent):
         kept = funnel([found.candidate for found in evolution.top(KEPT)], stages)
         best = shorter = kept[-1][0].candidate if kept else best
-        if kept:
-            shorter = simplified(best, stages[-1].fitness, noise(funnel_tasks[-1], best), SHORTENED)
+        if kept and math.isfinite(kept[-1][0].fitness):
+            shorter = simplified(best, stages[-1].fitness, noise(losses[-1](best)), SHORTENED)
     return FoundRule(
         best_program=best,
         simplified_program=shorter,
         history=history,
         cache_stats={**evolution.counts, "avoided": evolution.avoided},
-        funnel=[[-member.fitness for member in stage] for stage in kept],
+        funnel=[[-member.fitness for member in stage if math.isfinite(member.fitness)] for stage in kept],
     )
+
+
+def _fitness(losses: Callable[[UpdateProgram], np.ndarray], program: UpdateProgram) -> float:
+    return -float(np.mean(losses(program)))
 
 
 def _keeps(place: int, funnel_tasks: Sequence[Any]) -> int:
@@ -232,26 +238,25 @@ def _keeps(place: int, funnel_tasks: Sequence[Any]) -> int:
     return 1 if place == len(funnel_tasks) else 3
 
 
-def noise(tasks: Sequence[ProxyTask], program: UpdateProgram) -> float:
-    """Return the standard error of a program's mean loss over the seeds of the funnel."""
-    losses = [np.mean([task.loss(program, seed) for task in tasks]) for seed in FUNNEL_SEEDS]
-    error = float(np.std(losses, ddof=1) / math.sqrt(len(losses)))
-    return error if math.isfinite(error) else 0.0
+def noise(losses: np.ndarray) -> float:
+    """Return the standard error of the mean loss over the seeds of the funnel, from losses [tasks, seeds]."""
+    return float(np.std(losses.mean(0), ddof=1) / math.sqrt(losses.shape[1]))
 
 
-def charged_fitness(tasks: Sequence[ProxyTask], run: Run | None) -> Callable[[UpdateProgram], float]:
-    """Return minus the mean loss over tasks and the seeds of the funnel; no program is trained twice."""
-    known: dict[str, float] = {}
-    fitness = fitness_of(list(tasks), FUNNEL_SEEDS)
+def charged_losses(tasks: Sequence[ProxyTask], run: Run | None) -> Callable[[UpdateProgram], np.ndarray]:
+    """Return a function of a program: its losses [tasks, seeds of the funnel]; none is trained twice."""
+    known: dict[str, np.ndarray] = {}
     cost = training_cost(tasks, len(FUNNEL_SEEDS))
 
-    def remembered(program: UpdateProgram) -> float:
+    def losses(program: UpdateProgram) -> np.ndarray:
         identity = program_hash(program)
         if identity not in known:
             if run:
                 run.check()
                 run.meter.charge(**cost)
-            known[identity] = fitness(program)
+            known[identity] = np.array(
+                [[task.loss(program, seed) for seed in FUNNEL_SEEDS] for task in tasks]
+            )
         return known[identity]
 
-    return remembered
+    return losses
