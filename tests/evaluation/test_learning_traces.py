@@ -73,7 +73,7 @@ def test_infeasible_asymptotes_give_no_prediction() -> None:
     y = 104 - 80 * X[:20] ** -0.2
     assert traced(y)[1][-1].working == 8
     assert traced(y)[1][-1].prediction is None
-    with pytest.raises(DataError, match="not feasible"):
+    with pytest.raises(DataError, match=r"is 104.*, above the largest accuracy possible, 100"):
         traced(y)[0].predict(1e6)
     assert traced(y, upper=None)[1][-1].prediction == 9
 
@@ -123,6 +123,17 @@ def test_constant_and_falling_curves() -> None:
     assert falling.trends[-1].state == "invalid"
     with pytest.raises(DataError, match="do not rise"):
         falling.trends[-1].predict(1e6)
+
+
+def test_a_curve_that_falls_in_the_end() -> None:
+    """Oracle: from the first level whose fit has no a > 0 nothing is predicted, as there is no trend, and
+    its layer is no reason to stop; the levels that were reached stay."""
+    trace, statuses = traced(np.concatenate([EXACT[:12], 60.0 - 5 * np.arange(8)]))
+    assert statuses[11].prediction == statuses[-1].prediction == 9
+    assert trace.trends[-1].state == "invalid"
+    assert statuses[-1].layer is None and statuses[-1].converged is None
+    with pytest.raises(DataError, match="no prediction yet: they do not rise"):
+        trace.predict(1e6)
 
 
 def test_bad_observations() -> None:

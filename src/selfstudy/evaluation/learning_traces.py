@@ -59,8 +59,8 @@ class LearningTrace:
 
     Args:
         nu: verticality threshold, in accuracy a unit of x; between 0 and 1. The backbone is calm while it
-            changes by no more than s / (1 - s) a unit, s = nu^(1 / sigma).
-        sigma: slow-down; larger values ask for a calmer backbone.
+            changes by no more than s / (1 - s) a unit, s = nu^(1 / sigma); that is about nu where sigma is 1.
+        sigma: slow-down; smaller values ask for a calmer backbone.
         lam: look-ahead: so many calm changes in a row make the working level.
         tau: the layer, in accuracy, at which the trace has converged.
         upper: what no accuracy can exceed: 100 for points, 1 for shares, None for scores without a bound.
@@ -147,25 +147,36 @@ class LearningTrace:
         """The last trend.
 
         Raises:
-            DataError: predictions may not be given yet.
+            DataError: predictions may not be given yet, or not any more, as the observations fall.
         """
-        if self.status.prediction is None:
+        missing = self._missing()
+        if missing:
             raise DataError(
-                f"After {self.status.level} observations there is no prediction yet: "
-                + (
-                    "the asymptotes of the trends still move too much"
-                    if self.status.working is None
-                    else "the asymptote is not feasible"
-                )
-                + ". Add observations."
+                f"After {self.status.level} observations there is no prediction yet: {missing}. Add "
+                "observations."
             )
         return self.trends[-1]
+
+    def _missing(self) -> str | None:
+        """Return what a prediction still needs, in words; None where it can be given."""
+        level, working, prediction, _, asymptote, *_ = self.status
+        if level < LEAST:
+            return f"a trend needs {LEAST}"
+        if asymptote is None:
+            return "they do not rise, so that they have no trend"
+        if prediction is not None:
+            return None
+        if working is None:
+            return "the asymptotes of the trends are too few, or still move too much"
+        if self.upper is not None and asymptote > self.upper:
+            return f"the asymptote is {asymptote:g}, above the largest accuracy possible, {self.upper:g}"
+        return "the asymptotes have only just come to rest"
 
     def predict(self, x: Any) -> Any:
         """Return the accuracy that is predicted at x.
 
         Raises:
-            DataError: before the prediction level.
+            DataError: before the prediction level, or where the observations fall.
         """
         return self.trend.predict(x)
 
