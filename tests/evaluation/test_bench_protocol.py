@@ -25,6 +25,7 @@ from selfstudy.evaluation.bench_protocol import (
 from selfstudy.learning.submissions import SUBMISSIONS, submissions_by_name
 from selfstudy.learning.timed_trials import Price, Trial
 from selfstudy.learning.workloads import TensorWorkload
+from selfstudy.search.quasi_random import halton_points
 
 FIELD = [SUBMISSIONS["nesterov"], SUBMISSIONS["adamw"]]
 
@@ -57,10 +58,13 @@ def blobs(**changed: Any) -> TensorWorkload:
 
 
 def test_one_pool_is_dealt_to_the_studies() -> None:
-    """Oracle: as many different points as trials, the same for every call and of one cube for all."""
+    """Oracle: Halton's points for all trials together, in another order, the same for every call; of one cube
+    for all submissions."""
     plans = planned_trials(Protocol(studies=3, trials=4), FIELD[0], 7)
     assert [(plan.study, plan.trial) for plan in plans] == [(s, t) for s in range(3) for t in range(4)]
-    assert len({plan.settings["learning_rate"] for plan in plans}) == 12
+    points = halton_points(FIELD[0].space, 12, 7)
+    dealt = [points.index(plan.settings) for plan in plans]
+    assert sorted(dealt) == list(range(12)) != dealt
     assert plans == planned_trials(Protocol(studies=3, trials=4), FIELD[0], 7)
     others = planned_trials(Protocol(studies=3, trials=4), FIELD[1], 7)
     rates = [

@@ -107,8 +107,10 @@ def test_clocks_that_disagree() -> None:
 
 
 def test_variants_count_through_their_base() -> None:
-    """Oracle: the table without the variant, with the base of the one that missed it infinite."""
-    logs = [log("a"), log("b", time=2.0), log("a", "x-tanh", math.inf), log("b", "x-tanh", 2.0)]
+    """Oracle: the table without the variant, with the base of the one that missed it infinite; a speed-up is
+    over the workload alone, on which b is half as fast."""
+    logs = [log("a"), log("b", time=2.0), log("a", "x-tanh", 8.0), log("b", "x-tanh", 1.0)]
     found = score(logs, variants={"x": ["x-tanh"]})
     assert found.profiles.workloads == ("x",)
     assert found.scores == {"a": 0.0, "b": 1.0}
+    assert found.speedups["b"] == (pytest.approx(0.5), 1, 0, 0)

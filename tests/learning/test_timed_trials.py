@@ -149,6 +149,15 @@ def test_weights_that_are_not_finite_end_a_trial(tmp_path: Path) -> None:
     assert len(done.log["looks"]) == 1
 
 
+@pytest.mark.parametrize("figure", [math.nan, math.inf])
+def test_a_metric_that_is_no_number_ends_a_trial(figure: float, tmp_path: Path) -> None:
+    """Oracle: the reason, and the evaluations before, alone; finite weights may give such a loss."""
+    figures = iter([1.0, 1.5, figure])
+    done, _ = trial(tmp_path, Limits(20.0, 3.0), target=1e9, measure=lambda model, split: next(figures))
+    assert done.log["failed"] == f"the validation metric is {figure} after 6 steps"
+    assert [look["validation"] for look in done.log["looks"]] == [1.0]
+
+
 def test_reading_the_name_is_worth_a_warning(tmp_path: Path) -> None:
     """Oracle: the warning, and that everything else is read silently."""
     with pytest.warns(UserWarning, match="'counting' reads the name"):
@@ -164,8 +173,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         trial(tmp_path, Limits(2.0, 1.0, "sun"))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="'lower' or 'higher'"):
         trial(tmp_path, Limits(2.0, 1.0), better="best")
-    with pytest.raises(DataError, match="no figure"):
-        trial(tmp_path, Limits(2.0, 1.0), measure=lambda model, split: math.nan)
+    with pytest.raises(DataError, match="no validation metric"):
+        trial(tmp_path, Limits(2.0, 1.0), measure=lambda model, split: None)
 
 
 def test_calibration(tmp_path: Path) -> None:

@@ -258,16 +258,12 @@ def chosen_trial(trials: Sequence[Trial], submission: str, times: Sequence[float
         submission: whose.
         times: to the target of each trial.
     """
-    own = [
-        (time, trial)
-        for time, trial in zip(times, trials, strict=True)
-        if trial.log["submission"] == submission
-    ]
+    own = [pair for pair in zip(times, trials, strict=True) if pair[1].log["submission"] == submission]
 
-    def rank(item: tuple[float, Trial]) -> tuple[float, float]:
-        time, trial = item
+    def rank(pair: tuple[float, Trial]) -> tuple[float, float]:
+        reached, trial = pair
         sign = -1 if trial.log["better"] == "higher" else 1
         usable = trial.log["looks"] if not trial.log["failed"] else []
-        return time, min((sign * look["validation"] for look in usable), default=float("inf"))
+        return reached, min((sign * look["validation"] for look in usable), default=float("inf"))
 
     return min(own, key=rank)[1]

@@ -42,7 +42,7 @@ class Scored:
         profiles: how often each is within a factor of the fastest.
         scores: B of each submission.
         intervals: of the scores, from studies drawn again; empty with fewer than two studies.
-        speedups: over the reference.
+        speedups: over the reference, on workloads that are no variants.
         reference: the submission that speed-ups are over.
         studies: by submission and workload, the time of each study.
         apart: workloads on which the clocks disagree by more than `APART`, with the largest ratio.
@@ -134,12 +134,14 @@ def score(
     times = {name: {w: median_time(own[w]) for w in workloads} for name, own in least.items()}
     profiles = performance_profiles(times, r_max=r_max, variants=variants)
     first = reference or next(iter(times))
+    held = {name for changed in (variants or {}).values() for name in changed}
+    bases = {name: {w: own[w] for w in workloads if w not in held} for name, own in times.items()}
     return Scored(
         times=times,
         profiles=profiles,
         scores=profiles.scores,
         intervals=_intervals(least, profiles, r_max),
-        speedups=speedups(times, first),
+        speedups=speedups(bases, first),
         reference=first,
         studies=least,
         apart=clocks_apart(logs),

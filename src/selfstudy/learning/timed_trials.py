@@ -145,14 +145,17 @@ def run_trial(
             place.add(seconds, price.prepare)
             clock = place.on(limits.clock)
             failed = _not_finite(training.model, step)
+            if not failed and clock <= limits.max_runtime * (1 + ROUNDING):
+                figure = place.look(step, workload, shown, clock)
+                if not math.isfinite(figure):
+                    failed = f"the validation metric is {figure} after {step + 1} steps"
+                    break
+                # Without its seconds, which would make two runs' logs differ.
+                run.log(step=step + 1, cost=place.cost, validation=figure)
+                if limits.stop_at_target and meets(figure, workload.target, workload.better):
+                    break
             if failed:
                 break
-            if clock <= limits.max_runtime * (1 + ROUNDING):
-                met = place.look(step, workload, shown, clock)
-                look = place.looks[-1]  # whose seconds would make two runs' logs differ
-                run.log(step=look["step"], cost=look["cost"], validation=look["validation"])
-                if met and limits.stop_at_target:
-                    break
         if clock >= limits.max_runtime * (1 - ROUNDING):
             break
     log = {
@@ -206,18 +209,17 @@ class _Place:
     def on(self, clock: Clock) -> float:
         return self.cost if clock == "cost" else self.wall
 
-    def look(self, step: int, workload: Workload, model: nn.Module, clock: float) -> bool:
-        """Evaluate, off the clock; tell whether the target is met."""
+    def look(self, step: int, workload: Workload, model: nn.Module, clock: float) -> float:
+        """Evaluate, off the clock, and return the metric; one that is not finite is no evaluation."""
         model.eval()
         validation = workload.evaluate(model, "validation")
-        if validation is None or math.isnan(validation):
-            raise DataError(
-                f"The validation metric of {workload.name!r} is {validation}, which is no figure."
-            )
-        look = {"wall": self.wall, "cost": self.cost, "validation": validation}
-        self.looks.append({"step": step + 1, **look, "test": workload.evaluate(model, "test")})
-        self.looked = clock
-        return meets(validation, workload.target, workload.better)
+        if validation is None:
+            raise DataError(f"The workload {workload.name!r} has no validation metric to meet a target with.")
+        if math.isfinite(validation):
+            look = {"wall": self.wall, "cost": self.cost, "validation": validation}
+            self.looks.append({"step": step + 1, **look, "test": workload.evaluate(model, "test")})
+            self.looked = clock
+        return validation
 
     def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))
