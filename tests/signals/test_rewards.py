@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +12,7 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError
 from selfstudy.data.chains import solve
 from selfstudy.search.rollouts import Answer, Group
-from selfstudy.signals.rewards import agreement, formatted, majority, shorter, summed, valued, verified
+from selfstudy.signals.rewards import agreement, formatted, majority, shorter, summed, verified
 
 TASK = selfstudy.task("chain100?steps=2&train=4&validation=0&test=1")
 
@@ -56,19 +54,6 @@ def test_agreement_laws(answers: list[str | None]) -> None:
     stated = [answer for answer in answers if answer is not None]
     assert len(rewarded) == bool(stated) and None not in rewarded
     assert all(stated.count(answer) <= sum(found) for answer in stated)
-
-
-def test_the_value_model_reads_whole_answers() -> None:
-    """Oracle: the prefixes that a scripted value model was asked for."""
-    asked = []
-
-    def values(prefixes, meter):
-        asked.extend(prefixes)
-        return np.arange(len(prefixes)) / 10
-
-    reward = valued(SimpleNamespace(values=values), lambda answer: answer.problem.prompt, Meter())
-    assert reward([group(RIGHT, WRONG)]).tolist() == [[0.0, 0.1]]
-    assert asked == [(TASK.train[0].prompt, RIGHT), (TASK.train[0].prompt, WRONG)]
 
 
 def test_weights_and_names() -> None:

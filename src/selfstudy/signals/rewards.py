@@ -12,8 +12,6 @@ import numpy as np
 from selfstudy.core.errors import DataError
 
 if TYPE_CHECKING:
-    from selfstudy.core.budget import Meter
-    from selfstudy.search.reasoning import Values
     from selfstudy.search.rollouts import Answer, Group
     from selfstudy.tasks.reasoning import ReasoningTask
 
@@ -132,23 +130,6 @@ def agreement(
     return [
         float(answer is not None and (first[answer] == most or equivalent(most, answer))) for answer in stated
     ]
-
-
-def valued(value: Values, prompts: Callable[[Answer], str], meter: Meter) -> Reward:
-    """Reward by a value model that reads the whole answer.
-
-    Args:
-        value: scores (prompt, steps).
-        prompts: how the value model sees a problem.
-        meter: charged what it reads.
-    """
-
-    def reward(groups: Sequence[Group]) -> np.ndarray:
-        answers = [answer for group in groups for answer in group.answers]
-        scores = value.values([(prompts(answer), answer.steps) for answer in answers], meter)
-        return np.asarray(scores, dtype=float).reshape(len(groups), -1)
-
-    return reward
 
 
 def summed(rewards: Mapping[str, tuple[float, Reward]], groups: Sequence[Group]) -> tuple[np.ndarray, dict]:
