@@ -193,6 +193,32 @@ def test_terms_against_forgetting_hold_back(tmp_path: Path, against: Any) -> Non
     assert held.losses[1][1] > plain.losses[1][1]
 
 
+def test_mas_weighs_by_what_was_read_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: before each domain but the first: importance from windows of the domain before alone, on the
+    state that was kept, added to that of earlier ones; the anchor is that state."""
+    asked: list[tuple[set[int], torch.Tensor, bool]] = []
+    anchors: list[torch.Tensor] = []
+    importance, guard = continual.memory_importance, continual.importance_guard
+
+    def noted(found: LanguageModel, batches: Any, before: Any) -> Any:
+        batches = list(batches)
+        kinds = {int(kind) for kind in torch.cat(batches).flatten() // 40}
+        asked.append((kinds, weights(found), before is not None))
+        return importance(found, batches, before)
+
+    def anchored(found: Any, start: LanguageModel) -> Any:
+        anchors.append(weights(start))
+        return guard(found, start)
+
+    monkeypatch.setattr(continual, "memory_importance", noted)
+    monkeypatch.setattr(continual, "importance_guard", anchored)
+    trained(tmp_path, replace(SETTINGS, against="mas", replay=0.25))
+    kept = [weights(Snapshot.load(tmp_path / "stages" / f"train-{k}").model) for k in (1, 2)]
+    assert [(kinds, added) for kinds, _, added in asked] == [({0}, False), ({1}, True)]
+    for state, (_, of, _), anchor in zip(kept, asked, anchors, strict=True):
+        assert torch.equal(of, state) and torch.equal(anchor, state)
+
+
 def test_the_budget_ends_it(tmp_path: Path) -> None:
     """Oracle: four windows an update, of which 28 samples allow seven."""
     found = trained(tmp_path, budget=Budget(samples=28))
@@ -218,7 +244,10 @@ def test_settings_that_cannot_be_right(fields: dict[str, Any], word: str) -> Non
 
 
 def test_data_that_cannot_be_trained_on(tmp_path: Path) -> None:
-    """Oracle: a context of nine for a model of eight, and a domain of nine tokens for windows of nine."""
+    """Oracle: a context of nine for a model of eight, a domain of nine tokens for windows of nine, and two
+    remembered windows for three domains."""
+    with pytest.raises(UsageError, match=r"2 windows .* 3 domains"):
+        trained(tmp_path / "few", replace(SETTINGS, against="gdumb", memory=2))
     with pytest.raises(UsageError, match=r"9 tokens.*room for 8"):
         trained(tmp_path / "long", replace(SETTINGS, context=9))
     with Run(tmp_path / "short", {}) as run, pytest.raises(DataError, match=r"Domain 1 .* 9 tokens"):

@@ -100,6 +100,12 @@ def test_a_plateau_at_the_peak_is_warm_up_stable_decay() -> None:
     assert not plan(decay_start=None).branches and PLAN.branches
 
 
+def test_what_the_next_task_builds_on() -> None:
+    """Oracle: the updates before annealing, by hand; all where nothing branches or nothing is annealed."""
+    assert PLAN.kept(STEPS) == 1700 and StreamSchedule().kept(200) == 170
+    assert plan(name="constant").kept(STEPS) == plan(decay_start=None).kept(STEPS) == STEPS
+
+
 def test_the_plateau_does_not_know_how_long_it_is() -> None:
     """Oracle: the same bits for a thousand, a million and endless updates where ends are given in updates."""
     settings = plan(decay_start=None)
@@ -129,6 +135,10 @@ def test_the_rivals() -> None:
         ({"cooldown": 0.9}, ("0.9", "0.85")),
         ({"decay_start": 1.2}, ("1.2", "steps 1")),
         ({"warmup": -0.1}, ("-0.1", "warmup")),
+        ({"warmup": math.nan}, ("nan", "warmup")),
+        ({"warmup": 100}, ("100", "ends='steps'")),
+        ({"ends": "steps"}, ("whole numbers", "warmup is 0.05")),
+        ({"ends": "steps", "warmup": 5, "cooldown": 40}, ("whole numbers", "decay_start is 0.85")),
         ({"ends": "steps", "warmup": 5, "cooldown": 4, "decay_start": 8}, ("5", "4")),
         ({"plateau": 1.5}, ("1.5", "plateau")),
         ({"floor": 0.8}, ("0.8", "0.75")),

@@ -10,6 +10,7 @@ from selfstudy.learning.stream_schedules import Place, StreamSchedule
 
 MOST_POINTS = 400  # of a curve within a task
 DASHED = {"dash": "dot"}
+ANNEALED = "annealing on a copy"
 
 
 def stream_picture(
@@ -25,7 +26,7 @@ def stream_picture(
         branch: whether annealing is on a copy.
     """
     traces = stream_traces(schedule, steps, len(names), first=first, branch=branch)
-    ends = [len(trace["x"]) and trace["x"][-1] for trace in traces if trace["name"] != "annealing on a copy"]
+    ends = [trace["x"][-1] for trace in traces if trace["name"] != ANNEALED]
     note = "The rate of every update that the next domain builds on"
     if schedule.branches and branch:
         note += "; dotted, the annealing of the copies that are evaluated"
@@ -47,8 +48,7 @@ def stream_traces(
     schedule: StreamSchedule, steps: int, tasks: int, *, first: int = 0, branch: bool = True
 ) -> list[Trace]:
     """Return a trace for each task, and one for each branch; updates are counted along what is built on."""
-    phases, traces, before = schedule.phases(steps), [], 0
-    plateau = phases.decay_start if schedule.branches and phases.decay_start is not None else steps
+    plateau, traces, before = schedule.kept(steps), [], 0
     every = max(1, steps // MOST_POINTS)
     for k in range(tasks):
 
@@ -66,9 +66,8 @@ def stream_traces(
         if branch and plateau < steps:
             ns, y = rates(plateau, steps)
             colour = {"color": "#e08a1e", **DASHED}
-            name = "annealing on a copy"
             traces.append(
-                line(name, [before + n for n in ns], y, line=colour, legendgroup="a", showlegend=not k)
+                line(ANNEALED, [before + n for n in ns], y, line=colour, legendgroup="a", showlegend=not k)
             )
         before += kept
     return traces

@@ -28,7 +28,7 @@ from selfstudy.learning.stream_batches import ContinualTraining, Windows, window
 from selfstudy.learning.stream_schedules import Place, StreamSchedule
 from selfstudy.models.language.model import LanguageModel
 
-IMPORTANCE_BATCHES = 8
+IMPORTANCE_BATCHES = 8  # of a domain that was read, for MAS
 FORWARD_SHARE = 1 / 3  # of a training step's cost, which a second forward pass adds
 
 
@@ -70,7 +70,8 @@ def continual_pretrain(
 
     Raises:
         DataError: a domain shorter than a window.
-        UsageError: a context that the model has no room for, or a start that is annealed already.
+        UsageError: a context that the model has no room for, a start that is annealed already, or a memory
+            with fewer windows than there are domains.
     """
     check_stream(model, domains, schedule, settings)
     first = first_task(start.place if start else {})
@@ -90,7 +91,7 @@ def continual_pretrain(
             tasks=first + len(domains),
             guard=_guard(state, importance, k, settings),
         )
-        plateau = _plateau(schedule, settings)
+        plateau = schedule.kept(settings.steps)
         state = run.stage(f"train-{k + 1}", partial(_train, run, state, work, schedule, settings, 0, plateau))
         evaluated = state
         if plateau < settings.steps:
@@ -117,6 +118,11 @@ def check_stream(
             f"Windows have a context of {settings.context} tokens, and the model {model.name!r} has room for "
             f"{model.context}. Lower --training.context, or take a model with a longer one."
         )
+    if settings.against == "gdumb" and settings.memory < len(domains):
+        raise UsageError(
+            f"A memory of {settings.memory} windows has none left for some of {len(domains)} domains. Raise "
+            "--training.memory."
+        )
     for k, tokens in enumerate(domains):
         if len(tokens) < settings.context + 2:
             raise DataError(
@@ -142,10 +148,31 @@ def first_task(place: dict[str, Any]) -> int:
     return int(place["task"]) + 1
 
 
-def training_cost(model: LanguageModel, settings: ContinualTraining) -> dict[str, float]:
-    """Return what one update spends, by budget unit: of a forward and a backward pass, and LwF's second."""
-    passes = 1 + FORWARD_SHARE * (settings.against == "lwf")
-    flops = 3 * passes * model.flops(settings.batch * settings.context)
+def stream_cost(
+    model: LanguageModel, settings: ContinualTraining, domains: int, *, begun: bool = False
+) -> dict[str, float]:
+    """Return what a stream of `domains` spends, by budget unit; `begun` says that others came before."""
+    held = domains - (not begun) if settings.against == "lwf" else 0
+    weighed = (domains - 1) * IMPORTANCE_BATCHES if settings.against == "mas" else 0
+    plain, taught = (training_cost(model, settings, taught=taught) for taught in (False, True))
+    return {
+        unit: (settings.steps * (domains - held) + weighed) * plain[unit]
+        + settings.steps * held * taught[unit]
+        for unit in plain
+    }
+
+
+def training_cost(
+    model: LanguageModel, settings: ContinualTraining, *, taught: bool = False
+) -> dict[str, float]:
+    """Return what one update spends, by budget unit: a forward and a backward pass.
+
+    Args:
+        model: that is trained.
+        settings: of its batches.
+        taught: whether an earlier model is asked too, as LwF does.
+    """
+    flops = 3 * (1 + FORWARD_SHARE * taught) * model.flops(settings.batch * settings.context)
     return {"samples": settings.batch, "flops": flops}
 
 
@@ -195,7 +222,9 @@ def _train(
     )
     start.give(optimizer)
     state: dict[str, Stateful] = {"weights": Trainable(module), "optimizer": optimizer}
-    for step in run.steps(until - done, state=state, desc="updates", cost=training_cost(model, settings)):
+    taught = settings.against == "lwf" and work.guard is not None
+    cost = training_cost(model, settings, taught=taught)
+    for step in run.steps(until - done, state=state, desc="updates", cost=cost):
         n = done + step + 1
         tokens = work.domains.batch(run, work.domain, n, settings).to(model.device)
         with seeded(run.key("dropout", work.domain, n)):
@@ -208,12 +237,6 @@ def _train(
     decay_start = schedule.phases(settings.steps).decay_start if schedule.branches else None
     place = {"task": work.task, "n": until, "steps": settings.steps, "decay_start": decay_start}
     return Snapshot(model, optimizer.state_dict(), place)
-
-
-def _plateau(schedule: StreamSchedule, settings: ContinualTraining) -> int:
-    """Return the updates of a task before annealing; all of them under a schedule that does not branch."""
-    start = schedule.phases(settings.steps).decay_start
-    return start if schedule.branches and start is not None else settings.steps
 
 
 def _guard(
@@ -234,6 +257,8 @@ def _importance(
     settings: ContinualTraining,
     before: Importance | None,
 ) -> Importance:
+    one = training_cost(state.model, settings)
+    run.meter.charge(**{unit: IMPORTANCE_BATCHES * amount for unit, amount in one.items()})
     source = Windows(domains)
     plain = replace(settings, replay=0.0)
     batches = (source.batch(run, k, -1 - i, plain)[:, :-1] for i in range(IMPORTANCE_BATCHES))

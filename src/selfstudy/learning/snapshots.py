@@ -24,7 +24,8 @@ class Snapshot:
     Attributes:
         model: its weights.
         moments: the optimiser's state; empty before any training.
-        place: JSON data that say where training was; "annealed" where nothing should go on from here.
+        place: JSON data that say where training was: the task, the update of it, and how many it has; empty
+            before any training.
     """
 
     model: LanguageModel

@@ -29,10 +29,10 @@ class ContinualTraining:
     branch: bool = True
     """Anneal on a copy, and go on from before; else go on from the annealed weights."""
     replay: float = 0.0
-    """Share of a batch that is drawn from earlier domains."""
+    """Share of a batch that is drawn from earlier domains of the same run."""
     against: Literal["nothing", "mas", "lwf", "gdumb"] = "nothing"
-    """What else holds against forgetting: "mas" keeps important weights near, "lwf" keeps features, "gdumb"
-    begins anew in every domain and trains on its memory alone."""
+    """What else holds against forgetting: "mas" keeps weights near that mattered to earlier domains of the
+    same run, "lwf" keeps features, "gdumb" begins anew in every domain and trains on its memory alone."""
     strength: float = 1.0
     """Weight of the term of "mas" or "lwf"."""
     memory: int = 512

@@ -9,8 +9,8 @@ it, so a run that is resumed needs to know nothing else.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from selfstudy.core.errors import UsageError, nearest
@@ -114,32 +114,23 @@ class StreamSchedule:
         """Return the ends of the phases of a task of `steps` updates; None is one without an end.
 
         Raises:
-            UsageError: ends out of order, or shares of a task without an end.
+            UsageError: ends out of order, parts of updates, or shares of a task without an end.
         """
-        never = steps if self.decay_start is None else self.decay_start
-        share = self.ends == "share"
-        last = 1 if share else steps
-        named = {
-            "the start": 0,
-            "warmup": self.warmup,
-            "cooldown": self.cooldown,
-            "decay_start": never,
-            "steps": last,
-        }
-        if share and self.decay_start is None:
-            named["decay_start"] = 1
-        known = [(name, end) for name, end in named.items() if end is not None]
-        for (name, end), (after, later) in itertools.pairwise(known):
-            if end > later:
-                raise UsageError(
-                    f"The phases of a schedule end one after the other, counted from the start of a task: "
-                    f"{name} is {end:g} and {after} {later:g}."
-                )
-        if share and steps is None:
+        shares = self.ends == "share"
+        last = 1 if shares else steps
+        start = last if self.decay_start is None else self.decay_start
+        ends = {"warmup": self.warmup, "cooldown": self.cooldown, "decay_start": start, "steps": last}
+        _check_ends({name: end for name, end in ends.items() if end is not None}, shares=shares)
+        if shares and steps is None:
             raise UsageError("A task without an end has no shares: give the ends as numbers, ends='steps'.")
-        scale = steps if share and steps is not None else 1
-        start = None if named["decay_start"] is None else round(scale * named["decay_start"])
-        return Phases(round(scale * self.warmup), round(scale * self.cooldown), start, steps)
+        scale = steps if shares and steps is not None else 1
+        begin = None if start is None else round(scale * start)
+        return Phases(round(scale * self.warmup), round(scale * self.cooldown), begin, steps)
+
+    def kept(self, steps: int) -> int:
+        """Return how many of a task's updates the next task builds on: N_d, or all where nothing branches."""
+        start = self.phases(steps).decay_start
+        return start if self.branches and start is not None else steps
 
     def share(self, place: Place, steps: int | None) -> float:
         """Return the rate of update n of a task as a share of the peak."""
@@ -149,6 +140,23 @@ class StreamSchedule:
     def branches(self) -> bool:
         """Whether it anneals from a plateau, so that the next task can go on from before."""
         return self.name in BRANCHING and self.decay_start is not None
+
+
+def _check_ends(ends: Mapping[str, float], *, shares: bool) -> None:
+    """Refuse ends of phases, in order and by name, that are parts of updates or fall."""
+    for name, end in ends.items():
+        if not shares and end % 1:
+            raise UsageError(
+                f"With ends='steps' phases end after whole numbers of updates, and {name} is {end:g}. Give "
+                "all three ends as such numbers, or shares with ends='share'."
+            )
+    for (name, end), (after, later) in itertools.pairwise({"the start": 0.0, **ends}.items()):
+        if not end <= later:
+            hint = " For numbers of updates say ends='steps'." if shares and end > 1 else ""
+            raise UsageError(
+                "The phases of a schedule end one after the other, counted from the start of a task: "
+                f"{name} is {end:g} and {after} {later:g}.{hint}"
+            )
 
 
 def infinite_lr(n: int, task: int, steps: int | None, settings: StreamSchedule) -> float:
@@ -184,10 +192,7 @@ def _infinite(settings: StreamSchedule, place: Place, phases: Phases) -> float:
 
 def _stable(settings: StreamSchedule, place: Place, phases: Phases) -> float:
     """Warm-up, plateau at the peak, annealing (Hu et al. 2024): no cool-down."""
-    n = place.n
-    if phases.steps is not None and phases.decay_start is not None and n > phases.decay_start:
-        return settings.floor ** ((n - phases.decay_start) / (phases.steps - phases.decay_start))
-    return n / phases.warmup if not place.task and n < phases.warmup else 1.0
+    return _infinite(replace(settings, plateau=1.0), place, phases)
 
 
 def _repeated_cosine(settings: StreamSchedule, place: Place, phases: Phases) -> float:

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.forgetting import LossMatrix
@@ -31,7 +32,7 @@ from selfstudy.learning.continual import (
     continual_pretrain,
     first_task,
     next_token_loss,
-    training_cost,
+    stream_cost,
 )
 from selfstudy.learning.snapshots import Snapshot, read_place
 from selfstudy.learning.stream_batches import ContinualTraining
@@ -51,23 +52,32 @@ class InfiniteLr(Method):
     training: ContinualTraining = field(default_factory=ContinualTraining)
     """Updates, batches and optimiser of each domain."""
     start: str = ""
-    """A snapshot of an earlier run to go on from, such as runs/first/stages/train-3; empty starts anew."""
+    """A snapshot of an earlier run to go on from, such as runs/first/stages/train-3, with its model in place
+    of the one that is given; empty starts anew."""
 
     def validate(self) -> None:
         """Check the fields against each other."""
         self.schedule.validate()
         self.training.validate()
         self.schedule.phases(self.training.steps)
-        if self.start:
-            first_task(read_place(Path(self.start)))
+        if not self.start:
+            return
+        first_task(read_place(Path(self.start)))
+        if self.training.against == "gdumb" or self.schedule.name == "single-cosine":
+            raise UsageError(
+                f"Nothing goes on from {self.start} with --training.against gdumb, which begins anew in each "
+                "domain, nor with --schedule.name single-cosine, which must know the end. Leave out --start, "
+                "or take another of these."
+            )
 
     def cost(self, task: TextStream, model: LanguageModel) -> dict[str, float]:
         """Return what a fit spends, by budget unit; annealing on copies is among the updates."""
-        updates = self.training.steps * len(task.domains)
-        return {unit: updates * amount for unit, amount in training_cost(model, self.training).items()}
+        begin = self._begin(model)
+        return stream_cost(begin.model, self.training, len(task.domains), begun=bool(begin.place))
 
     def trial(self, task: TextStream, model: LanguageModel) -> tuple[Callable[[], object], int]:
         """Return one update's gradient on a copy, and how many updates a fit takes."""
+        model = self._begin(model).model
         check_stream(model, task.tokens(model), self.schedule, self.training)
         module = model.copy().module.train()
         size = (self.training.batch, self.training.context + 1)
@@ -77,18 +87,18 @@ class InfiniteLr(Method):
 
     def fit(self, task: TextStream, model: LanguageModel, run: Run) -> Fit:
         """Train on the domains of `task` in turn; the model that comes back is annealed."""
-        start = Snapshot.load(Path(self.start)) if self.start else None
+        begin = self._begin(model)
         trained = continual_pretrain(
             run,
-            start.model if start else model,
-            task.tokens(model),
+            begin.model,
+            task.tokens(begin.model),
             task.by_domain,
             self.schedule,
             self.training,
-            start=start,
+            start=begin,
         )
         matrix = LossMatrix(np.array(trained.losses))
-        first = first_task(start.place if start else {})
+        first = first_task(begin.place)
         rates = stream_picture(
             self.schedule, self.training.steps, task.names, first=first, branch=self.training.branch
         )
@@ -97,3 +107,7 @@ class InfiniteLr(Method):
             metrics=matrix.figures(task.names),
             pictures=[*matrix.pictures(task.names, task.metric.name), rates],
         )
+
+    def _begin(self, model: LanguageModel) -> Snapshot:
+        """Return the state that training goes on from: `start`, or else the model before any training."""
+        return Snapshot.load(Path(self.start)) if self.start else Snapshot(model)
