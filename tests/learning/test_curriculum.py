@@ -23,6 +23,7 @@ def test_cost_of_the_published_list() -> None:
     assert curriculum(BANDS[224], MAGNITUDES).cost(224) == pytest.approx(0.653, abs=5e-4)
     assert curriculum(BANDS[32], MAGNITUDES).cost(32) == pytest.approx(0.566, abs=5e-4)
     assert curriculum(BANDS[28], MAGNITUDES).cost(28) == pytest.approx(0.580, abs=5e-4)
+    assert curriculum(BANDS[28], MAGNITUDES).bands == BANDS[28]
 
 
 @settings(max_examples=50, deadline=None)

@@ -58,7 +58,7 @@ def seen_picture(
         crop: makes images of a band of them.
     """
     size = images.shape[-1]
-    bands = sorted({stage.band for stage in schedule.stages})
+    bands = sorted({*schedule.bands})
     nearest = [torch.arange(size) * band // size for band in bands]
     seen = [crop(images, band) for band in bands]
     rows = [made[:, :, at][:, :, :, at] for made, at in zip(seen, nearest, strict=True)]

@@ -60,6 +60,11 @@ class CurriculumSchedule:
                 f"The shares of a curriculum's stages sum to {self._ends[-1]:g}; they must to 1."
             )
 
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """B of each stage."""
+        return tuple(stage.band for stage in self.stages)
+
     def __call__(self, progress: float) -> Stage:
         """Return the stage after a share of the steps; at the end of one stage the next begins."""
         after = sum(end <= progress + CLOSE for end in self._ends[:-1])

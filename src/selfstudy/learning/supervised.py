@@ -108,6 +108,10 @@ class Supervised:
         """
         return share_of_peak(self.schedule, step, self.steps, self.warmup)
 
+    def batch_of(self, labelled: ImageSet) -> int:
+        """Return the images of a step of a training on `labelled`; those held out are not trained on."""
+        return min(self.batch, len(held_apart(labelled, self.held_out)[1]))
+
     def optimizer_of(
         self, classifier: ImageClassifier, made: OptimizerMaker | None = None
     ) -> torch.optim.Optimizer:
@@ -225,7 +229,7 @@ def supervise(
         run.log(step=step, **{name: value.item() for name, value in found.items()})
         done = step + 1
         if held is not None and (done % every == 0 or done == settings.steps):
-            best.offer(_accuracy(classifier, held), done)
+            best.offer(share_right(classifier, held), done)
     classifier.eval()
     return {"steps": done, **best.bring_back()}
 
@@ -334,6 +338,7 @@ def held_places(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[apart:]), np.sort(order[:apart])
 
 
-def _accuracy(classifier: ImageClassifier, held: ImageSet) -> float:
-    told = held.mapped(lambda pixels, _: classifier.classify(pixels, "single"))
-    return float((told.numpy() == held.labels).mean())
+def share_right(classifier: ImageClassifier, images: ImageSet) -> float:
+    """Return the share of labelled images whose class the classifier tells, each looked at once."""
+    told = images.mapped(lambda pixels, _: classifier.classify(pixels, "single"))
+    return float((told.numpy() == images.labels).mean())

@@ -16,9 +16,10 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.index import METHODS
 from selfstudy.core.method import Fit
 from selfstudy.core.run import Run
+from selfstudy.data.mixed_images import MIXES
 from selfstudy.data.views import ImageViews
 from selfstudy.learning.distillation import soft_cross_entropy
-from selfstudy.learning.supervised import Seen, Supervised, supervise
+from selfstudy.learning.supervised import Seen, Supervised, new_classifier, supervise
 from selfstudy.methods.distillation import ps_kd as module
 from selfstudy.methods.distillation.ps_kd import PsKd
 from selfstudy.tasks.images import ImageTask
@@ -55,7 +56,7 @@ def test_without_alpha_it_is_plain_training(storage: Any, tmp_path: Path) -> Non
     def plain(name: str, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Any:
         with Run(tmp_path / name, {}) as run:
             start = made.prepared(selfstudy.model("mlp?hidden=16"))
-            found = module._classifier(made, start, run.key("heads"))
+            found = new_classifier(start, made.labelled, run.key("heads"))
 
             def losses(seen: Seen) -> dict[str, torch.Tensor]:
                 return {"loss": loss(found(seen.images), seen.labels)}
@@ -95,20 +96,64 @@ def test_predictions_are_those_of_training_an_epoch_ago(tmp_path: Path) -> None:
     assert second == pytest.approx(1 - 1.6 / 3 + 1.6 / 3 * float(mean), abs=0.01)
 
 
+def test_a_constant_weight(tmp_path: Path) -> None:
+    """Oracle: with the untrained network's predictions 1 - 0.4 + 0.4 p is left of the label from the second
+    epoch on, and alpha is 0.4 in all of them."""
+    still = Supervised(steps=12, batch=8, views=PLAIN, learning_rate=1e-12)
+    made = task()
+    kept, lines = fit(tmp_path, made, still, alpha=0.4, shape="constant")
+    said = kept.model.scores(made.labelled.pixels(slice(None))).softmax(1)
+    mean = float(said[torch.arange(40), torch.from_numpy(made.labelled.labels)].mean())
+    assert [line["alpha"] for line in lines] == pytest.approx([0.4] * 12)
+    assert np.mean([line["label"] for line in lines[5:10]]) == pytest.approx(0.6 + 0.4 * mean, abs=1e-3)
+
+
 def test_stores_agree_where_they_keep_all(tmp_path: Path) -> None:
-    """Oracle: the ten largest of ten classes are all of them."""
+    """Oracle: the ten largest of ten classes are all of them; half precision rounds and does no more."""
     dense, _ = fit(tmp_path / "a", task())
     most, _ = fit(tmp_path / "b", task(), storage="topk", top=10)
     few, _ = fit(tmp_path / "c", task(), storage="topk", top=1)
+    halves, _ = fit(tmp_path / "d", task(), precision="float16")
     inputs = task().labelled.pixels(slice(None))
     assert torch.allclose(dense.model.scores(inputs), most.model.scores(inputs), atol=1e-4)
     assert not torch.allclose(dense.model.scores(inputs), few.model.scores(inputs), atol=1e-4)
+    assert not same(dense.model, halves.model)
+    assert torch.allclose(dense.model.scores(inputs), halves.model.scores(inputs), atol=1e-2)
 
 
 def test_smoothing(tmp_path: Path) -> None:
     """Oracle: 1 - 0.1 + 0.1 / 10 is left of each label under smoothing alone."""
     _, lines = fit(tmp_path, task(), alpha=0.0, smoothing=0.1)
     assert [line["label"] for line in lines] == pytest.approx([0.91] * 12)
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_targets_are_mixed_and_the_larger_part_remembers(mix: Any) -> None:
+    """Oracle: a step of the second epoch by hand: the refined targets, not the labels, are mixed by the share
+    of the images; what was said goes to the image with the larger part, and to no other."""
+    made, method = task(), PsKd(training=QUICK, mix=mix)
+    start = made.prepared(selfstudy.model("mlp?hidden=16"))
+    classifier = new_classifier(start, made.labelled)
+    losses, state = method._losses(classifier, made, lambda _, step: np.random.default_rng(31 + step))
+    memory = state["targets"].memory  # type: ignore[attr-defined]
+    before = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(10), 40)).float()
+    shares = []
+    for step in (5, 6):
+        memory.write(np.arange(40), before)
+        places = np.arange(step, step + 8)
+        some = made.labelled.only(places)
+        seen = Seen(step, places, some.pixels(slice(None)), torch.from_numpy(some.labels))
+        mixed = MIXES[mix](seen.images, np.random.default_rng(31 + step))
+        wanted = (1 - 1.6 / 3) * torch.eye(10)[seen.labels] + 1.6 / 3 * before[places]
+        wanted = mixed.share * wanted + (1 - mixed.share) * wanted[mixed.order]
+        scores = classifier(mixed.images)
+        assert torch.allclose(losses(seen)["loss"], functional.cross_entropy(scores, wanted), atol=1e-6)
+        theirs = places if mixed.share >= 0.5 else places[mixed.order.numpy()]
+        after = before.clone()
+        after[theirs] = scores.detach().softmax(1)
+        assert torch.allclose(memory.read(np.arange(40)), after, atol=1e-6)
+        shares.append(mixed.share)
+    assert min(shares) < 0.5 < max(shares)
 
 
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
@@ -156,8 +201,9 @@ def test_figures_and_pictures(tmp_path: Path) -> None:
 
 
 def test_cost(tmp_path: Path) -> None:
-    """Oracle: the meter; the network of before is asked from the second epoch on, a third of a step each."""
-    for storage in ("dense", "network"):
+    """Oracle: the meter; the network of before is asked from the second epoch on, a third of a step each, so
+    that seven such steps of twelve are 2 1/3 more of the timed ones."""
+    for storage, steps in (("dense", 12), ("network", 14)):
         method, made = PsKd(training=QUICK, storage=storage), task()
         with Run(tmp_path / storage, {}) as run:
             start = made.prepared(selfstudy.model("mlp?hidden=16"))
@@ -165,6 +211,7 @@ def test_cost(tmp_path: Path) -> None:
             spent = run.meter.snapshot()
         for unit, amount in method.cost(made, start).items():
             assert spent[unit] == pytest.approx(amount), (storage, unit)
+        assert method.trial(made, start)[1] == steps
 
 
 def test_bad_fields_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

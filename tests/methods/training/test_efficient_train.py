@@ -81,6 +81,13 @@ def test_what_is_seen(curriculum: Any, tmp_path: Path, monkeypatch: pytest.Monke
     assert seen == ARMS[curriculum]
 
 
+def test_stages_of_equal_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: by hand: a step on 4 pixels costs a quarter of one on 8, so four times as many of them."""
+    seen = seen_by(monkeypatch)
+    fit(tmp_path, task(), bands=(4, 8), magnitudes=(1.0, 9.0), equal="cost")
+    assert seen == [(4, 1.0)] * 8 + [(8, 9.0)] * 2
+
+
 def test_a_view_is_augmented_before_it_is_cropped() -> None:
     """Oracle: the crop of the augmented view of whole images; with "area" means of pixels."""
     images = task().labelled.pixels(slice(8))
@@ -203,6 +210,30 @@ def test_what_it_costs(tmp_path: Path) -> None:
     assert count == round(10 * by_pixels)
 
 
+def test_what_it_costs_with_images_held_out(tmp_path: Path) -> None:
+    """Oracle: what the run's meter counts: of 40 images 20 are held out, and a batch of 32 is those left."""
+    made = task()
+    training = Supervised(steps=4, batch=32, views=PLAIN, held_out=0.5)
+    with Run(tmp_path, {}) as run:
+        method = EfficientTrain(training=training, bands=(4, 4, 6, 6, 8))
+        start = made.prepared(selfstudy.model(MODEL))
+        method.fit(made.metered(run.meter), start, run)
+        spent = run.meter.snapshot()
+    cost = method.cost(made, start)
+    assert spent["samples"] == cost["samples"] == 80
+    assert spent["flops"] == pytest.approx(cost["flops"], rel=1e-12)
+
+
+def test_defaults_are_the_paper_s() -> None:
+    """Oracle: the paper's table, at a batch of 128 where the rate is 1e-3."""
+    found = EfficientTrain()
+    assert found.magnitudes == (1, 3, 5, 7, 9) and found.smoothing == 0.1
+    training = found.training
+    assert (training.optimizer, training.weight_decay, training.schedule) == ("adamw", 0.05, "cosine")
+    assert training.warmup == pytest.approx(20 / 300, abs=1e-3)
+    assert (training.batch, training.learning_rate, training.clip) == (128, 1e-3, 1.0)
+
+
 def test_vision_transformers_see_whole_patches(tmp_path: Path) -> None:
     """Oracle: bands are multiples of the patch; others are refused with the nearest before any step."""
     found = fit(tmp_path / "a", task(), "vit?patch=2&hidden=8&layers=1&heads=2")
@@ -215,11 +246,12 @@ def test_vision_transformers_see_whole_patches(tmp_path: Path) -> None:
 
 
 def test_networks_of_one_size(tmp_path: Path) -> None:
-    """Oracle: bands are refused for a perceptron; the augmentation's curriculum is not."""
+    """Oracle: bands are refused for a perceptron; the augmentation's curriculum is not, of any length."""
     with pytest.raises(UsageError, match="'mlp' takes images of one side alone, 8 pixels"):
         fit(tmp_path / "a", task(), "mlp?hidden=8")
-    found = fit(tmp_path / "b", task(), "mlp?hidden=8", curriculum="augmentation", bands=None)
-    assert found.metrics["bands"] == "8-8-8-8-8"
+    fields: dict[str, Any] = {"curriculum": "augmentation", "bands": None, "magnitudes": (1.0, 5.0, 9.0)}
+    found = fit(tmp_path / "b", task(), "mlp?hidden=8", **fields)
+    assert found.metrics["bands"] == "8-8-8"
 
 
 def test_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ right, but takes from every class alike, so that its probabilities are worse. To
 form rather than by a schedule, or where numbers are to be told, take guided-self-distillation.
 
 Deviations from the paper: an epoch is a whole number of batches, the least that shows every image; passes
-are shuffled one after the other, so that an image may come twice within an epoch. A cosine takes the learning
-rate down unless `training.schedule` says "steps". With CutMix or mixup, where the paper leaves it open, what
-is said of a mixture is remembered for the image with the larger part. The last weights are kept, not the best
-on test images. Images only: not per token, not for detection.
+are shuffled one after the other, so that an image may come twice within an epoch. The usual settings are
+those of `Supervised`: 1,000 steps, a rate of 0.05 that a cosine takes down, and a weight decay of 1e-4, where
+the paper has 300 epochs, 0.1 with two drops (`training.schedule` "steps") and 5e-4. With CutMix or mixup,
+where the paper leaves it open, what is said of a mixture is remembered for the image with the larger part.
+The last weights are kept, not the best on test images. Images only: not per token, not for detection.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from selfstudy.core.checkpoint import Stateful
@@ -44,13 +46,15 @@ from selfstudy.learning.supervised import (
     Seen,
     Supervised,
     held_apart,
+    new_classifier,
     require_labels,
+    share_right,
     step_cost,
     supervise,
     trial_step,
 )
 from selfstudy.models.encoders.base import ImageEncoder
-from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
+from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED
 from selfstudy.signals.prediction_memory import Precision
 from selfstudy.signals.teachers import past_self
@@ -97,17 +101,15 @@ class PsKd(Method):
     def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
         """Return what a fit spends, by budget unit."""
         require_labels(task.labelled)
-        epoch, images = self._epochs(task)[0], held_apart(task.labelled, self.training.held_out)[1]
-        step = step_cost(model, min(self.training.batch, len(images)))
-        passes = sum(self._copies(at, epoch) for at in range(self.training.steps))
-        return {"samples": self.training.steps * step["samples"], "flops": passes * step["flops"]}
+        step = step_cost(model, self.training.batch_of(task.labelled))
+        return {"samples": self.training.steps * step["samples"], "flops": self._passes(task) * step["flops"]}
 
     def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
-        """Return one step on a copy, and how many a fit takes."""
+        """Return one step of the first epoch on a copy, and how many of them cost as much as a fit."""
         require_labels(task.labelled)
-        classifier = _classifier(task, model, key=0)
+        classifier = new_classifier(model, task.labelled)
         losses, _ = self._losses(classifier, task, rng=None)
-        return trial_step(classifier, losses, task.labelled, self.training), self.training.steps
+        return trial_step(classifier, losses, task.labelled, self.training), round(self._passes(task))
 
     def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         """Train a copy of `model`, and a head, on the labelled images of `task`."""
@@ -130,12 +132,12 @@ class PsKd(Method):
             ways = {"trained": task.judged(classifier, split="validation")}
             metrics |= calibration_metrics(ways, "validation")
             pictures += [reliability_picture(ways), risk_coverage_picture(ways)]
-        metrics["labels_doubted"] = _doubted(classifier, task.labelled)
+        metrics["labels_doubted"] = 1 - share_right(classifier, task.labelled)
         return Fit(model=classifier, metrics=metrics, pictures=pictures)
 
     def trained(self, task: ImageTask, model: ImageEncoder, run: Run) -> ImageClassifier:
         """Return the trained classifier; within a stage."""
-        classifier = _classifier(task, model, run.key("heads"))
+        classifier = new_classifier(model, task.labelled, run.key("heads"))
         losses, state = self._losses(classifier, task, rng=run.rng)
         epoch = self._epochs(task)[0]
         supervise(
@@ -152,18 +154,18 @@ class PsKd(Method):
     def _losses(
         self, classifier: ImageClassifier, task: ImageTask, rng: Callable[..., Any] | None
     ) -> tuple[ImageLosses, dict[str, Stateful]]:
-        """Return the losses of a step, and what they remember."""
+        """Return the losses of a step, and what they remember; `rng` gives the streams that mix images."""
         length, epochs = self._epochs(task)
-        predicted, remember, state = self._predictions(classifier, task.labelled, length, epochs)
+        source = self._source(classifier, task.labelled, length, epochs)
 
         def losses(seen: Seen) -> Losses:
             epoch = seen.step // length
-            wanted = predicted(seen, epoch)  # [B, C]
+            wanted = source.targets(seen, epoch)  # [B, C]
             mixed = Mixed(seen.images, torch.arange(len(seen.labels)), 1.0)
             if rng is not None and self.mix != "none":
                 mixed = MIXES[self.mix](seen.images, rng("mix", seen.step))
             scores = classifier(mixed.images)  # [B, C]
-            remember(mixed.larger(seen.places), scores.detach().softmax(1))
+            source.remember(mixed.larger(seen.places), scores.detach().softmax(1))
             return {
                 "loss": soft_cross_entropy(scores, mixed.of(wanted)).mean(),
                 "alpha": torch.tensor(alpha_at(epoch, epochs, self.alpha, self.shape)),
@@ -171,12 +173,10 @@ class PsKd(Method):
                 "right": (scores.detach().argmax(1) == seen.labels).float().mean(),
             }
 
-        return losses, state
+        return losses, source.state
 
-    def _predictions(
-        self, classifier: ImageClassifier, labelled: ImageSet, length: int, epochs: int
-    ) -> tuple[Callable[[Seen, int], torch.Tensor], Callable[..., None], dict[str, Stateful]]:
-        """Return the targets [B, C] of a step, where its predictions go to, and what is checkpointed."""
+    def _source(self, classifier: ImageClassifier, labelled: ImageSet, length: int, epochs: int) -> _Source:
+        """Return the network of before or the memory, for epochs of `length` steps."""
         classes = len(classifier.classes)
         if self.storage == "network":
             past = past_self(classifier, every=length)
@@ -189,7 +189,7 @@ class PsKd(Method):
                 said = past.scores(seen.images, seen.places).softmax(1)
                 return refined(hard, said, alpha_at(epoch, epochs, self.alpha, self.shape))
 
-            return asked, lambda places, said: None, {"past": past}
+            return _Source(asked, lambda places, said: None, {"past": past})
         targets = PSKDTargets(
             len(labelled),
             classes,
@@ -202,7 +202,7 @@ class PsKd(Method):
             smoothing=self.smoothing,
         )
         _warn_of_size(targets)
-        return (
+        return _Source(
             lambda seen, epoch: targets.targets(seen.places, seen.labels, epoch),
             targets.update,
             {"targets": targets},
@@ -218,15 +218,24 @@ class PsKd(Method):
         """Return the passes of a step in units of a trained one: asking the network of before is a third."""
         return 1 + (self.storage == "network" and step >= length) / TRAINED
 
+    def _passes(self, task: ImageTask) -> float:
+        """Return the passes of all steps, in the same units."""
+        length = self._epochs(task)[0]
+        return sum(self._copies(step, length) for step in range(self.training.steps))
 
-def _classifier(task: ImageTask, model: ImageEncoder, key: int) -> ImageClassifier:
-    return ImageClassifier(model.copy(), task.classes, {CLASS: len(task.classes)}, key=key)
 
+class _Source(NamedTuple):
+    """Where the predictions of an epoch before come from.
 
-def _doubted(classifier: ImageClassifier, labelled: ImageSet) -> float:
-    """Return the share of the labels that the trained classifier does not agree with."""
-    said = labelled.mapped(lambda pixels, _: classifier.classify(pixels))
-    return float((said.numpy() != labelled.labels).mean())
+    Attributes:
+        targets: of what a step is taken on and its epoch, [B, C].
+        remember: takes what was just said, [B, C], of the images at places [B].
+        state: what is checkpointed.
+    """
+
+    targets: Callable[[Seen, int], torch.Tensor]
+    remember: Callable[[np.ndarray, torch.Tensor], None]
+    state: dict[str, Stateful]
 
 
 def _warn_of_size(targets: PSKDTargets) -> None:

@@ -33,7 +33,7 @@ from selfstudy.learning.label_augmentation import (
     joint_loss,
     transformation_loss,
 )
-from selfstudy.learning.loops import check_positive
+from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.supervised import (
     ImageLosses,
     Losses,
@@ -100,14 +100,14 @@ class Sla(Method):
     def validate(self) -> None:
         """Check the fields against each other."""
         check_positive(self, temperature=0, margin=0)
-        check_positive(self, focus=-1e-9)
+        check_not_negative(self, "focus")
         transformations(self.transformations)
         self.training.validate()
 
     def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
         """Return what a fit spends, by budget unit."""
         require_labels(task.labelled)
-        batch = min(self.training.batch, len(task.labelled))
+        batch = self.training.batch_of(task.labelled)
         step = step_cost(model, batch, len(self._copies()))
         return {unit: self.training.steps * amount for unit, amount in step.items()}
 

@@ -8,9 +8,10 @@ needs no scores. Time falls as far as it is spent in the network: with a slow lo
 that a step is mostly overhead, measure before you expect anything.
 
 Deviations from the paper: the crop comes before the normalisation, which is the same because it keeps
-constants; shears and turns of RandAugment are about the middle and its resampling is bilinear; CutMix, drop
-path and batches of another size for each stage are left out, and so is the replay buffer of EfficientTrain++,
-as images are in memory; supervised training only.
+constants; shears and turns of RandAugment are about the middle and its resampling is bilinear; the rate falls
+to 0, not to 1e-6; the running mean is of weights, while statistics of batch normalisation are the last ones;
+CutMix, drop path and batches of another size for each stage are left out, and so is the replay buffer of
+EfficientTrain++, as images are in memory; supervised training only.
 """
 
 from __future__ import annotations
@@ -46,14 +47,16 @@ from selfstudy.learning.supervised import (
     Seen,
     Supervised,
     Views,
+    new_classifier,
     require_labels,
+    share_right,
     step_cost,
     supervise,
     trial_step,
 )
 from selfstudy.models.encoders.base import ImageEncoder
-from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
-from selfstudy.models.encoders.flops import forward_flops
+from selfstudy.models.encoders.classifier import ImageClassifier
+from selfstudy.models.encoders.flops import shares_of_whole
 from selfstudy.search.bands import FoundBands, greedy_search
 from selfstudy.signals.teachers import FollowingTeacher
 from selfstudy.tasks.images import ImageTask
@@ -64,7 +67,7 @@ CROPS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
 }
 STEADY = ("augmentation", "none")  # curricula whose bands are the same in all stages
 CANDIDATES = (96, 128, 160, 192, 224)  # of 224
-KNOWN, SHOWN = 2000, 8  # labelled images that it is asked for in the end, and that the report shows
+ASKED, SHOWN = 2000, 8  # labelled images whose class is asked in the end, and that the report shows
 
 
 def usual_training() -> Supervised:
@@ -114,8 +117,9 @@ class EfficientTrain(Method):
                 f"Bands are to be searched for with bands {self.bands} and curriculum {self.curriculum!r}: "
                 "leave out --search-steps, or give no bands and a curriculum of them."
             )
-        stages = self.bands or (1,) * (len(self.magnitudes) if self.search_steps else len(usual_bands(224)))
-        curriculum(stages, self.magnitudes)
+        free = self.search_steps or self.curriculum in STEADY  # without bands: a stage for each magnitude
+        stages = len(self.magnitudes if free else MAGNITUDES)
+        curriculum(self.bands or (1,) * stages, self.magnitudes)
         if not (0 <= self.smoothing < 1 and 0 <= self.average < 1 and 0 <= self.mixup < float("inf")):
             raise UsageError(
                 f"smoothing {self.smoothing}, average {self.average} and mixup {self.mixup} must be at least "
@@ -132,12 +136,11 @@ class EfficientTrain(Method):
     def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
         """Return what a fit spends, by budget unit; with a search at most, where nothing smaller will do."""
         require_labels(task.labelled)
-        whole = self._schedule((model.size,) * len(self.magnitudes))
         if not self.search_steps:
             return self._spends(task, model, self.schedule(model), self.training.steps)
+        whole = self._schedule((model.size,) * len(self.magnitudes))
         trainings = 1 + len(self.magnitudes) * (len(self._candidates(model)) - 1)
-        steps = self.training.steps + trainings * self.search_steps
-        return self._spends(task, model, whole, steps)
+        return self._spends(task, model, whole, self.training.steps + trainings * self.search_steps)
 
     def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
         """Return one step on whole images, and how many of them cost as much as a fit."""
@@ -167,11 +170,10 @@ class EfficientTrain(Method):
             bands = self._bands(model)
         schedule = self._schedule(bands)
         classifier = run.stage("classifier", lambda: self.trained(task, model, run, schedule))
-        known = task.labelled.only(slice(KNOWN))
-        right = known.mapped(lambda pixels, _: classifier.classify(pixels)).numpy() == known.labels
-        metrics["bands"] = "-".join(str(stage.band) for stage in schedule.stages)
+        known = task.labelled.only(slice(ASKED))
+        metrics["bands"] = "-".join(map(str, schedule.bands))
         metrics["cost_by_pixels"] = schedule.cost(model.size)
-        metrics["labelled_images_right"] = float(right.mean())
+        metrics["labelled_images_right"] = share_right(classifier, known)
         if len(task.validation):
             measured = task.evaluate(classifier, split="validation")
             metrics["validation"] = task.metric.row(measured.values)
@@ -207,7 +209,7 @@ class EfficientTrain(Method):
         classifier = self.classifier_of(task, model, run.key("heads"))
         plain = self.losses_of(classifier, run.key("mixup"))
         mean = FollowingTeacher(classifier, self.average) if self.average else None
-        shares = _shares(model, schedule)
+        shares = shares_of_whole(model, schedule.bands)
 
         def losses(seen: Seen) -> Losses:
             if mean:
@@ -257,7 +259,7 @@ class EfficientTrain(Method):
 
     def classifier_of(self, task: ImageTask, model: ImageEncoder, key: int) -> ImageClassifier:
         """Return a copy of the encoder with a new head, whose first weights `key` names."""
-        return ImageClassifier(model.copy(), task.classes, {CLASS: len(task.classes)}, key=key)
+        return new_classifier(model, task.labelled, key)
 
     def _schedule(self, bands: tuple[int, ...]) -> CurriculumSchedule:
         stages, magnitudes = len(self.magnitudes), self.magnitudes
@@ -287,13 +289,7 @@ class EfficientTrain(Method):
     def _spends(
         self, task: ImageTask, model: ImageEncoder, schedule: CurriculumSchedule, steps: int
     ) -> dict[str, float]:
-        one = step_cost(model, min(self.training.batch, len(task.labelled)))
-        shares = _shares(model, schedule)
+        one = step_cost(model, self.training.batch_of(task.labelled))
+        shares = shares_of_whole(model, schedule.bands)
         times = sum(shares[schedule(step / steps).band] for step in range(steps))
         return {"samples": steps * one["samples"], "flops": times * one["flops"]}
-
-
-def _shares(model: ImageEncoder, schedule: CurriculumSchedule) -> dict[int, float]:
-    """Return what an image of each band costs, as a share of a whole one."""
-    whole = forward_flops(model)
-    return {band: forward_flops(model, band) / whole for band in {stage.band for stage in schedule.stages}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,3 +27,9 @@ def forward_flops(encoder: ImageEncoder, side: int = 0) -> float:
         encoder.features(image)
     encoder.train(training)
     return float(counter.get_total_flops())
+
+
+def shares_of_whole(encoder: ImageEncoder, sides: Iterable[int]) -> dict[int, float]:
+    """Return what an image of each side costs, as a share of one of the size the encoder was made for."""
+    whole = forward_flops(encoder)
+    return {side: forward_flops(encoder, side) / whole for side in {*sides}}
