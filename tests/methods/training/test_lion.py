@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import selfstudy
-from selfstudy.core.errors import UsageError
+from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit
 from selfstudy.core.run import Run
 from selfstudy.data.views import ImageViews
@@ -112,6 +112,12 @@ def test_the_search_sees_labelled_images_alone(tmp_path: Path) -> None:
     assert [len(proxy.held[0]) for proxy in proxies] == [12, 12]
     assert [proxy.hidden for proxy in proxies] == [6, 12] and [proxy.steps for proxy in proxies] == [10, 20]
     assert proxies[0].train[0].mean().abs() < 1e-5
+
+
+def test_too_few_images_for_a_search() -> None:
+    """Oracle: the error names how many there are."""
+    with pytest.raises(DataError, match="19 labelled images"):
+        LionTraining(search=SMALL)._proxies(task().labelled.only(slice(19)))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ Deviations from the paper: 42 functions, chosen after the paper's description, n
 population, not five in parallel, with rounds that start anew from the best so far where `search.patience`
 says so; proxies are perceptrons on small versions of the task's own labelled images; a program is trained
 `search.draws` times on the proxy, and three times in the funnel, whose stages are larger by factors of the
-settings; the rate falls along half a cosine for all programs; a run of many machines is left out.
+settings; the rate falls along half a cosine for all programs; programs that are the same by algebra alone
+are told apart, as the hash is symbolic; a run of many machines is left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from selfstudy.core.errors import UsageError
+from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.random import generator
 from selfstudy.core.run import Run
@@ -32,23 +33,24 @@ from selfstudy.evaluation.pictures import Picture, line, picture
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.program_optimizer import ProgramOptimizer
 from selfstudy.learning.supervised import (
-    ImageLosses,
-    Losses,
     OptimizerMaker,
-    Seen,
     Supervised,
+    new_classifier,
+    plain_losses,
     require_labels,
+    share_right,
     step_cost,
     supervise,
     trial_step,
 )
 from selfstudy.models.encoders.base import ImageEncoder
-from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
+from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.search.proxy_tasks import PerceptronProxy, standardised
 from selfstudy.search.update_rules import FoundRule, search_cost, search_update_rule, starting_program
 from selfstudy.tasks.images import ImageTask
 
 SIDE = 8  # pixels of an image on the proxies, at most
+FEWEST = 20  # labelled images that can be split into some to train on and some to judge by
 KNOWN = 2000  # labelled images that the classifier is asked for in the end
 
 
@@ -84,7 +86,7 @@ class RuleSearch:
     def validate(self) -> None:
         """Raise a UsageError for settings that cannot be right."""
         check_positive(self, budget=0, population=0, tournament=0, draws=0, patience=0, longest=0)
-        check_positive(self, hidden=0, steps=0, batch=0, images=19)
+        check_positive(self, hidden=0, steps=0, batch=0, images=FEWEST - 1)
         if any(factor < 1 for factor in self.funnel):
             raise UsageError(f"RuleSearch.funnel is {self.funnel}; its factors must be at least 1.")
         starting_program(self.warm_start)
@@ -116,7 +118,7 @@ class LionTraining(Method):
     def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
         """Return what a fit spends, by budget unit; a search is counted at its most."""
         require_labels(task.labelled)
-        batch = min(self.training.batch, len(task.labelled))
+        batch = self.training.batch_of(task.labelled)
         cost = {unit: self.training.steps * amount for unit, amount in step_cost(model, batch).items()}
         if self.rule == "search":
             proxy, *larger = self._proxies(task.labelled)
@@ -126,10 +128,9 @@ class LionTraining(Method):
 
     def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
         """Return one step on a copy, and how many a fit takes; a search comes on top."""
-        classifier = _classifier(task, model, key=0)
-        return trial_step(
-            classifier, losses_of(classifier), task.labelled, self.training
-        ), self.training.steps
+        classifier = new_classifier(model, task.labelled)
+        step = trial_step(classifier, plain_losses(classifier), task.labelled, self.training)
+        return step, self.training.steps
 
     def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         """Train a copy of `model`, and a head, on the labelled images of `task`."""
@@ -139,8 +140,7 @@ class LionTraining(Method):
             found = run.stage("rule", lambda: self.found(task.labelled, run))
         classifier = run.stage("classifier", lambda: self.trained(task, model, run, found))
         known = task.labelled.only(slice(KNOWN))
-        told = classifier.classify(known.pixels(slice(None)), "single").numpy()
-        metrics: dict[str, Any] = {"labelled_images_right": float((told == known.labels).mean())}
+        metrics: dict[str, Any] = {"labelled_images_right": share_right(classifier, known)}
         if len(task.validation):
             measured = task.evaluate(classifier, split="validation")
             metrics["validation"] = task.metric.row(measured.values)
@@ -172,14 +172,19 @@ class LionTraining(Method):
         self, task: ImageTask, model: ImageEncoder, run: Run, found: FoundRule | None = None
     ) -> ImageClassifier:
         """Return the trained classifier; within a stage."""
-        classifier = _classifier(task, model, run.key("heads"))
+        classifier = new_classifier(model, task.labelled, run.key("heads"))
         maker = found_rule_maker(found) if found else None
-        losses = losses_of(classifier)
+        losses = plain_losses(classifier)
         supervise(run, classifier, losses, task.labelled, self.training, optimizer_maker=maker)
         return classifier
 
     def _proxies(self, labelled: ImageSet) -> list[PerceptronProxy]:
         """Return the proxy and the larger stages, all on the same images."""
+        if len(labelled) < FEWEST:
+            raise DataError(
+                f"{labelled.name!r} has {len(labelled)} labelled images. A search judges rules by them and "
+                f"needs {FEWEST} or more; without it, take --rule lion."
+            )
         order = generator("proxy images", len(labelled)).permutation(len(labelled))[: self.search.images]
         pixels = labelled.pixels(np.sort(order))
         side = min(SIDE, *pixels.shape[2:])
@@ -199,19 +204,6 @@ class LionTraining(Method):
             )
             for factor in (1, *self.search.funnel)
         ]
-
-
-def _classifier(task: ImageTask, model: ImageEncoder, key: int) -> ImageClassifier:
-    return ImageClassifier(model.copy(), task.classes, {CLASS: len(task.classes)}, key=key)
-
-
-def losses_of(classifier: ImageClassifier) -> ImageLosses:
-    """Return the cross-entropy of what the classifier sees."""
-
-    def losses(seen: Seen) -> Losses:
-        return {"loss": functional.cross_entropy(classifier(seen.images), seen.labels)}
-
-    return losses
 
 
 def found_rule_maker(found: FoundRule) -> OptimizerMaker:
