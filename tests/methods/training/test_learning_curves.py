@@ -101,6 +101,15 @@ def test_no_prediction_without_its_level(tmp_path: Path, monkeypatch: pytest.Mon
     assert not any("predicted" in name for name in found.metrics) and not found.pictures
 
 
+def test_a_curve_that_falls_after_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: accuracies on a curve up to 800 words, and far lower ones after: it says why there is no
+    prediction any more, in place of one."""
+    on_a_curve(monkeypatch, lambda x: (97 - 50 * x**-0.5) / 100 if x < 850 else 0.9 - x / 2000)
+    found = fit(tmp_path, tau=0.1)
+    assert "do not rise" in found.metrics["prediction"]
+    assert not any("predicted" in name or "gain" in name for name in found.metrics)
+
+
 def test_taggers_are_trained_on_each_sample(tmp_path: Path) -> None:
     """Oracle: the tagger by hand on the last sample; accuracies in the log are those of validation words."""
     found = fit(tmp_path, judged=120)
@@ -157,6 +166,10 @@ def test_bad_fields_and_too_little_data(tmp_path: Path) -> None:
         fit(tmp_path / "a", kernel=5000)
     with pytest.warns(UserWarning, match="3 samples by kernel=500"):
         fit(tmp_path / "b", kernel=500, step=500)
+    bare = selfstudy.task(WORDS)
+    bare._held["validation"] = bare._held["validation"].only(slice(0))
+    with pytest.raises(DataError, match="no validation items"):
+        LearningCurves(**QUICK).cost(bare, FREQUENCY)
 
 
 def test_pictures() -> None:

@@ -6,8 +6,8 @@ worth it, or to know early which of two systems will be better in the end; the t
 accuracy. To choose hyper-parameters on one fixed data set successive halving needs no model of the curve;
 where all data are there and training is cheap, train on all of them.
 
-Deviations: the exponent is refined by halving on the derivative's sign, where golden section was specified;
-both find the same minimum. The working level is the one at which the look-ahead is complete, since
+Deviations: the exponent is the best of 60 on a logarithmic grid, refined by halving the interval by the sign
+of the derivative. The working level is the one at which the look-ahead is complete, since
 anchoring cannot start earlier in a live run. One split is judged on, not ten of cross-validation. Definitions
 of levels follow the companion papers arXiv 2402.02516 and 2402.02522 as far as they are known.
 """
@@ -65,15 +65,16 @@ class LearningCurves(Method):
     tau: float = 1.0
     """Gain still to come, in points of accuracy, at which it stops."""
     nu: float | None = None
-    """Verticality threshold, in points a unit of data; None is a tenth of a point a step."""
+    """Verticality threshold: points by which the asymptote may change a unit of data and still be calm; None
+    is a tenth of a point a step."""
     slow_down: float = 1.0
-    """Makes the threshold smaller where it is below 1: its power is taken by one over this number."""
+    """The threshold is nu to the power of one over this; below 1 it asks for a calmer asymptote."""
     look_ahead: int = 5
     """Calm changes of the asymptote in a row that make the working level."""
     anchored: bool = True
     """Whether trends are held to the asymptote before, from the working level on."""
     to_the_end: bool = False
-    """Whether to go on when it has converged, to see how right the predictions were."""
+    """Whether to use all data although it has converged, to see how right the predictions were."""
     ahead: int = 0
     """Units of data that accuracy is predicted for; 0 is all that the task has."""
     wanted: float | None = None
@@ -89,7 +90,7 @@ class LearningCurves(Method):
 
     def validate(self) -> None:
         """Check the fields."""
-        check_positive(self, kernel=0, step=0, look_ahead=0)
+        check_positive(self, kernel=0, step=0, look_ahead=0, tau=0, nu=0, slow_down=0)
         check_positive(self, ahead=-1, judged=-1)
         self._trace()
         self.training.validate()
@@ -111,10 +112,8 @@ class LearningCurves(Method):
             words = sum(level.units for level in levels)
             return lambda: tagger.learn(first.train, 0), round(words / levels[0].units)
         classifier = new_classifier(model, first.labelled)
-        losses = plain_losses(classifier)
-        return trial_step(classifier, losses, first.labelled, self.training), self.training.steps * len(
-            levels
-        )
+        step = trial_step(classifier, plain_losses(classifier), first.labelled, self.training)
+        return step, self.training.steps * len(levels)
 
     def fit(self, task: AnyTask, model: AnyModel, run: Run) -> Fit:
         """Train copies of `model` on growing samples of the labelled data of `task`; give the last."""
@@ -158,6 +157,11 @@ class LearningCurves(Method):
     def _levels(self, task: AnyTask, order: np.ndarray) -> list[Level]:
         if isinstance(task, ImageTask):
             require_labels(task.labelled)
+        if not len(task.validation):
+            raise DataError(
+                f"The task {task.name!r} has no validation items, on which accuracies are measured. Give it "
+                "some, or take another task."
+            )
         sizes = item_sizes(task)
         levels = nested_levels(sizes[order], self.kernel, self.step)
         if not levels:
@@ -170,7 +174,7 @@ class LearningCurves(Method):
                 f"{task.name!r} has {sizes.sum():,} units of labelled data: {len(levels)} samples by kernel="
                 f"{self.kernel} and step={self.step}. A prediction needs {self.look_ahead + LEAST + 1} or "
                 "more; smaller steps make more of them.",
-                stacklevel=3,
+                stacklevel=1,  # one place, so that it is said once although costs are estimated first
             )
         return levels
 
@@ -181,7 +185,7 @@ class LearningCurves(Method):
     def _level_cost(self, task: AnyTask, model: Any, level: Level) -> dict[str, float]:
         if isinstance(task, TaggingTask):
             return tagging_cost(model, level.units)
-        step = step_cost(model, min(self.training.batch, level.items))
+        step = step_cost(model, self.training.batch_of(task.labelled.only(slice(level.items))))
         return {unit: self.training.steps * amount for unit, amount in step.items()}
 
     def _told(self, trace: LearningTrace, whole: int, unit: str) -> dict[str, Any]:
