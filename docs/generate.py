@@ -243,14 +243,16 @@ def _folded(text: str) -> str:
 
 
 def _figures(values: dict[str, list[float]], share: bool) -> str:
-    """Return the mean of every contestant with its interval over seeds, and the tokens it took, if any."""
-    interval = share_interval if share else paired_interval
+    """Return the mean of every contestant with its interval over seeds, and the tokens it took, if any.
+
+    Differences of shares, which are figures too where a claim compares them, may be below 0.
+    """
     wrote = any(name.endswith(" tokens") for name in values)
     rows = []
     for name, seeds in values.items():
         if name.endswith(" tokens"):
             continue
-        within = interval(seeds)
+        within = share_interval(seeds) if share and min(seeds) >= 0 else paired_interval(seeds)
         several = len(seeds) > 1
         low, high = (figure(bound if several else None, share) for bound in (within.low, within.high))
         tokens = [_tokens(values, f"{name}{kind} tokens") for kind in ("", " value")] if wrote else []
