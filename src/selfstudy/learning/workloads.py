@@ -154,6 +154,11 @@ class Submission(Protocol):
         """Return the network to be evaluated: `model`, or one with averaged weights for instance."""
 
 
+def called(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Return what a network gives for inputs."""
+    return model(inputs)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TensorWorkload:
     """A workload whose examples are in memory, classified by a network and judged by a function.
@@ -162,7 +167,8 @@ class TensorWorkload:
         name: of the workload.
         inputs: [N, ...], that are trained on.
         targets: [N, ...], their classes.
-        network: from a key to the untrained network, which gives scores [B, ..., classes].
+        network: from a key to the untrained network.
+        scores: from a network and inputs [B, ...] to scores [B, ..., classes]; unless told, it is called.
         measure: from a network and a split to the metric, None where there is none.
         better: whether the metric is to be "lower" or "higher".
         target: of the validation metric.
@@ -175,6 +181,7 @@ class TensorWorkload:
     inputs: torch.Tensor
     targets: torch.Tensor
     network: Callable[[int], nn.Module]
+    scores: Callable[[nn.Module, torch.Tensor], torch.Tensor] = called
     measure: Callable[[nn.Module, str], float | None]
     better: Better = "lower"
     target: float
@@ -194,7 +201,7 @@ class TensorWorkload:
 
     def losses(self, model: nn.Module, batch: Batch, *, label_smoothing: float = 0.0) -> torch.Tensor:
         """Return the cross-entropy of each example, over positions where it has some: [B]."""
-        scores = model(batch.inputs)
+        scores = self.scores(model, batch.inputs)
         losses = functional.cross_entropy(
             scores.flatten(0, -2), batch.targets.flatten(), label_smoothing=label_smoothing, reduction="none"
         )
@@ -207,4 +214,5 @@ class TensorWorkload:
     def step_cost(self, size: int) -> dict[str, float]:
         """Return samples, and operations where they are known."""
         size = min(size, len(self.inputs))
-        return {"samples": size, "flops": self.operations * size}
+        spent: dict[str, float] = {"samples": size}
+        return {**spent, "flops": self.operations * size} if self.operations else spent

@@ -127,6 +127,26 @@ def test_self_tuning(tmp_path: Path) -> None:
     assert log["looks"][-1]["step"] == 40
 
 
+def test_texts(tmp_path: Path) -> None:
+    """Oracle: the classifier's own error on validation texts; a second run gives the same weights; encoders
+    of the other kind are not for it."""
+    task = selfstudy.task("pool:messages?labels=40")
+    start = task.prepared(selfstudy.model("small-bert?layers=1&width=16&heads=2&vocabulary=300&length=24"))
+    method = Algoperf(**{**SMALL, "studies": 1, "target": 0.6, "submissions": ("adamw", "lion")})
+    ends = []
+    for name in ("first", "second"):
+        with Run(tmp_path / name, {}) as run:
+            found = method.fit(task.metered(run.meter), start, run)
+            assert run.meter.snapshot()["samples"] <= method.cost(task, start)["samples"]
+        ends.append(found.model)
+    assert all(torch.equal(a, b) for a, b in zip(*(one.parameters() for one in ends), strict=True))
+    assert found.metrics["scores"][found.metrics["winner"]] == 1.0
+    assert 1 - np.mean(task.evaluate(ends[0], split="validation").values) <= 0.6
+    images = selfstudy.task("digits?labels=60&train=60&test=20")
+    assert method.suits(task, start) and not method.suits(images, start)
+    assert not method.suits(task, selfstudy.model("mlp?hidden=4"))
+
+
 def test_own_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oracle: the user's own name in the results; what is no submission is refused."""
     (tmp_path / "mine_h8.py").write_text(
@@ -182,5 +202,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
     task = selfstudy.task("digits?labels=60&train=60&test=20")
     splits = {"train": task.labelled, "test": task.labelled, "validation": task.labelled.only(slice(0))}
     bare = ImageTask("bare", splits, task.labelled)
-    with Run(tmp_path / "run", {}) as run, pytest.raises(DataError, match="no validation images"):
+    with Run(tmp_path / "run", {}) as run, pytest.raises(DataError, match="no validation items"):
         Algoperf(**SMALL).fit(bare, task.prepared(selfstudy.model("mlp?hidden=4")), run)

@@ -6,11 +6,11 @@ faster. A comparison of final accuracies with one optimiser tuned more than the 
 way, says neither how long it took nor what the tuning was worth. `selfstudy bench` runs the same protocol on
 several workloads, which is what a claim about an optimiser in general needs.
 
-Deviations from the paper: one workload, the user's own; small networks on images of one size, each shown as
-it is; by default the clock counts steps, so that a run is the same to the bit on every machine ("cost"
+Deviations from the paper: one workload, the user's own, labelled images or texts, each shown as it is; by
+default the clock counts steps, so that a run is the same to the bit on every machine ("cost"
 multiplies them by seconds of a step that are measured first, "wall" is the paper's clock); a trial ends when
 the validation target is met; the test target is not looked at, since a fit does not see test images; ranges
-of the search are ours, and dropout is not tuned.
+of the search are ours, and there is no dropout to tune.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Literal
 from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
+from selfstudy.data.items import Texts
 from selfstudy.evaluation.bench_protocol import (
     Protocol,
     Ruleset,
@@ -45,10 +46,15 @@ from selfstudy.learning.submissions import STANDARD, SUBMISSIONS, submissions_by
 from selfstudy.learning.timed_trials import Clock, Trial
 from selfstudy.learning.workloads import Batch, Progress, TensorWorkload
 from selfstudy.models.encoders.base import ImageEncoder
-from selfstudy.tasks.image_workloads import image_workload
+from selfstudy.models.encoders.small_bert import SmallBert
+from selfstudy.models.encoders.text_transformers import TextTransformer
 from selfstudy.tasks.images import ImageTask
+from selfstudy.tasks.own_workloads import own_workload
+from selfstudy.tasks.pools import PoolTask
 
 UNITS = {"steps": "steps", "cost": "seconds of its steps", "wall": "seconds"}  # of the clocks
+AnyTask = ImageTask | PoolTask
+AnyModel = ImageEncoder | SmallBert | TextTransformer
 UNSET = 0.0  # the target of a workload whose target is looked for
 
 
@@ -56,12 +62,12 @@ UNSET = 0.0  # the target of a workload whose target is looked for
 class Algoperf(Method):
     """Run training algorithms against the clock, and keep what the fastest has trained (Dahl et al. 2023)."""
 
-    works_on = (ImageTask, ImageEncoder)
+    works_on = ((ImageTask, PoolTask), (ImageEncoder, SmallBert, TextTransformer))
 
     submissions: tuple[str, ...] = ("nesterov", "adamw", "nadamw", "lion")
     """Names of `selfstudy.learning.submissions.SUBMISSIONS`, or module:function that returns your own."""
     target: float | None = None
-    """Share of validation images told wrong at which a trial has arrived; None looks for one first."""
+    """Share of validation items told wrong at which a trial has arrived; None looks for one first."""
     target_trials: int = 20
     """Trials of each standard optimiser that look for a target; the authors' 200."""
     target_seeds: int = 5
@@ -73,17 +79,23 @@ class Algoperf(Method):
     trials: int = 5
     """R, of each study; there are none in self-tuning."""
     steps: int = 500
-    """Steps that a training may take, the step hint."""
+    """The step hint, at which the schedules of rates end; a training may take a third more."""
     batch: int = 64
-    """Images of a step; all, where there are fewer."""
+    """Images, or texts, of a step; all, where there are fewer."""
     looks: int = 20
-    """Evaluations in so many steps."""
+    """Evaluations within the step hint."""
     self_tuning_runtime: float = 1.5
-    """Longest training in self-tuning, over the step hint."""
+    """How many times as long a training may take in self-tuning."""
     clock: Literal["steps", "cost", "wall"] = "steps"
     """What a time is: steps; steps by their seconds, measured first; or seconds."""
     r_max: float = R_MAX
-    """Times the fastest, beyond which a target counts as missed."""
+    """Times the fastest, above which a target counts as missed."""
+
+    def suits(self, task: Any, model: Any) -> bool:
+        """Encoders of images are for images, those of texts for a pool of texts."""
+        texts = isinstance(task, PoolTask) and isinstance(task.pool, Texts)
+        images = isinstance(task, ImageTask) and isinstance(model, ImageEncoder)
+        return images or (texts and isinstance(model, SmallBert | TextTransformer))
 
     def validate(self) -> None:
         """Check the fields against each other."""
@@ -95,7 +107,7 @@ class Algoperf(Method):
         if self.looks > self.steps:
             raise UsageError(f"There cannot be {self.looks} looks in {self.steps} steps. Lower looks.")
 
-    def cost(self, task: ImageTask, model: ImageEncoder) -> dict[str, float]:
+    def cost(self, task: AnyTask, model: AnyModel) -> dict[str, float]:
         """Return the most that a fit spends, by budget unit: trials end early where they meet the target."""
         workload, protocol = self._workload(task, model), self._protocol()
         per_study = self.trials if self.ruleset == "external" else self.self_tuning_runtime
@@ -105,7 +117,7 @@ class Algoperf(Method):
         steps = trainings * self.steps
         return {unit: steps * amount for unit, amount in workload.step_cost(workload.batch).items()}
 
-    def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
+    def trial(self, task: AnyTask, model: AnyModel) -> tuple[Callable[[], object], int]:
         """Return one step of the first submission on a copy, and the most that a fit takes."""
         workload, submission = self._workload(task, model), submissions_by_name(self.submissions)[0]
         network = workload.first_model(0)
@@ -119,7 +131,7 @@ class Algoperf(Method):
 
         return step, int(self.cost(task, model)["samples"] / workload.batch)
 
-    def fit(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
+    def fit(self, task: AnyTask, model: AnyModel, run: Run) -> Fit:
         """Return the classifier of the trial that brought the best submission to the target first."""
         workload = self._workload(task, model)
         if self.target is None:
@@ -184,9 +196,9 @@ class Algoperf(Method):
             clock=self._clock,
         )
 
-    def _workload(self, task: ImageTask, model: ImageEncoder) -> TensorWorkload:
+    def _workload(self, task: AnyTask, model: AnyModel) -> TensorWorkload:
         target = UNSET if self.target is None else self.target
-        return image_workload(task, model, target=target, step_hint=self.steps, batch=self.batch)
+        return own_workload(task, model, target=target, step_hint=self.steps, batch=self.batch)
 
 
 def _best_figure(trial: Trial) -> float:
