@@ -53,13 +53,12 @@ def test_the_effect_is_unbiased() -> None:
 
 
 def test_few_or_equal_differences() -> None:
-    """Oracle: nothing is told of one pair; equal ones have no spread, so chance cannot make them."""
-    one = paired_test([0.3])
-    assert (one.t, one.p, one.effect) == (None, None, None)
-    assert paired_test([0.0, 0.0, 0.0]).p == 1.0 and paired_test([0.0, 0.0]).effect == 0.0
-    same = paired_test([-0.5, -0.5, -0.5])
-    assert same.p == 0.0 and same.t == -math.inf
-    assert same.to_json() == {"t": None, "p": 0.0, "effect": None}
+    """Oracle: by definition nothing is told of one pair, nor of equal ones, which have no spread, also where
+    they are equal but for rounding; of two pairs there is a t of 1 over 1/2 and no effect."""
+    for alike in ([0.3], [0.0, 0.0, 0.0], [-0.5, -0.5, -0.5], [0.9 - 0.8, 0.8 - 0.7]):
+        assert paired_test(alike).to_json() == {"t": None, "p": None, "effect": None}
+    two = paired_test([0.5, 1.5])
+    assert two.t == pytest.approx(2.0) and two.p == pytest.approx(0.2952, abs=1e-4) and two.effect is None
     with pytest.raises(UsageError, match="finite"):
         paired_test([1.0, math.nan])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,9 +144,9 @@ def _target(methods: dict[str, dict[str, Any]], metric: Metric, asked: float | N
     if not all(curve for curves in looks.values() for curve in curves.values()):
         return None
     if asked is None:
-        ends = {slug: sorted(curve[-1][1] for curve in curves.values()) for slug, curves in looks.items()}
-        middles = [figures[len(figures) // 2] for figures in ends.values()]
-        asked = min(middles, key=lambda middle: rising(metric, middle))
+        rank = partial(rising, metric)
+        ends = [sorted((curve[-1][1] for curve in curves.values()), key=rank) for curves in looks.values()]
+        asked = min((figures[len(figures) // 2] for figures in ends), key=rank)
     least = rising(metric, asked) - CLOSE
     times = {
         slug: {
@@ -249,7 +250,7 @@ def reached_text(of_seeds: dict[str, float | None]) -> str:
     """Return the median of what was spent until a target, and how many runs reached it.
 
     >>> reached_text({"0": 300.0, "1": None, "2": 100.0})
-    'in the median 200 of the 2 of 3 runs that reached it'
+    '200 in the median; 2 of 3 runs reached it'
     >>> reached_text({"0": None})
     'never reached in 1 run'
     """
@@ -258,14 +259,14 @@ def reached_text(of_seeds: dict[str, float | None]) -> str:
     known = [spent for spent in of_seeds.values() if spent is not None]
     if not known:
         return f"never reached in {len(of_seeds)} run{'s' * (len(of_seeds) > 1)}"
-    runs = f"{len(known)} of {len(of_seeds)} runs that reached it"
-    return f"in the median {median(known):,.0f} of the {runs}"
+    return f"{median(known):,.0f} in the median; {len(known)} of {len(of_seeds)} runs reached it"
 
 
 def stopped_text(stopped: dict[str, Any], words: str) -> list[str]:
     """Return what ending hopeless runs came to, a line each."""
+    runs = "1 hopeless run was" if stopped["runs"] == 1 else f"{stopped['runs']} hopeless runs were"
     lines = [
-        f"{stopped['runs']} hopeless runs were ended, which saved {stopped['saved']:,.0f} {words}, "
+        f"{runs} ended, which saved {stopped['saved']:,.0f} {words}, "
         f"{stopped['saved_share']:.0%} of all. The best method is {stopped['best']}; after the first seed, "
         f"which ran to its end, it was {stopped['best_of_first_seed']}."
     ]

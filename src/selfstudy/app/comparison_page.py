@@ -30,16 +30,10 @@ def method_chart(result: dict[str, Any]) -> dict[str, Any]:
     base = result["base"][metric.name]
     traces = [line("base model", [*result["results"]], [base] * len(result["results"]), line={"dash": "dot"})]
     for index, (slug, found) in enumerate(result["results"].items()):
-        mean = found["over_seeds"]
-        colour = PALETTE[index % len(PALETTE)]
-        error = {"type": "data", "symmetric": False, "thickness": 2, "width": 8}
-        known = mean["low"] is not None and mean["high"] is not None
-        if known:
-            error |= {"array": [mean["high"] - mean["mean"]], "arrayminus": [mean["mean"] - mean["low"]]}
+        mean, colour = found["over_seeds"], _colour(index)
         big = {"size": 13, "color": colour, "symbol": "diamond"}
         small = {"size": 7, "color": colour, "opacity": 0.5}
-        more = {"error_y": {**error, "color": colour}} if known else {}
-        traces.append(points(slug, [slug], [mean["mean"]], marker=big, **more))
+        traces.append(points(slug, [slug], [mean["mean"]], marker=big, **_bars(mean, colour)))
         seeds = [slug] * len(found["figures"])
         traces.append(points(f"{slug}, seeds", seeds, found["figures"], marker=small, showlegend=False))
     title = f"{title_of(metric)} by method, with 95 % intervals over seeds"
@@ -57,7 +51,7 @@ def comparison_chart(result: dict[str, Any]) -> dict[str, Any]:
             shared = {
                 "legendgroup": slug,
                 "showlegend": seed == 0,
-                "line": {"color": PALETTE[index % len(PALETTE)]},
+                "line": {"color": _colour(index)},
             }
             traces.append({**thinned(slug, curve), "mode": "lines+markers", **shared})
     title = f"{title_of(metric)} against {unit}"
@@ -74,7 +68,7 @@ def looks_chart(result: dict[str, Any]) -> dict[str, Any]:
     unit = next(iter(result["budget"])).replace("_", " ")
     traces: list[dict[str, Any]] = []
     for index, (slug, found) in enumerate(result["results"].items()):
-        colour = PALETTE[index % len(PALETTE)]
+        colour = _colour(index)
         whole = [found["looks"][seed] for seed in found["seeds"] if found["looks"][seed]]
         ended = [found["looks"][seed] for seed in found.get("ended", {})]
         if len(whole) > 1:
@@ -110,12 +104,26 @@ def profile_chart(result: dict[str, Any]) -> dict[str, Any]:
     if profiles:
         factors = np.linspace(1, profiles.r_max, 301)
         chart["traces"] = [
-            line(slug, factors, share, line={"shape": "hv", "color": PALETTE[index % len(PALETTE)]})
+            line(slug, factors, share, line={"shape": "hv", "color": _colour(index)})
             for index, (slug, share) in enumerate(
                 zip(profiles.contestants, profiles.share(factors), strict=True)
             )
         ]
     return chart
+
+
+def _colour(index: int) -> str:
+    return PALETTE[index % len(PALETTE)]
+
+
+def _bars(mean: dict[str, Any], colour: str) -> dict[str, Any]:
+    """Return the interval of a mean as plotly draws it; nothing for a single seed, which has none."""
+    if mean["low"] is None or mean["high"] is None:
+        return {}
+    ends = {"array": [mean["high"] - mean["mean"]], "arrayminus": [mean["mean"] - mean["low"]]}
+    return {
+        "error_y": {"type": "data", "symmetric": False, "thickness": 2, "width": 8, "color": colour, **ends}
+    }
 
 
 def _mean_and_band(

@@ -15,25 +15,30 @@ import numpy as np
 
 from selfstudy.core.errors import UsageError
 
+ROUNDING = 1e-12  # spread below this share of the largest difference is that of rounding
+
 
 @dataclass(frozen=True, slots=True)
 class PairedTest:
-    """What a paired t test says; nothing is known of a single pair.
+    """What a paired t test says; None is what cannot be told.
+
+    Nothing is told of a single pair, nor where all differences are the same, since the test holds their mean
+    against their spread: figures that are counts of a few items are often the same by chance.
 
     Attributes:
-        t: the mean over its standard error; infinite where all differences are the same.
+        t: the mean over its standard error.
         p: two-sided: how often chance alone gives a |t| as large.
         effect: Hedges' g of the differences: their mean in standard deviations, corrected for few pairs. 0.2
-            is called small, 0.8 large.
+            is called small, 0.8 large. Of two pairs it is not told: the correction takes three.
     """
 
-    t: float | None
-    p: float | None
-    effect: float | None
+    t: float | None = None
+    p: float | None = None
+    effect: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON data; a number that is not finite becomes null."""
-        return {name: value if _known(value) else None for name, value in asdict(self).items()}
+        """Return JSON data."""
+        return asdict(self)
 
 
 def paired_test(differences: Sequence[float]) -> PairedTest:
@@ -53,16 +58,14 @@ def paired_test(differences: Sequence[float]) -> PairedTest:
     if not values.size or not np.isfinite(values).all():
         raise UsageError("A paired test needs at least one difference, and only finite ones.")
     n, mean = len(values), float(values.mean())
-    if n == 1:
-        return PairedTest(None, None, None)
-    spread = float(values.std(ddof=1))
-    if spread == 0:
-        far = math.copysign(math.inf, mean) if mean else 0.0
-        return PairedTest(far, 0.0 if mean else 1.0, far)
+    spread = float(values.std(ddof=1)) if n > 1 else 0.0
+    if spread <= ROUNDING * float(np.abs(values).max()):
+        return PairedTest()
     from scipy.stats import t as student
 
     t = mean / (spread / math.sqrt(n))
-    return PairedTest(t, float(2 * student.sf(abs(t), n - 1)), mean / spread * _few(n - 1))
+    effect = mean / spread * _few(n - 1) if n > 2 else None
+    return PairedTest(t, float(2 * student.sf(abs(t), n - 1)), effect)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -84,11 +87,5 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _few(degrees: int) -> float:
-    """Return Hedges' correction for `degrees` of freedom: sqrt(2 / v) gamma(v / 2) / gamma((v - 1) / 2)."""
-    if degrees == 1:  # gamma(0) is infinite
-        return 0.0
+    """Return Hedges' correction for v > 1 degrees: sqrt(2 / v) gamma(v / 2) / gamma((v - 1) / 2)."""
     return math.sqrt(2 / degrees) * math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees - 1) / 2))
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
