@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from selfstudy.core.budget import Meter
 from selfstudy.core.errors import UsageError
@@ -46,6 +47,19 @@ class HeldOutTask(MeteredTask, ABC):
     def test(self) -> range:
         """Places of the test items."""
         return range(self.held("test"))
+
+
+def validation_rows(task: Any, models: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of results on validation items for each model; none where no item is held out for it.
+
+    Args:
+        task: a `HeldOutTask`.
+        models: by name; their rows are called "validation, NAME".
+    """
+    if not task.held("validation"):
+        return {}
+    measured = {name: task.evaluate(model, split="validation") for name, model in models.items()}
+    return {f"validation, {name}": task.metric.row(one.values) for name, one in measured.items()}
 
 
 def require_held(split: str) -> None:

@@ -180,6 +180,18 @@ def test_a_given_teacher_stands_in_for_the_first_round(tmp_path: Path) -> None:
     origin(made, "mae?patch=2&hidden=32&layers=2&heads=2&decoder_hidden=8").save(tmp_path / "wide")
     with pytest.raises(UsageError, match=r"autoencoder.*\(32.*for.*\(.*16.*same architecture"):
         fit(tmp_path / "refused", made, start, teacher=str(tmp_path / "wide"))
+    with pytest.raises(UsageError, match="'small-bert' is another kind of model"):
+        fit(tmp_path / "words", made, start, teacher="small-bert")
+
+
+def test_the_second_student_is_taught_by_the_first(tmp_path: Path) -> None:
+    """Oracle: the one student of a fit whose given teacher is the first student of another fit."""
+    made = task()
+    start = origin(made)
+    two = fit(tmp_path / "two", made, start, rounds=2)
+    two.parts["student-1"].save(tmp_path / "teacher")
+    again = fit(tmp_path / "again", made, start, teacher=str(tmp_path / "teacher"))
+    assert same(two.model, again.model) and not same(two.model, two.parts["student-1"])
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

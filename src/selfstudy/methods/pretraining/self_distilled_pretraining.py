@@ -8,8 +8,9 @@ inputs it is enough. Where labels are few but a classifier can be taught, see ps
 Deviations from the paper: both losses of a step are summed before one backward pass, which gives the same
 gradient; the rounds share order, views and masks, so that they differ in their loss alone; views are a shift
 and a mirror image; `weight_width` scales the distillation to other widths than the authors'.
-Fine-tuning is optional, since the encoder serves any other method. Of the other regularisers the paper
-compares with, the L2 penalty towards the original weights is here (`pull`), the rest is not.
+Fine-tuning is optional, since the encoder serves any other method; that of images has no dropout. Of the
+other regularisers the paper compares with, the L2 penalty towards the original weights is here (`pull`), the
+rest is not.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from selfstudy.learning.weight_distance import distance, require_same_weights, s
 from selfstudy.models.encoders.masked_decoder import MaskedImageEncoder
 from selfstudy.models.encoders.text_base import TextEncoder
 from selfstudy.models.loading import model as load_model
+from selfstudy.tasks.base import validation_rows
 from selfstudy.tasks.images import ImageTask
 from selfstudy.tasks.pools import PoolTask
 
@@ -83,7 +85,7 @@ class SelfDistilledPretraining(Method):
     rounds: int = 1
     """Times that a student is distilled, each from the one before; 0 is plain further pre-training."""
     weight: float = 1.0
-    """Of the squared distance to the teacher's representation beside the masked loss."""
+    """Of the squared distance to the teacher's representation, which is added to the masked loss."""
     weight_width: int = 0
     """Width of representation that `weight` is meant for (the authors': 768), scaled to the model's own;
     0 takes the weight as it is."""
@@ -92,13 +94,14 @@ class SelfDistilledPretraining(Method):
     restart: Literal["origin", "teacher"] = "origin"
     """Where a student starts; "teacher" goes on from it, which takes the regularising effect away."""
     pull: float = 0.0
-    """Of the squared distance to the original weights, in every round: the usual way to stay near them."""
+    """Weight of the squared distance to the original weights, which is added to the loss of every round: the
+    usual way to stay near them (L2-SP)."""
     teacher: str = ""
     """Folder of a saved model that stands in for the first round; empty is none."""
     mask_ratio: float = 0.75
     """Share of an image's patches that is hidden; of words 15 % are."""
     norm_pix: bool = True
-    """Whether pixels are told less the mean of their patch, over its deviation."""
+    """Whether a hidden patch is told as its pixels less their mean, over their deviation."""
     views: ImageViews = field(default_factory=lambda: ImageViews(crop=(1, 1), shift=0.07, jitter=0, grey=0))
     """Random views of images."""
     pretraining: FurtherPretraining = field(default_factory=FurtherPretraining)
@@ -106,9 +109,9 @@ class SelfDistilledPretraining(Method):
     result: Literal["encoder", "classifier"] = "encoder"
     """What is given back: the last encoder, or it fine-tuned with a new head on the labels (step 3)."""
     tuning: Supervised = field(default_factory=fine_tuning)
-    """Of a classifier of images."""
+    """Fine-tuning of a classifier of images."""
     text_tuning: StageTraining = field(default_factory=lambda: StageTraining(steps=400, schedule="linear"))
-    """Of a classifier of texts."""
+    """Fine-tuning of a classifier of texts."""
 
     def validate(self) -> None:
         """Check the fields against each other."""
@@ -146,17 +149,15 @@ class SelfDistilledPretraining(Method):
         for name, found in {"original": origin, **models}.items():
             metrics[f"distance, {name}"] = distance(found, origin)
             metrics[f"distance of the encoder, {name}"] = distance(trunk(found), trunk(origin))
-            metrics |= _validated(task, found, name)
+        metrics |= _validated(task, {"original": origin, **models})
         final = last
         if self.result == "classifier":
             final = tuned_classifier(run, last, _labelled(task), self.tuning, self.text_tuning)
-        told = partial(rounds_pictures, ratio=self.mask_ratio, normalised=self.norm_pix)
-        return Fit(
-            model=final,
-            parts={name: found for name, found in models.items() if found is not final},
-            metrics=metrics,
-            pictures=told(run.metrics(), models, _inputs(task)),
+        parts = {name: found for name, found in models.items() if found is not final}
+        pictures = rounds_pictures(
+            run.metrics(), models, _inputs(task), ratio=self.mask_ratio, normalised=self.norm_pix
         )
+        return Fit(model=final, parts=parts, metrics=metrics, pictures=pictures)
 
     def trained(self, domain: Domain, origin: Any, run: Run) -> dict[str, Any]:
         """Return the model of each round that the budget covers, by name: the teacher, then students."""
@@ -221,6 +222,11 @@ class SelfDistilledPretraining(Method):
         if not self.teacher:
             return None
         given = load_model(self.teacher)
+        if type(given) is not type(origin):
+            raise UsageError(
+                f"The teacher {self.teacher!r} is another kind of model than {origin.name!r}. Give the "
+                "folder of one of the same kind."
+            )
         require_same_weights(origin, given, what=f"The teacher {self.teacher!r}")
         return given
 
@@ -288,9 +294,7 @@ def _labelled(task: Any) -> Any:
     return replace(task.pool.only(at), labels=task.given[at], classes=task.classes)
 
 
-def _validated(task: Any, model: Any, name: str) -> dict[str, Any]:
-    """Return how good a probe of the model is on validation inputs; nothing where that cannot be told."""
+def _validated(task: Any, models: dict[str, Any]) -> dict[str, Any]:
+    """Return how good probes of models are on validation inputs; nothing where a pool has too few labels."""
     known = not isinstance(task, PoolTask) or len(np.unique(task.given[task.labelled])) > 1
-    if not known or not task.held("validation"):
-        return {}
-    return {f"validation, {name}": task.metric.row(task.evaluate(model, split="validation").values)}
+    return validation_rows(task, models) if known else {}
