@@ -24,13 +24,12 @@ from selfstudy.learning.pruned_distillation import (
     best_alpha,
     distilled_losses,
     knowledge,
-    new_classifier,
     share_right,
     train_student,
     warn_of_cropping,
     warn_of_divergence,
 )
-from selfstudy.learning.supervised import Seen, Supervised
+from selfstudy.learning.supervised import Seen, Supervised, new_classifier
 from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.models.encoders.flops import forward_flops
 from selfstudy.models.encoders.perceptron import PerceptronEncoder
@@ -64,7 +63,7 @@ class Told:
 def losses_of(alpha: float, temperature: float, scores: torch.Tensor) -> tuple[Any, torch.Tensor, Any]:
     """The losses on images 2, 0 and 1 of the places 10, 11, 12; the student's scores and labels."""
     images = some()
-    student = new_classifier(encoder(images), images.classes, 3)
+    student = new_classifier(encoder(images), images, 3)
     losses = distilled_losses(student, Told(scores), alpha, temperature, np.array([10, 11, 12]))
     at = np.array([2, 0, 1])
     pixels, labels = images.pixels(10 + at), torch.from_numpy(images.labels[10 + at])
@@ -143,7 +142,7 @@ def test_students_of_one_run_start_alike(open_run: OpenRun, monkeypatch: pytest.
 
     monkeypatch.setattr(supervised, "batch_indices", noted)
     images, places = some(), np.arange(4, 16)
-    fixed = FixedTeacher(new_classifier(encoder(images), images.classes, 1), images.classes)
+    fixed = FixedTeacher(new_classifier(encoder(images), images, 1), images.classes)
     flops = []
     for name, options in (("alone", {}), ("taught", {"teacher": fixed, "alpha": 0.5})):
         orders.append([])
@@ -172,7 +171,7 @@ def test_only_kept_images_are_seen(open_run: OpenRun) -> None:
 def test_the_best_weight_of_two_students() -> None:
     """Oracle: of mixtures of both probabilities on a grid the one with the least squared error."""
     images = some()
-    one, two = (new_classifier(encoder(images), images.classes, key << 5) for key in (1, 2))
+    one, two = (new_classifier(encoder(images), images, key << 5) for key in (1, 2))
     for classifier in (one, two):  # apart from each other, so that the best mixture is well told
         with torch.no_grad():
             classifier.get_parameter("heads.class.weight").mul_(20)
@@ -196,7 +195,7 @@ def test_divergence_is_warned_of() -> None:
 def test_a_poor_teacher_and_strong_crops_are_warned_of() -> None:
     """Oracle: a teacher that tells one class beside a student that knows all; crops of half the area."""
     images = some()
-    teacher, student = (new_classifier(encoder(images), images.classes, 1) for _ in range(2))
+    teacher, student = (new_classifier(encoder(images), images, 1) for _ in range(2))
     with torch.no_grad():
         teacher.get_parameter("heads.class.weight").zero_()
     with pytest.warns(UserWarning, match="it has little to teach"):

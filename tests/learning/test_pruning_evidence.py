@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet, image_splits
 from selfstudy.data.views import ImageViews
 from selfstudy.learning import supervised
-from selfstudy.learning.pruning_evidence import pruning_scores, scoring_cost, scoring_steps
+from selfstudy.learning.pruning_evidence import halves, pruning_scores, scoring_cost, scoring_steps
 from selfstudy.learning.supervised import Supervised, train_classifier
 from selfstudy.models.encoders.perceptron import PerceptronEncoder
 from selfstudy.signals.pruning_scores import PRUNERS, ForgettingCounter, el2n
@@ -86,6 +87,46 @@ def test_forgetting_survives_a_stop(open_run: OpenRun, monkeypatch: pytest.Monke
     assert resumed.tolist() == whole.tolist()
     assert len(calls) < 8 + 12  # it went on, and did not begin again
     assert len(set(whole.tolist())) > 1
+
+
+def test_halves_are_complements_and_the_runs_see_no_more(
+    open_run: OpenRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: each run draws from 15 or 16 of 31 images; each image is seen by one run of each pair; pairs
+    differ; wrong labels are memorised more than others."""
+    images, sizes = some(31), []
+    drawn = supervised.batch_indices
+
+    def noted(run: Run, name: str, step: int, samples: int, batch: int) -> np.ndarray:
+        sizes.append(samples)
+        return drawn(run, name, step, samples, batch)
+
+    monkeypatch.setattr(supervised, "batch_indices", noted)
+    seen = halves(5, 31, 3)
+    assert seen.shape == (6, 31) and set(seen.sum(1).tolist()) == {15, 16}
+    assert (seen[::2] ^ seen[1::2]).all() and not (seen[0] == seen[2]).all()
+    labels = images.labels.copy()
+    labels[:4] = (labels[:4] + 1) % 10
+    changed = ImageSet(images.name, images.images, labels, images.classes)
+    plans = {**PLANS, "short": replace(SHORT, steps=60), "runs": 2}
+    wide = PerceptronEncoder(hidden=32, layers=1).made_for(images)
+    found = pruning_scores(open_run("a"), "memorisation", wide, changed, **plans)
+    assert set(sizes) == {15, 16} and len(sizes) == 4 * 60
+    assert found[:4].mean() > found[4:].mean() + 0.2
+
+
+def test_a_full_run_sees_all_images(open_run: OpenRun) -> None:
+    """Oracle: scores and cost of a run that holds nothing out; one of less than a pass is warned of."""
+    images, plans = some(), {**PLANS, "full": replace(FULL, held_out=0.5)}
+    whole = pruning_scores(open_run("a"), "forgetting", encoder(images), images, **PLANS)
+    run = open_run("b")
+    found = pruning_scores(run, "forgetting", encoder(images), images, **plans)
+    assert found.tolist() == whole.tolist()
+    told = scoring_cost("forgetting", encoder(images), images, **plans)
+    assert run.meter.snapshot()["flops"] == pytest.approx(told["flops"])
+    short = {**PLANS, "full": replace(FULL, steps=3)}
+    with pytest.warns(UserWarning, match="3 steps of 8 images does not see all 30"):
+        pruning_scores(open_run("c"), "forgetting", encoder(images), images, **short)
 
 
 def test_nothing_else_is_looked_at(open_run: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,7 @@ import torch
 from selfstudy.core.errors import UsageError
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet, image_splits
-from selfstudy.learning.pruned_distillation import new_classifier
-from selfstudy.learning.supervised import Supervised
+from selfstudy.learning.supervised import Supervised, new_classifier
 from selfstudy.learning.taught import taught, teacher_starts
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.perceptron import PerceptronEncoder
@@ -44,6 +43,6 @@ def test_teachers_differ_and_one_that_knows_is_left(open_run: OpenRun) -> None:
     weights = [c.encoder.get_parameter("network.1.weight") for c in (one, two)]
     assert not torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], start.get_parameter("network.1.weight"))
-    known = new_classifier(start, some().classes, 7)
+    known = new_classifier(start, some(), 7)
     (back,) = taught(open_run("known"), [known], some(), plan)
     assert back is known

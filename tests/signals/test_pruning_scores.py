@@ -27,6 +27,7 @@ from selfstudy.signals.pruning_scores import (
     grand,
     herding,
     margin,
+    memorisation,
     moderate,
     pruner,
 )
@@ -50,6 +51,19 @@ def test_margin() -> None:
     """Oracle: the best other class less the label's, by hand; the doubtful ones are kept first."""
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1], [0.4, 0.35, 0.25]])
     assert np.allclose(margin(probabilities, torch.tensor([0, 2, 0])), [-0.5, 0.6, -0.05])
+
+
+def test_memorisation() -> None:
+    """Oracle: a loop over images: the mean probability of the label over runs that saw it, less that over the
+    others."""
+    rng = np.random.default_rng(0)
+    probabilities = torch.from_numpy(rng.dirichlet(np.ones(3), (4, 5)))
+    labels, half = torch.tensor([0, 2, 1, 1, 0]), rng.random((2, 5)) < 0.5
+    seen = np.concatenate([half, ~half])
+    found = memorisation(probabilities, labels, seen)
+    for at, label in enumerate(labels.tolist()):
+        own = probabilities[:, at, label].numpy()
+        assert found[at] == pytest.approx(own[seen[:, at]].mean() - own[~seen[:, at]].mean())
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv"])

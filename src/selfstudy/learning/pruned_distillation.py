@@ -17,10 +17,17 @@ from selfstudy.data.image_sets import ImageSet
 from selfstudy.data.views import ImageViews
 from selfstudy.learning.distillation import distillation_loss
 from selfstudy.learning.label_weight import estimate_alpha
-from selfstudy.learning.supervised import ImageLosses, Losses, Seen, Supervised, supervise
+from selfstudy.learning.supervised import (
+    ImageLosses,
+    Losses,
+    Seen,
+    Supervised,
+    new_classifier,
+    supervise,
+)
 from selfstudy.models.encoders.averaged import probabilities_of
 from selfstudy.models.encoders.base import ImageEncoder
-from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
+from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
 from selfstudy.signals.teachers import Teacher
 
@@ -105,18 +112,13 @@ def train_student(
         places: [N_f], of the images that are trained on; None is all.
     """
     places = np.arange(len(labelled)) if places is None else places
-    student = new_classifier(encoder, labelled.classes, run.key("student", "heads"))
+    student = new_classifier(encoder, labelled, run.key("student", "heads"))
     losses = distilled_losses(student, teacher, alpha, temperature, places)
     kept = labelled.only(places)
     asked = teacher.flops if teacher and alpha else 0.0
     copies = 1 + asked / (TRAINED * forward_flops(encoder))
     supervise(run, student, losses, kept, settings, copies=lambda _: copies, desc="student")
     return student
-
-
-def new_classifier(encoder: ImageEncoder, classes: tuple[str, ...], key: int) -> ImageClassifier:
-    """Return a copy of an encoder with a linear head of its own."""
-    return ImageClassifier(encoder.copy(), classes, {CLASS: len(classes)}, key=key)
 
 
 def best_alpha(labels: ImageClassifier, distilled: ImageClassifier, held: ImageSet) -> float:
@@ -133,7 +135,7 @@ def best_alpha(labels: ImageClassifier, distilled: ImageClassifier, held: ImageS
 
 
 def share_right(classifier: ImageClassifier, images: ImageSet) -> float:
-    """Return the accuracy on labelled images."""
+    """Return the accuracy on labelled images, in the mode in which the classifier also teaches."""
     told = images.mapped(lambda pixels, _: classifier.classify(pixels))
     return float((told.numpy() == images.labels).mean())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def test_all_are_kept_at_one(pruner: str, tmp_path: Path) -> None:
 
 
 def test_what_a_fit_gives(tmp_path: Path) -> None:
-    """Oracle: by hand: half of each class, a weight by the rule, a row for each network and fraction."""
+    """Oracle: by hand: half of each class, weights by the rule, a row for each network and fraction."""
     found = fit(tmp_path, pruner="el2n", curve=(0.2, 1.0))
     table = found.parts["kept"]
     assert np.bincount(table.labels[table.kept]).tolist() == [3] * 10
@@ -78,6 +79,16 @@ def test_what_a_fit_gives(tmp_path: Path) -> None:
         "What a part of the images is worth", "Kept by class", "Scores", "The ends of the order",
     ]  # fmt: skip
     assert 0 < found.metrics["the teacher's confidence"] <= 1
+    # Each fraction has its own weight, by which stages are named.
+    weights = [(f, alpha) for f in (0.2, 0.5, 1.0) for alpha in (0.0, alpha_rule(f))]
+    stages = {path.name for path in (tmp_path / "stages").glob("student-*")}
+    assert stages == {f"student-{f:g}-{alpha:g}" for f, alpha in weights}
+
+
+def test_images_held_out_by_a_training_are_in_the_cost(tmp_path: Path) -> None:
+    """Oracle: the meter, where held-out images leave a student and a teacher fewer than a batch."""
+    some = Supervised(steps=5, batch=20, held_out=0.4, views=PLAIN)
+    fit(tmp_path, pruner="el2n", training=some, scoring=some, teaching=replace(some, steps=60, batch=50))
 
 
 def test_the_weight_is_that_of_the_student(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ costs a full training: train on all of it.
 
 Deviations from the paper: the weight of the teacher comes by a rule of ours, 1 - sqrt(f)/2, or from images
 set aside, since the paper reads its weights off a grid; short runs start from the encoder's own weights and
-differ in heads, order and views; GraNd's gradients are taken in evaluation mode; scores of memorisation are
-left out, and can be given as a function of one's own; images only.
+differ in heads, order and views; GraNd's gradients are taken in evaluation mode; memorisation is told from a
+few pairs of runs on halves of the images, where its authors take thousands of runs; images only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from selfstudy.learning.pruned_distillation import (
     best_alpha,
     distilled_losses,
     knowledge,
-    new_classifier,
     share_right,
     train_student,
     warn_of_cropping,
@@ -42,6 +41,7 @@ from selfstudy.learning.pruning_evidence import pruning_scores, scoring_cost, sc
 from selfstudy.learning.supervised import (
     Supervised,
     held_places,
+    new_classifier,
     require_labels,
     step_cost,
     trial_step,
@@ -52,6 +52,7 @@ from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
 from selfstudy.signals.pruning_scores import pruner
 from selfstudy.signals.teachers import CachedScores, EnsembleTeacher, FixedTeacher, Teacher
+from selfstudy.tasks.base import validation_rows
 from selfstudy.tasks.images import ImageTask
 
 TAUGHT, ALONE = "with the teacher", "labels alone"
@@ -68,19 +69,21 @@ class PruningDistillation(Method):
     fraction: float = 0.1
     """f, share of the labelled images that the student is trained on."""
     pruner: str = "random"
-    """Which are kept: random, el2n, grand, forgetting, margin, herding, moderate, or a function of your own,
-    module:function."""
+    """Which are kept: random, el2n, grand, forgetting, memorisation, margin, herding, moderate, or a function
+    of your own, module:function."""
     stratified: bool = True
     """Whether each class keeps its share."""
     alpha: float | None = None
     """Weight of the teacher beside the labels, from 0, no teacher, to 1; None is as `choose_alpha` says."""
     choose_alpha: Literal["rule", "estimate", "grid"] = "rule"
-    """By 1 - sqrt(f)/2; or on images set aside: "estimate" in closed form, from a student of the labels and
-    one of the teacher alone, "grid" from five students."""
+    """How alpha is chosen: "rule" is 1 - sqrt(f)/2; the others look at images set aside, "estimate" in closed
+    form, from a student of the labels and one of the teacher alone, "grid" at five students."""
     aside: float = 0.1
-    """Share of the labelled images set aside for that, which neither teacher nor student is trained on."""
+    """Share of the labelled images set aside for "estimate" and "grid"; neither teacher nor student is
+    trained on them."""
     temperature: float = 2.0
-    """T, of the distillation; gradients grow with its square."""
+    """T, which softens the scores of teacher and student; the student's gradients grow with it, up to its
+    square."""
     teacher: str = ""
     """A trained classifier's folder, or a model that is trained as the teacher, such as mlp?hidden=64; empty
     is the model itself."""
@@ -89,7 +92,7 @@ class PruningDistillation(Method):
     teacher_scores: Literal["live", "cached"] = "live"
     """Whether the teacher is asked about each view, or once about each image as it is."""
     short_runs: int = 2
-    """R, short runs that scores are averaged over."""
+    """R, short runs that scores are averaged over; for memorisation R pairs of runs on halves."""
     scoring: Supervised = field(default_factory=lambda: Supervised(steps=100))
     """A short run, of a few passes over all images."""
     teaching: Supervised = field(default_factory=Supervised)
@@ -127,7 +130,7 @@ class PruningDistillation(Method):
         starts = self._starts(model, data)
         for start in starts:
             if isinstance(start, ImageEncoder):
-                one = step_cost(start, min(self.teaching.batch, len(data)))
+                one = step_cost(start, self.teaching.batch_of(data))
                 spent.append({unit: self.teaching.steps * amount for unit, amount in one.items()})
         encoders = [one.encoder if isinstance(one, ImageClassifier) else one for one in starts]
         asked = sum(map(forward_flops, encoders), 0.0)
@@ -135,19 +138,16 @@ class PruningDistillation(Method):
             spent.append({"flops": len(data) * asked})
             asked = 0.0
         for fraction, alpha in self._students():
-            plan, passes = (
-                self._plan(fraction),
-                TRAINED * forward_flops(model) + (asked if alpha != 0 else 0.0),
-            )
-            kept = kept_count(data.labels, fraction, stratified=self.stratified)
-            samples = plan.steps * min(plan.batch, kept)
+            plan, kept = self._plan(fraction), kept_count(data.labels, fraction, stratified=self.stratified)
+            samples = plan.steps * plan.batch_of(data.only(slice(kept)))
+            passes = TRAINED * forward_flops(model) + (asked if alpha != 0 else 0.0)
             spent.append({"samples": samples, "flops": samples * passes})
         return {unit: sum(part.get(unit, 0.0) for part in spent) for unit in ("samples", "flops")}
 
     def trial(self, task: ImageTask, model: ImageEncoder) -> tuple[Callable[[], object], int]:
         """Return a student's step on a copy, and how many steps a fit takes."""
         data, _, _ = self._data(task.labelled)
-        student, teacher = (new_classifier(model, task.classes, 0) for _ in range(2))
+        student, teacher = (new_classifier(model, data) for _ in range(2))
         fixed = FixedTeacher(teacher, task.classes)
         losses = distilled_losses(student, fixed, 0.5, self.temperature, np.arange(len(data)))
         untrained = sum(isinstance(start, ImageEncoder) for start in self._starts(model, data))
@@ -280,9 +280,6 @@ class PruningDistillation(Method):
         found: dict[float, dict[str, ImageClassifier]],
     ) -> dict[str, Any]:
         """Return a row of validation results for each network."""
-        if not len(task.validation):
-            return {}
         networks = {f"{name}, {f:.3g} kept": one for f, of in found.items() for name, one in of.items()}
         networks |= dict(zip(["teacher"], teachers[:1], strict=False))
-        measured = {name: task.evaluate(one, split="validation") for name, one in networks.items()}
-        return {f"validation, {name}": task.metric.row(one.values) for name, one in measured.items()}
+        return validation_rows(task, networks)
