@@ -84,7 +84,7 @@ def network_seed(seed: int, beside: Run, split: str = "test") -> Values:
         return {"held": float((told == held.labels).mean()), "accuracy": accuracy, "squared": squared}
 
     def trained(run: Run, name: str, *guide: Any) -> tuple[ImageClassifier, dict[str, float]]:
-        found = run.stage(name, lambda: method.trained(task, start, images, run, *guide))
+        found = run.stage(name, lambda: method.trained(start, images, run, *guide))
         return found, run.stage(f"{name}, looked at", lambda: look(found))
 
     with Run(folder / f"seed-{seed}", {}, seed=seed) as run:
@@ -99,7 +99,7 @@ def network_seed(seed: int, beside: Run, split: str = "test") -> Values:
     for other in (1, 2):
         with Run(folder / f"seed-{seed}-again-{other}", {}, seed=1000 * other + seed) as run:
             fresh = task.prepared(selfstudy.model(f"mlp?seed={1000 * other + seed}"))
-            found = run.stage("fit", lambda fresh=fresh, run=run: method.trained(task, fresh, images, run))  # type: ignore[misc]
+            found = run.stage("fit", lambda fresh=fresh, run=run: method.trained(fresh, images, run))  # type: ignore[misc]
             again.append(run.stage("looked at", lambda found=found: look(found)))  # type: ignore[misc]
     arms = {
         ESTIMATE: estimated,

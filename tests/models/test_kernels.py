@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
 from selfstudy.core.errors import DataError, UsageError
-from selfstudy.models.kernels import median_gamma, named_kernel, spectrum, symmetric
+from selfstudy.models.kernels import median_gamma, named_kernel, require_room, spectrum, symmetric
 
 ROWS = np.random.default_rng(0).normal(size=(30, 3))
 
@@ -19,6 +19,8 @@ def test_kernels_are_what_they_say() -> None:
     pairs = [((ROWS[i] - ROWS[j]) ** 2).sum() for i in range(30) for j in range(i)]
     assert median_gamma(ROWS) == pytest.approx(1 / np.median(pairs))
     assert median_gamma(np.ones((4, 2))) == 1
+    line = np.arange(3000.0)[:, None]  # sorted; the median of |a - b| is 1 - 1/sqrt(2) of its length
+    assert median_gamma(line) == pytest.approx(1 / (3000 * (1 - 0.5**0.5)) ** 2, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["rbf", "linear"])
@@ -54,6 +56,10 @@ def test_what_is_refused() -> None:
     with pytest.raises(DataError, match="Give a rank for Nystrom"):
         spectrum(kernel, ROWS, most_bytes=1000)
     assert len(spectrum(kernel, ROWS, 5, most_bytes=1000).values) == 5
+    require_room(20_000)
+    for rank in (0, 30_000):  # as many rows as there are stand for themselves
+        with pytest.raises(DataError, match=r"20,500 rows and its eigenvectors take 6\.3 GiB"):
+            require_room(20_500, rank)
     with pytest.warns(UserWarning, match=r"not symmetric, by 1\.0e-03"):
         assert symmetric(np.array([[1.0, 0.5], [0.501, 1.0]]))[0, 1] == pytest.approx(0.5005)
     for matrix in (np.ones((2, 3)), np.array([[np.nan]])):

@@ -37,9 +37,13 @@ class FitErrors(NamedTuple):
 
 def fit_errors(first: np.ndarray, distilled: np.ndarray, truth: np.ndarray) -> FitErrors:
     """Return the errors of outputs [V, C] or [V] on held-out labels alike."""
-    count = len(truth)
-    pairs = ((truth, first), (truth, distilled), (first, distilled))
-    return FitErrors(*(float(np.sum((a - b) ** 2) / count) for a, b in pairs))
+    pairs = ((first, truth), (distilled, truth), (first, distilled))
+    return FitErrors(*(squared_error(a, b) for a, b in pairs))
+
+
+def squared_error(outputs: np.ndarray, truth: np.ndarray) -> float:
+    """Return the squared error of outputs [V, C] or [V], summed over C, the mean over items."""
+    return float(np.sum((outputs - truth) ** 2) / len(truth))
 
 
 def weight_picture(errors: Mapping[int, FitErrors], weights: Sequence[float]) -> Picture:
@@ -72,7 +76,7 @@ def steps_picture(held: Sequence[float]) -> Picture:
         "Fit after fit",
         [line("held-out items", names, held, mode="lines+markers")],
         y="squared error on held-out items",
-        note="The weights were chosen on these items, so that the errors are a little too good. Most of what "
+        note="Weights that were computed on these items make the errors a little too good. Most of what "
         "there is to gain comes with the second fit.",
         layout={"xaxis": {"type": "category"}},
     )
@@ -123,5 +127,5 @@ def kernel_pictures(
     errors = {
         step: fit_errors(told(1, []), told(step, [*weights[: step - 2], 0.0]), wanted) for step in steps[1:]
     }
-    held = [fit_errors(fit, fit, wanted).first for fit in (told(step, weights) for step in steps)]
+    held = [squared_error(told(step, weights), wanted) for step in steps]
     return [weight_picture(errors, weights), steps_picture(held), *shown]

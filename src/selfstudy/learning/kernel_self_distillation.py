@@ -6,6 +6,9 @@ labels. Step tau fits ridge regression to alpha y + (1 - alpha) y^(tau-1), y^(0)
 a_k = d_k / (d_k + lambda) the fitted values are V diag(B) V' y, where
 
     B^(1) = a,    B^(tau) = a (alpha + (1 - alpha) B^(tau-1)),    B^(inf) = alpha d / (alpha d + lambda).
+
+For d_k > d_j the ratio B_k / B_j is (a_k / a_j)^tau without labels and rises with every step. With labels it
+comes to (d_k (alpha d_j + lambda)) / (d_j (alpha d_k + lambda)), but may pass that on the way and come back.
 """
 
 from __future__ import annotations
@@ -42,6 +45,9 @@ class KernelSelfDistiller:
         centred: whether the mean of y is fitted apart.
         most_bytes: that the exact decomposition may take.
 
+    Attributes:
+        mean: of y, [C], which is added to what is predicted; 0 where y is not centred. There after `fit`.
+
     Raises:
         UsageError: a penalty that is not above 0.
     """
@@ -74,11 +80,11 @@ class KernelSelfDistiller:
                 f"A fit takes rows [n, d] and a label of each; the shapes are {rows.shape} and "
                 f"{wanted.shape}."
             )
-        self.shape = wanted.shape[1:]
+        self._shape = wanted.shape[1:]
         columns = wanted.reshape(len(wanted), -1)
-        self.constant = self.centred and bool((columns == columns[0]).all())
+        self._constant = self.centred and bool((columns == columns[0]).all())
         # The mean of labels that are all alike differs from them by rounding.
-        middle = columns[0] if self.constant else columns.mean(0)
+        middle = columns[0] if self._constant else columns.mean(0)
         self.mean = middle if self.centred else np.zeros(columns.shape[1])
         self._spectrum = spectrum(self.kernel, rows, self.rank, most_bytes=self._most_bytes)
         self._labels = self._spectrum.vectors.T @ (columns - self.mean)  # V' y, [r, C]
@@ -139,7 +145,7 @@ class KernelSelfDistiller:
     def values(self, projected: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Return predictions [m] or [m, C] at projected rows, ridge-fitted to V diag(targets) V' y."""
         weights = (targets / (self.decomposed.values + self.lam))[:, None] * self._labels
-        return (projected @ weights + self.mean).reshape(len(projected), *self.shape)
+        return (projected @ weights + self.mean).reshape(len(projected), *self._shape)
 
     def coefficients(self, step: int, alpha: Alpha = 0.0, *, allow_extrapolation: bool = False) -> np.ndarray:
         """Return what f^(step) weighs k(x, anchors) by, beside the mean: [a, C]."""
@@ -176,7 +182,7 @@ class KernelSelfDistiller:
         held = _finite(labels, "The labels")
         if not len(held):
             raise DataError("No rows are held out, and the weight of the labels is told from such rows.")
-        if self.constant:
+        if self._constant:
             return 1.0
         projected = self.project(inputs)
         first = self.values(projected, np.ones_like(self.decomposed.values))

@@ -16,8 +16,9 @@ Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From rows [n, d] and [m, d] to [n, m], symmetric and positive semi-definite."""
 
 ASYMMETRY = 1e-8  # of a kernel matrix, beside which symmetry is taken for granted
-SHOWN_PAIRS = 1000  # rows that the median heuristic looks at
+PAIRED = 1000  # rows that the median heuristic looks at
 MOST_BYTES = 6.5e9  # of a kernel matrix and its eigenvectors: 20,000 rows
+DECOMPOSITION = 9  # operations of an eigendecomposition of n rows over n^3
 FLAT = 1e-10  # of the largest eigenvalue; smaller ones of Nystrom's landmarks are left out
 
 
@@ -29,10 +30,12 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def median_gamma(rows: np.ndarray) -> float:
-    """Return 1 / median squared distance of rows [n, d], of the first 1,000 of them; 1 if that is 0."""
+    """Return 1 / median squared distance of rows [n, d], or of 1,000 random ones of more; 1 if that is 0."""
     from scipy.spatial.distance import pdist
 
-    distances = pdist(rows[:SHOWN_PAIRS], "sqeuclidean")
+    if len(rows) > PAIRED:  # the first ones would be alike in a table that is sorted
+        rows = rows[generator("median distance", len(rows)).permutation(len(rows))[:PAIRED]]
+    distances = pdist(rows, "sqeuclidean")
     middle = float(np.median(distances)) if len(distances) else 0.0
     return 1 / middle if middle else 1.0
 
@@ -83,14 +86,8 @@ def spectrum(kernel: Kernel, rows: np.ndarray, rank: int = 0, *, most_bytes: flo
         DataError: the matrix would take more, or has values that are not finite.
     """
     count = len(rows)
+    require_room(count, rank, most_bytes)
     if not rank or rank >= count:
-        needed = 16.0 * count**2
-        if needed > most_bytes:
-            raise DataError(
-                f"The kernel matrix of {count:,} rows and its eigenvectors take {needed / 2**30:.1f} GiB, "
-                f"more than {most_bytes / 2**30:.1f}. Give a rank for Nystrom's approximation, such as 2000, "
-                "or fewer rows."
-            )
         values, vectors = np.linalg.eigh(symmetric(kernel(rows, rows)))
         return Spectrum(np.maximum(values, 0), vectors, rows, vectors)
     anchors = rows[np.sort(generator("nystrom", count, rank).permutation(count)[:rank])]
@@ -103,6 +100,32 @@ def spectrum(kernel: Kernel, rows: np.ndarray, rank: int = 0, *, most_bytes: flo
     values, right = values[sure], right[:, sure]
     vectors = features @ right / np.sqrt(values)
     return Spectrum(values, vectors, anchors, half @ right * np.sqrt(values))
+
+
+def spectrum_flops(count: int, rank: int = 0) -> float:
+    """Return about how many operations `spectrum` takes for so many rows."""
+    side = min(rank or count, count)
+    return float(DECOMPOSITION * side**3 + (2 * count * side**2 if rank else 0))
+
+
+def require_room(count: int, rank: int = 0, most_bytes: float = MOST_BYTES) -> None:
+    """Refuse an exact decomposition of more rows than there is room for.
+
+    Args:
+        count: rows.
+        rank: of Nystrom's approximation, which needs no such room; 0 is exact.
+        most_bytes: of the kernel matrix and its eigenvectors.
+
+    Raises:
+        DataError: they take more.
+    """
+    needed = 16.0 * count**2  # two matrices of eight bytes a number
+    if needed > most_bytes and not 0 < rank < count:
+        raise DataError(
+            f"The kernel matrix of {count:,} rows and its eigenvectors take {needed / 2**30:.1f} GiB, more "
+            f"than {most_bytes / 2**30:.1f}. Give a rank for Nystrom's approximation, such as 2000, or fewer "
+            "rows."
+        )
 
 
 def symmetric(matrix: np.ndarray) -> np.ndarray:

@@ -42,21 +42,27 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in pairs)
 
 
-def test_the_weight_of_a_network(tmp_path: Path) -> None:
-    """Oracle: the formula on probabilities of held-out images, from fits that were trained apart by hand."""
+def test_the_weights_of_a_network(tmp_path: Path) -> None:
+    """Oracle: the formula on probabilities of held-out images, from fits that were trained apart by hand: in
+    every step of the first fit and of one to the teacher alone, who is the fit of the step before."""
     task = digits()
-    found = fit(tmp_path / "a", task)
+    found = fit(tmp_path / "a", task, steps=3, extrapolate=True)
     _, images, held = held_apart(task.labelled, 0.2)
     assert held is not None and len(held) == 8 and len(images) == 32
     method, start = GuidedSelfDistillation(training=QUICK), task.prepared(selfstudy.model("mlp?hidden=16"))
+    pixels, hard = held.pixels(slice(None)), np.eye(10)[held.labels]
     with Run(tmp_path / "b", {}) as run:
-        first = run.stage("first", lambda: method.trained(task, start, images, run))
-        alone = run.stage("alone", lambda: method.trained(task, start, images, run, first, 0.0))
-        pixels = held.pixels(slice(None))
-        f, g = (by.scores(pixels).softmax(1).numpy() for by in (first, alone))
-        alpha = estimate_alpha(f, g, np.eye(10)[held.labels])
-        last = run.stage("last", lambda: method.trained(task, start, images, run, first, alpha))
-    assert found.metrics["label_weights"] == [alpha] and same(found.model, last)
+
+        def trained(name: str, *guide: Any) -> Any:
+            return run.stage(name, lambda: method.trained(start, images, run, *guide))
+
+        first = last = trained("first")
+        for step, told in enumerate(found.metrics["label_weights"], 2):
+            alone = trained(f"alone-{step}", last, 0.0)
+            f, g = (by.scores(pixels).softmax(1).numpy() for by in (first, alone))
+            assert told == estimate_alpha(f, g, hard, clip=None)
+            last = trained(f"last-{step}", last, told)
+    assert len(found.metrics["label_weights"]) == 2 and same(found.model, last)
     assert same(found.parts["first fit"], first)
 
 
@@ -100,7 +106,9 @@ def test_what_a_fit_costs(tmp_path: Path) -> None:
         GuidedSelfDistillation().fit(numbers.metered(run.meter), start, run)
         spent = run.meter.snapshot()
     cost = GuidedSelfDistillation().cost(numbers, start)
-    assert all(spent[unit] == pytest.approx(amount) for unit, amount in cost.items())
+    fitted = len(numbers.labelled.table) - round(0.2 * len(numbers.labelled.table))
+    assert spent["samples"] == cost["samples"] == fitted
+    assert spent["flops"] == cost["flops"] == 9 * fitted**3
 
 
 def test_ridge_regression_of_a_table(tmp_path: Path) -> None:
@@ -161,7 +169,8 @@ def test_stopped_and_resumed(where: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_report_of_a_network(tmp_path: Path) -> None:
-    """Oracle: rows of validation images of both fits, and pictures where the weight was told."""
+    """Oracle: rows of validation images of both fits; the picture of the weight where it was computed, that
+    of the errors where images are held out, whose first point is the mean squared error by hand."""
     task = digits()
     found = fit(tmp_path / "a", task)
     right = task.evaluate(found.model, split="validation").values
@@ -170,7 +179,14 @@ def test_the_report_of_a_network(tmp_path: Path) -> None:
         "How much weight the labels should have",
         "Fit after fit",
     ]
-    assert fit(tmp_path / "b", task, label_weight=0.3, held_out=0.0).pictures == []
+    held = held_apart(task.labelled, 0.2)[2]
+    assert held is not None
+    said = found.parts["first fit"].scores(held.pixels(slice(None))).softmax(1).numpy()
+    wanted = ((said - np.eye(10)[held.labels]) ** 2).sum() / 8
+    assert found.pictures[1]["traces"][0]["y"][0] == pytest.approx(wanted, rel=1e-4)
+    given = fit(tmp_path / "b", task, label_weight=0.3)
+    assert [picture["title"] for picture in given.pictures] == ["Fit after fit"]
+    assert fit(tmp_path / "c", task, label_weight=0.3, held_out=0.0).pictures == []
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
@@ -181,11 +197,19 @@ def test_what_is_refused(tmp_path: Path) -> None:
     GuidedSelfDistillation(label_weight=1.5, extrapolate=True).validate()
     with pytest.raises(UsageError, match="lam is 0"):
         GuidedSelfDistillation(lam=0.0).validate()
+    with pytest.raises(UsageError, match="no least value"):
+        GuidedSelfDistillation(extrapolate=True, loss_space="ce").validate()
     method = GuidedSelfDistillation()
     kernel, encoder = selfstudy.model("kernel"), selfstudy.model("mlp")
     assert method.suits(digits(), encoder) and method.suits(selfstudy.task("diabetes"), kernel)
     assert not method.suits(digits(), kernel) and not method.suits(selfstudy.task("diabetes"), encoder)
     rng = np.random.default_rng(0)
+    for task, model in ((digits(), encoder), (selfstudy.task("diabetes"), kernel)):
+        with pytest.raises(DataError, match="leaves none to compute the weight"):
+            GuidedSelfDistillation(held_out=1e-4).cost(task, model)
+    with pytest.raises(DataError, match="leaves none to compute the weight"):
+        fit(tmp_path / "none", digits(), held_out=0.01)
+    assert not (tmp_path / "none" / "stages").exists()
     nothing = table_task("mine", table_of({"a": rng.normal(size=60), "b": rng.normal(size=60)}), None, "")
     with pytest.raises(DataError, match="label=price"):
-        fit(tmp_path, nothing, "kernel")
+        fit(tmp_path / "table", nothing, "kernel")

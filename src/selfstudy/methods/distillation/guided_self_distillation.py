@@ -6,7 +6,7 @@ price of a few inner products; or to distil a network from itself without a grid
 trainings a step tell it. If a grid over the penalty is cheap, that does as much for a kernel model. With
 noisy labels and one training to spend, take ps-kd.
 
-Deviations from the paper: the weight is told from a share of the labelled items that is held apart, since
+Deviations from the paper: the weight is computed on a share of the labelled items that is held apart, since
 which data the authors used is not said; networks decay their weights, where the authors add the plain norm of
 each; every training of a run starts at the same weights and sees the same images in the same order, so that
 fits differ by their targets alone. A weight outside 0 to 1 is allowed where it is asked for (`extrapolate`).
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from selfstudy.core.errors import UsageError
+from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.image_sets import ImageSet
@@ -31,6 +31,7 @@ from selfstudy.evaluation.guided_pictures import (
     FitErrors,
     fit_errors,
     kernel_pictures,
+    squared_error,
     steps_picture,
     weight_picture,
 )
@@ -43,22 +44,24 @@ from selfstudy.learning.supervised import (
     Losses,
     Seen,
     Supervised,
-    held_apart,
     held_places,
+    new_classifier,
     require_labels,
     step_cost,
     supervise,
     trial_step,
 )
 from selfstudy.models.encoders.base import ImageEncoder
-from selfstudy.models.encoders.classifier import CLASS, ImageClassifier
+from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.models.encoders.flops import TRAINED
 from selfstudy.models.kernel_model import KernelModel
+from selfstudy.models.kernels import require_room, spectrum_flops
 from selfstudy.signals.teachers import FixedTeacher
+from selfstudy.tasks.base import validation_rows
 from selfstudy.tasks.images import ImageTask
 from selfstudy.tasks.table_task import TableTask
 
-DECOMPOSITION = 9  # operations of an eigendecomposition of n rows over n^3
+TIMED = 1000  # rows whose decomposition is timed before a fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +73,10 @@ class GuidedSelfDistillation(Method):
     steps: int = 2
     """tau, fits one after the other; the first is that to the labels alone."""
     label_weight: float | None = None
-    """alpha, weight of the labels in every step from the second on; None tells it anew in each."""
+    """alpha, weight of the labels in every step from the second on; None computes it anew for each."""
     held_out: float = 0.2
-    """Share of the labelled items that is not fitted, on which the weight is told."""
+    """Share of the labelled items that is not fitted: the weight is computed on them. With a label weight of
+    your own, 0 fits all."""
     extrapolate: bool = False
     """Whether the weight may lie outside 0 to 1, beyond both the first fit and the distilled one."""
     lam: float = 1.0
@@ -96,12 +100,17 @@ class GuidedSelfDistillation(Method):
         if not (0 < self.held_out < 1 or (self.held_out == 0 and self.label_weight is not None)):
             raise UsageError(
                 f"held_out is {self.held_out}: it must be above 0 and below 1, or 0 with a label_weight of "
-                "your own, since the weight is told from what is held out."
+                "your own, since the weight is computed on what is held out."
             )
         weight = self.label_weight
         if weight is not None and not (np.isfinite(weight) and (self.extrapolate or 0 <= weight <= 1)):
             raise UsageError(
                 f"label_weight is {weight}; it must be from 0 to 1, or with extrapolate any number."
+            )
+        if self.extrapolate and self.loss_space == "ce":
+            raise UsageError(
+                "extrapolate does not go with the loss_space ce: a weight outside 0 to 1 makes targets below "
+                "0, and their cross-entropy has no least value. Take softmax-mse or logits-mse."
             )
         if self.rank < 0:
             raise UsageError(f"rank is {self.rank}; it must be at least 0, which is exact.")
@@ -110,28 +119,54 @@ class GuidedSelfDistillation(Method):
     def cost(self, task: Any, model: Any) -> dict[str, float]:
         """Return what a fit spends at most, by budget unit."""
         if isinstance(task, TableTask):
-            return _kernel_cost(len(task.required_labels().table), self.rank)
+            rows = len(self._apart(len(task.required_labels().table))[0])
+            require_room(rows, self.rank)
+            return {"samples": rows, "flops": spectrum_flops(rows, self.rank)}
         require_labels(task.labelled)
-        images = len(held_apart(task.labelled, self.held_out)[1])
-        step = step_cost(model, min(self.training.batch, images))
-        distilled = (self.steps - 1) * (1 + (self.label_weight is None))
-        trainings = 1 + distilled * (1 + 1 / TRAINED)
+        images = task.labelled.only(self._apart(len(task.labelled))[0])
+        step = step_cost(model, self.training.batch_of(images))
+        distilled = self._trainings - 1
         return {
-            "samples": self.training.steps * step["samples"] * (1 + distilled),
-            "flops": self.training.steps * step["flops"] * trainings,
+            "samples": self.training.steps * step["samples"] * self._trainings,
+            "flops": self.training.steps * step["flops"] * (1 + distilled * (1 + 1 / TRAINED)),
         }
 
     def trial(self, task: Any, model: Any) -> tuple[Callable[[], object], int]:
-        """Return one step on a copy, and how many a fit takes; of a kernel model the decomposition."""
+        """Return one step on a copy, and how many a fit takes; of a kernel model a small decomposition."""
         if isinstance(task, TableTask):
-            rows = model.features(task.required_labels().table)
-            kernel = model.resolved(rows).function
-            return lambda: KernelSelfDistiller(kernel, self.lam, rank=self.rank).fit(rows, rows[:, 0]), 1
+            table = task.required_labels().table
+            rows = model.features(table)[self._apart(len(table))[0]]
+            some, kernel = rows[:TIMED], model.resolved(rows).function
+            whole, part = (spectrum_flops(len(of), self.rank) for of in (rows, some))
+            distiller = KernelSelfDistiller(kernel, self.lam, rank=self.rank)
+            return lambda: distiller.fit(some, some[:, 0]), max(1, round(whole / part))
         require_labels(task.labelled)
-        classifier = _classifier(task, model, key=0)
-        trainings = 1 + (self.steps - 1) * (1 + (self.label_weight is None))
+        classifier = new_classifier(model, task.labelled)
         step = trial_step(classifier, self._losses(classifier, None, 1.0), task.labelled, self.training)
-        return step, trainings * self.training.steps
+        return step, self._trainings * self.training.steps
+
+    @property
+    def _trainings(self) -> int:
+        """Of networks: the first, and one or two for each further fit."""
+        return 1 + (self.steps - 1) * (1 + (self.label_weight is None))
+
+    @property
+    def _clip(self) -> tuple[float, float] | None:
+        return None if self.extrapolate else CONVEX
+
+    def _apart(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of labelled items that are fitted, and of those held out.
+
+        Raises:
+            DataError: the weight is to be computed, and there is nothing to compute it on.
+        """
+        at, apart = held_places(count, self.held_out)
+        if self.steps > 1 and self.label_weight is None and not len(apart):
+            raise DataError(
+                f"held_out={self.held_out:g} of {count} labelled items leaves none to compute the weight of "
+                "the labels on. Raise it, label more items, or give label_weight yourself."
+            )
+        return at, apart
 
     def fit(self, task: Any, model: Any, run: Run) -> Fit:
         """Fit the labels, then step by step the labels and the fit of before."""
@@ -141,33 +176,28 @@ class GuidedSelfDistillation(Method):
 
     def _fit_network(self, task: ImageTask, model: ImageEncoder, run: Run) -> Fit:
         require_labels(task.labelled)
-        _, images, held = held_apart(task.labelled, self.held_out)
+        images, held = map(task.labelled.only, self._apart(len(task.labelled)))
 
         def trained(name: str, teacher: ImageClassifier | None, weight: float) -> ImageClassifier:
-            return run.stage(name, lambda: self.trained(task, model, images, run, teacher, weight))
+            return run.stage(name, lambda: self.trained(model, images, run, teacher, weight))
 
         fits = [trained("fit-1", None, 1.0)]
         weights: list[float] = []
         errors: dict[int, FitErrors] = {}
         for step in range(2, self.steps + 1):
-            teacher, weight = fits[-1], self.label_weight
-            if weight is None and held is not None:
-                alone = trained(f"teacher-alone-{step}", teacher, 0.0)
+            weight = self.label_weight
+            if weight is None:
+                alone = trained(f"teacher-alone-{step}", fits[-1], 0.0)
                 weight = self.weight(fits[0], alone, held)
-                errors[step] = fit_errors(*self._outputs(fits[0], alone, held))
-            assert weight is not None
+                said = (self._outputs(by, held) for by in (fits[0], alone))
+                errors[step] = fit_errors(*said, _one_hot(held))
             weights.append(weight)
-            fits.append(trained(f"fit-{step}", teacher, weight))
-        metrics = _told(weights)
-        if len(task.validation):
-            for step, found in enumerate(fits, 1):
-                row = task.metric.row(task.evaluate(found, split="validation").values)
-                metrics[f"validation, fit {step}"] = row
-        pictures = []
-        if errors:
-            assert held is not None
-            mine = [fit_errors(*self._outputs(found, found, held)).first for found in fits]
-            pictures = [weight_picture(errors, weights), steps_picture(mine)]
+            fits.append(trained(f"fit-{step}", fits[-1], weight))
+        pictures = [weight_picture(errors, weights)] if errors else []
+        if len(held) and self.steps > 1:
+            found = [squared_error(self._outputs(by, held), _one_hot(held)) for by in fits]
+            pictures.append(steps_picture(found))
+        metrics = _metrics(task, weights, dict(enumerate(fits, 1)))
         return Fit(model=fits[-1], parts={"first fit": fits[0]}, metrics=metrics, pictures=pictures)
 
     def weight(self, first: ImageClassifier, alone: ImageClassifier, held: ImageSet) -> float:
@@ -178,11 +208,11 @@ class GuidedSelfDistillation(Method):
             alone: trained on the outputs of the teacher, without labels.
             held: labelled images that none of them was trained on.
         """
-        return estimate_alpha(*self._outputs(first, alone, held), clip=None if self.extrapolate else CONVEX)
+        said = (self._outputs(by, held) for by in (first, alone))
+        return estimate_alpha(*said, _one_hot(held), clip=self._clip)
 
     def trained(
         self,
-        task: ImageTask,
         model: ImageEncoder,
         images: ImageSet,
         run: Run,
@@ -192,14 +222,13 @@ class GuidedSelfDistillation(Method):
         """Return a classifier trained on labelled images and a teacher's outputs; within a stage.
 
         Args:
-            task: says the classes.
             model: of which a copy is trained.
             images: labelled ones.
             run: within a stage.
             teacher: what the student is held to beside the labels.
             weight: alpha, of the labels.
         """
-        classifier = _classifier(task, model, run.key("heads"))
+        classifier = new_classifier(model, images, run.key("heads"))
         losses = self._losses(classifier, teacher, weight)
         copies = 1 + (teacher is not None) / TRAINED
         supervise(run, classifier, losses, images, self.training, copies=lambda _: copies)
@@ -220,21 +249,14 @@ class GuidedSelfDistillation(Method):
 
         return losses
 
-    def _outputs(
-        self, first: ImageClassifier, alone: ImageClassifier, held: ImageSet
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what two classifiers say of held-out images, and the labels, [V, C] each."""
+    def _outputs(self, by: ImageClassifier, images: ImageSet) -> np.ndarray:
+        """Return what a classifier says of images, in the space of the loss: [N, C]."""
         outputs = SPACES[self.loss_space].outputs
-
-        def said(by: ImageClassifier) -> np.ndarray:
-            return held.mapped(lambda pixels, _: outputs(by.scores(pixels))).numpy()
-
-        hard = functional.one_hot(torch.from_numpy(held.labels), len(held.classes))
-        return said(first), said(alone), hard.numpy()
+        return images.mapped(lambda pixels, _: outputs(by.scores(pixels))).numpy()
 
     def _fit_kernel(self, task: TableTask, model: KernelModel, run: Run) -> Fit:
         table, answers = task.required_labels()
-        at, apart = held_places(len(table), self.held_out)
+        at, apart = self._apart(len(table))
         rows, wanted = model.features(table), answers.one_hot()
         ready = model.resolved(rows[at])
 
@@ -244,12 +266,15 @@ class GuidedSelfDistillation(Method):
             return fresh.fit(rows[at], wanted[at])
 
         def distilled() -> dict[str, Any]:
-            run.meter.charge(**_kernel_cost(len(table), self.rank))
+            run.meter.charge(samples=len(at), flops=spectrum_flops(len(at), self.rank))
             weights: list[float] = []
+            held = rows[apart], wanted[apart]
             for step in range(2, self.steps + 1):
-                weights.append(self._kernel_weight(distiller(), rows[apart], wanted[apart], step, weights))
-            pictures = kernel_pictures(distiller(), rows[apart], wanted[apart], weights)
-            return {"weights": weights, "pictures": pictures}
+                weight = self.label_weight
+                if weight is None:
+                    weight = distiller().optimal_alpha(*held, step, self._clip, before=weights)
+                weights.append(weight)
+            return {"weights": weights, "pictures": kernel_pictures(distiller(), *held, weights)}
 
         def kernel_model(step: int) -> KernelModel:
             found, weights = distiller(), told["weights"]
@@ -259,34 +284,17 @@ class GuidedSelfDistillation(Method):
         told = run.stage("distillation", distilled)
         first = run.stage("fit-1", lambda: kernel_model(1))
         last = run.stage(f"fit-{self.steps}", lambda: kernel_model(self.steps)) if self.steps > 1 else first
-        metrics = _told(told["weights"])
-        if task.held("validation"):
-            for name, found in {"fit 1": first, f"fit {self.steps}": last}.items():
-                row = task.metric.row(task.evaluate(found, split="validation").values)
-                metrics[f"validation, {name}"] = row
+        metrics = _metrics(task, told["weights"], {1: first, self.steps: last})
         return Fit(model=last, parts={"first fit": first}, metrics=metrics, pictures=told["pictures"])
 
-    def _kernel_weight(
-        self, found: KernelSelfDistiller, rows: np.ndarray, wanted: np.ndarray, step: int, before: list[float]
-    ) -> float:
-        """Return the weight of the labels in a step: as was asked, or the best on held-out rows."""
-        if self.label_weight is not None:
-            return self.label_weight
-        clip = None if self.extrapolate else CONVEX
-        return found.optimal_alpha(rows, wanted, step, clip, before=before)
 
-
-def _told(weights: list[float]) -> dict[str, Any]:
-    """Return the weights of steps 2 on as metrics, together and by step, which the report lists."""
+def _metrics(task: Any, weights: list[float], fits: dict[int, Any]) -> dict[str, Any]:
+    """Return the weights of steps 2 on, together and by step, and a row of validation results by fit."""
     by_step = {f"weight of the labels, step {step}": weight for step, weight in enumerate(weights, 2)}
-    return {"label_weights": weights, **by_step}
+    rows = validation_rows(task, {f"fit {step}": found for step, found in fits.items()})
+    return {"label_weights": weights, **by_step, **rows}
 
 
-def _classifier(task: ImageTask, model: ImageEncoder, key: int) -> ImageClassifier:
-    return ImageClassifier(model.copy(), task.classes, {CLASS: len(task.classes)}, key=key)
-
-
-def _kernel_cost(rows: int, rank: int) -> dict[str, float]:
-    """Return what a decomposition of the kernel matrix spends."""
-    side = min(rank or rows, rows)
-    return {"samples": rows, "flops": float(DECOMPOSITION * side**3 + (2 * rows * side**2 if rank else 0))}
+def _one_hot(images: ImageSet) -> np.ndarray:
+    """Return the labels of images, [N, C]."""
+    return functional.one_hot(torch.from_numpy(images.labels), len(images.classes)).numpy()
