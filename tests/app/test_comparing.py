@@ -191,7 +191,7 @@ def test_hopeless_runs_are_ended(tmp_path: Path) -> None:
     saved = bad["spent"][0]["samples"] - ended["spent"]["samples"]
     assert found["stopped"]["saved"] == saved > 0
     assert found["differences"][0]["low"] is None, "one common seed: no interval"
-    assert "hopeless runs were ended" in stopped_text(found["stopped"], "samples")[0]
+    assert "1 hopeless run was ended" in stopped_text(found["stopped"], "samples")[0]
     assert "ended" in write_report(tmp_path / "c").read_text()
     times = (tmp_path / "c/sla/seed-1" / STOPPED).stat().st_mtime_ns
     again = selfstudy.compare("sla", "barlow-twins", **settings)
@@ -227,6 +227,7 @@ def test_one_seed_tells_no_interval(alone: Path) -> None:
         ({"stop_hopeless": -1.0}, "margin of 0 points or more"),
         ({"stop_hopeless": 1.0, "seeds": 1}, "two seeds or more"),
         ({"workers": 0}, "give 1 or more"),
+        ({"seeds": 0}, "needs 1 or more"),
         ({"workers": 2, "ray": "local"}, "Leave one of the two away"),
     ],
 )

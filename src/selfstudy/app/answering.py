@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfstudy.app.answerers import task_and_model, value_model
-from selfstudy.app.fitting import BUDGET, free_directory, named, read_budget
+from selfstudy.app.plans import BUDGET, free_directory, named, read_budget
 from selfstudy.app.report import ANSWERS, write_report
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.cluster import check_place

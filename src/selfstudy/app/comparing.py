@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfstudy.app.comparison import comparison_result, print_comparison
-from selfstudy.app.comparison_workers import Workers, require_importable
-from selfstudy.app.contestants import Job, base, do
-from selfstudy.app.fitting import Loaded, Plan, free_directory, prepared, read_budget
+from selfstudy.app.comparison_jobs import do_all
+from selfstudy.app.comparison_workers import require_importable
+from selfstudy.app.contestants import Job, base
+from selfstudy.app.plans import Loaded, Plan, free_directory, prepared, read_budget
 from selfstudy.app.report import write_report
-from selfstudy.app.rows import figure
-from selfstudy.app.watching import FINAL, STOPPED, Bar, final_loop, rising
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.cluster import check_place
 from selfstudy.core.config import difference, from_dict, to_dict
 from selfstudy.core.errors import DataError, UsageError, nearest
-from selfstudy.core.fan_out import fan_out
 from selfstudy.core.files import read_json, write_json
 from selfstudy.core.index import find
 from selfstudy.core.machine import cores, set_threads
 from selfstudy.core.method import Method
-from selfstudy.evaluation.summary import read_summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,31 +50,15 @@ def compare(
     count = _workers(workers, len(chosen) * seeds, ray)
     if count > 1:
         require_importable([find(slug) for slug in chosen])
-    if stop_hopeless is not None and (stop_hopeless < 0 or seeds < 2):
-        raise UsageError(
-            f"--stop-hopeless {stop_hopeless:g} with {seeds} seeds: give a margin of 0 points or more, and "
-            "two seeds or more, since the first one runs to its end."
-        )
+    _check_seeds(seeds, stop_hopeless)
     model = _model(chosen) if model is None else model
     directory = Path(out) if out else free_directory(f"compare-{task}")
-    from selfstudy import model as load_model
-    from selfstudy import task as load_task
-
-    set_threads()
-    loaded = Loaded(task=load_task(task), model=load_model(model))
-    if stop_hopeless is not None and not len(loaded.task.validation):
-        raise DataError(
-            f"Hopeless runs are told by validation items, and {task!r} holds none out. Give it some, or "
-            "leave --stop-hopeless away."
-        )
-    limit = read_budget(budget) if budget is not None else _most_asked(chosen, loaded)
-    if not limits(limit):
-        raise UsageError("A comparison needs a budget, the same for every method, such as tokens=2e6.")
+    loaded = _loaded(task, model, held_out=stop_hopeless is not None)
     asked = {
         "methods": list(chosen),
         "task": task,
         "model": model,
-        "budget": limits(limit),
+        "budget": _limits(budget, chosen, loaded),
         "seeds": seeds,
         "fields": {slug: to_dict(method) for slug, method in chosen.items()},
         "train_limit": train_limit,
@@ -89,25 +68,9 @@ def compare(
     }
     _refuse_another(directory, asked)
     write_json(directory / ASKED, asked)
-    jobs = [
-        Job(
-            entry=find(slug),
-            plan=Plan(
-                slug=slug,
-                method=method,
-                task=task,
-                model=model,
-                seed=seed,
-                train_limit=train_limit,
-                test_limit=test_limit,
-            ),
-            directory=directory,
-            budget=limits(limit),
-        )
-        for seed, (slug, method) in itertools.product(range(seeds), chosen.items())
-    ]
+    jobs = _jobs(chosen, asked, directory)
     base(directory, loaded, test_limit)
-    _do_all(jobs, loaded, count, ray, stop_hopeless, console)
+    do_all(jobs, loaded, count, ray, stop_hopeless, console)
     result = comparison_result(asked, [job.folder for job in jobs], loaded.task.metric)
     write_json(directory / RESULT, result)
     page = write_report(directory)
@@ -117,65 +80,54 @@ def compare(
     return result
 
 
-def _do_all(
-    jobs: list[Job],
-    loaded: Loaded,
-    workers: int,
-    ray: str | None,
-    margin: float | None,
-    console: Console | None,
-) -> None:
-    """Do the jobs; where hopeless ones are ended, the first seed's run to their ends and set the bar."""
-    metric, begun, over = loaded.task.metric, time.monotonic(), 0
-    rounds = [jobs]
-    if margin is not None:
-        first = [replace(job, final=True) for job in jobs if job.plan.seed == 0]
-        rounds = [first, [job for job in jobs if job.plan.seed]]
-    for number, some in enumerate(rounds):
-        if number:
-            bars = _bars(rounds[0], margin or 0.0, metric)
-            some = [replace(job, bar=bars[job.plan.slug]) for job in some]
-        left = [job for job in some if not job.over]
-        over += len(some) - len(left)
-        for job in _done(left, loaded, workers, ray):
-            over += 1
-            if console:
-                said = _said(job, metric)
-                minutes = (time.monotonic() - begun) / 60
-                console.print(
-                    f"{over} of {len(jobs)}: {job.plan.slug}, seed {job.plan.seed}: {said} "
-                    f"({minutes:.1f} min so far)",
-                    highlight=False,
-                    markup=False,
-                )
+def _check_seeds(seeds: int, margin: float | None) -> None:
+    """Refuse to do nothing, and a margin of hopeless runs that can end none."""
+    if seeds < 1:
+        raise UsageError(f"seeds is {seeds}; a comparison needs 1 or more.")
+    if margin is not None and (margin < 0 or seeds < 2):
+        raise UsageError(
+            f"--stop-hopeless {margin:g} with {seeds} seeds: give a margin of 0 points or more, and "
+            "two seeds or more, since the first one runs to its end."
+        )
 
 
-def _done(jobs: list[Job], loaded: Loaded, workers: int, ray: str | None) -> Iterator[Job]:
-    """Do jobs, here or in processes, and yield each when it is done."""
-    if workers > 1 and jobs:
-        with Workers(min(workers, len(jobs))) as processes:
-            yield from processes.do(jobs)
-        return
-    with fan_out(ray) as helpers:
-        for job in jobs:
-            do(job, loaded, helpers)
-            yield job
+def _loaded(task: str, model: str, *, held_out: bool) -> Loaded:
+    """Load task and model; the task must have validation items where they are needed."""
+    from selfstudy import model as load_model
+    from selfstudy import task as load_task
+
+    set_threads()
+    loaded = Loaded(task=load_task(task), model=load_model(model))
+    if held_out and not len(loaded.task.validation):
+        raise DataError(
+            f"Hopeless runs are told by validation items, and {task!r} holds none out. Give it some, or "
+            "leave --stop-hopeless away."
+        )
+    return loaded
 
 
-def _bars(first: list[Job], margin: float, metric: Any) -> dict[str, Bar | None]:
-    """Return by method what its later runs must be able to reach; None where its runs cannot be judged."""
-    leader = max(rising(metric, read_json(job.folder / FINAL)) for job in first)
-    loops = {job.plan.slug: final_loop(job.folder, margin, metric) for job in first}
-    return {
-        slug: Bar(loop=loop, figure=leader, margin=margin) if loop else None for slug, loop in loops.items()
-    }
+def _limits(
+    budget: str | dict[str, float] | None, methods: dict[str, Method], loaded: Loaded
+) -> dict[str, float]:
+    """Return what each fit may spend, by unit."""
+    found = limits(read_budget(budget) if budget is not None else _most_asked(methods, loaded))
+    if not found:
+        raise UsageError("A comparison needs a budget, the same for every method, such as tokens=2e6.")
+    return found
 
 
-def _said(job: Job, metric: Any) -> str:
-    if job.bar and (job.folder / STOPPED).exists():
-        return f"ended as hopeless after {read_json(job.folder / STOPPED)['done']:.0%}"
-    summary = read_summary(job.folder) or {}
-    return f"{metric.name} {figure(summary['trained'][metric.name], metric.share)}"
+def _jobs(methods: dict[str, Method], asked: dict[str, Any], directory: Path) -> list[Job]:
+    """Return the fits, seed after seed."""
+    shared = {name: asked[name] for name in ("task", "model", "train_limit", "test_limit")}
+    return [
+        Job(
+            entry=find(slug),
+            plan=Plan(slug=slug, method=method, seed=seed, **shared),
+            directory=directory,
+            budget=asked["budget"],
+        )
+        for seed, (slug, method) in itertools.product(range(asked["seeds"]), methods.items())
+    ]
 
 
 def _workers(asked: int | None, jobs: int, ray: str | None) -> int:

@@ -42,7 +42,7 @@ def _read(asked: IO[str], lines: queue.Queue[str]) -> None:
 def _answer(said: dict[str, Any], loaded: dict[tuple[str, str], Any]) -> dict[str, Any]:
     from selfstudy import model, task
     from selfstudy.app.contestants import Job, do
-    from selfstudy.app.fitting import Loaded
+    from selfstudy.app.plans import Loaded
 
     with warnings.catch_warnings(record=True) as notes:
         try:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from selfstudy.app.evaluating import evaluation
-from selfstudy.app.fitting import Loaded, Plan, fit_plan, prepared
+from selfstudy.app.fitting import fit_plan
+from selfstudy.app.plans import Loaded, Plan, prepared
 from selfstudy.app.watching import STOPPED, Bar, Hopeless, Watch, final_figure
 from selfstudy.core.budget import Budget
 from selfstudy.core.config import from_dict, to_dict

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfstudy.app.evaluating import evaluation, paired_samples
+from selfstudy.app.plans import (
+    BUDGET,
+    Loaded,
+    Plan,
+    free_directory,
+    loaded_for,
+    named,
+    read_budget,
+    read_config,
+)
 from selfstudy.app.saving import PICTURES, finished, read_fit, save
 from selfstudy.core.budget import Budget, limits
 from selfstudy.core.cluster import check_place
-from selfstudy.core.config import from_dict, to_dict
+from selfstudy.core.config import from_dict
 from selfstudy.core.directory import refuse_other
 from selfstudy.core.errors import UsageError
 from selfstudy.core.fan_out import FanOut, fan_out
@@ -20,50 +29,13 @@ from selfstudy.core.files import read_json, write_json
 from selfstudy.core.group import joined, require_alone
 from selfstudy.core.index import find
 from selfstudy.core.machine import set_threads
-from selfstudy.core.method import Fit, Method
+from selfstudy.core.method import Fit
 from selfstudy.core.progress import Progress
 from selfstudy.core.run import Passing, Run
 from selfstudy.evaluation.summary import write_summary
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-BUDGET = "budget.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a fit is asked to do; everything that makes two fits different."""
-
-    slug: str
-    method: Method
-    task: str
-    model: str
-    seed: int = 0
-    train_limit: int | None = None
-    """Training problems used; None is all."""
-    test_limit: int | None = None
-    """Test problems of the evaluation; None is all."""
-
-    def config(self) -> dict[str, Any]:
-        """Return what run.json holds."""
-        return {
-            "method": self.slug,
-            "task": self.task,
-            "model": self.model,
-            "train_limit": self.train_limit,
-            "test_limit": self.test_limit,
-            "fields": to_dict(self.method),
-            "seed": self.seed,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """The task and the model of a plan, so that a comparison loads them once."""
-
-    task: Any
-    model: Any
 
 
 def fit(
@@ -148,9 +120,7 @@ def fit_plan(
             return read_fit(directory, done)
         # Sums depend on the number of threads in their last digits: also those that the model is prepared by.
         set_threads()
-        loaded = _load(plan, loaded)
-        _require_kinds(plan, loaded)
-        loaded = prepared(loaded)
+        loaded = loaded_for(plan, loaded)
         if console or dry_run:
             _announce(plan, loaded, directory, budget, console)
         if dry_run:
@@ -177,6 +147,35 @@ def fit_plan(
         print_summary(summary, console)
         console.print(f"Report: {directory / 'report.html'}", highlight=False)
     return fitted
+
+
+def resume(
+    directory: Path, *, budget: str | None = None, ray: str | None = None, console: Console | None = None
+) -> Fit:
+    """Continue the fit in `directory` with the settings it was started with.
+
+    Args:
+        directory: a run's directory.
+        budget: larger limits than it had; None keeps them.
+        ray: as for `fit`; it need not be what the run was started with.
+        console: where to say what happens.
+    """
+    config = read_config(directory)
+    if "method" not in config:
+        raise UsageError(f"The run in {directory} was not started by `selfstudy fit`: it names no method.")
+    given = read_budget(budget)
+    if budget is None and (directory / BUDGET).exists():
+        given = Budget(**read_json(directory / BUDGET))
+    plan = Plan(
+        slug=config["method"],
+        method=from_dict(find(config["method"]).load(), config["fields"]),
+        task=config["task"],
+        model=config["model"],
+        seed=config["seed"],
+        train_limit=config.get("train_limit"),
+        test_limit=config.get("test_limit"),
+    )
+    return fit_plan(plan, directory, given, ray=ray, console=console)
 
 
 def _require_shareable(plan: Plan, ray: str | FanOut | None) -> None:
@@ -249,113 +248,13 @@ def _announce(plan: Plan, loaded: Loaded, directory: Path, budget: Budget, conso
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-# Directories.
-
-
-def resume(
-    directory: Path, *, budget: str | None = None, ray: str | None = None, console: Console | None = None
-) -> Fit:
-    """Continue the fit in `directory` with the settings it was started with.
-
-    Args:
-        directory: a run's directory.
-        budget: larger limits than it had; None keeps them.
-        ray: as for `fit`; it need not be what the run was started with.
-        console: where to say what happens.
-    """
-    config = read_config(directory)
-    if "method" not in config:
-        raise UsageError(f"The run in {directory} was not started by `selfstudy fit`: it names no method.")
-    given = read_budget(budget)
-    if budget is None and (directory / BUDGET).exists():
-        given = Budget(**read_json(directory / BUDGET))
-    plan = Plan(
-        slug=config["method"],
-        method=from_dict(find(config["method"]).load(), config["fields"]),
-        task=config["task"],
-        model=config["model"],
-        seed=config["seed"],
-        train_limit=config.get("train_limit"),
-        test_limit=config.get("test_limit"),
-    )
-    return fit_plan(plan, directory, given, ray=ray, console=console)
-
-
-def read_config(directory: Path) -> dict[str, Any]:
-    """Return what the run in `directory` was asked for.
-
-    Raises:
-        UsageError: there is no run.
-    """
-    if not (directory / "run.json").exists():
-        raise UsageError(f"{directory} holds no run: there is no run.json in it. Give the --out of a fit.")
-    return read_json(directory / "run.json")
-
-
-def free_directory(name: str) -> Path:
-    """Return the first of runs/NAME-1, runs/NAME-2, ... that does not exist."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
-    paths = (Path("runs") / f"{safe}-{n}" for n in itertools.count(1))
-    return next(path for path in paths if not path.exists())
-
-
 def _finished(directory: Path, plan: Plan) -> dict[str, Any] | None:
     """Return the summary of this very fit, if it is done; refuse another one before anything is loaded."""
     refuse_other(directory, plan.config())
     return finished(directory)
 
 
-def _load(plan: Plan, loaded: Loaded | None) -> Loaded:
-    from selfstudy import model, task
-
-    loaded = loaded or Loaded(task=None, model=None)
-    ready_task = task(plan.task) if loaded.task is None else loaded.task
-    if plan.train_limit:
-        ready_task = ready_task.limited(plan.train_limit)
-    return Loaded(task=ready_task, model=model(plan.model) if loaded.model is None else loaded.model)
-
-
-def prepared(loaded: Loaded) -> Loaded:
-    """Make the model for the task's data, where the task knows how: their shape and their statistics."""
-    prepare = getattr(loaded.task, "prepared", None)
-    return replace(loaded, model=prepare(loaded.model)) if prepare else loaded
-
-
 def _look(loaded: Loaded, fitted: Fit) -> dict[str, Any]:
     """Return what the task has to say and to show of the models before and after, beside its metric."""
     look = getattr(loaded.task, "look", None)
     return look(loaded.model, fitted.model, fitted.parts) if look else {"metrics": {}, "pictures": []}
-
-
-def _require_kinds(plan: Plan, loaded: Loaded) -> None:
-    if not plan.method.suits(loaded.task, loaded.model):
-        from selfstudy.models.language.served import ServedModel
-
-        if isinstance(loaded.model, ServedModel):
-            raise UsageError(
-                f"The method {plan.slug!r} trains its model, and {plan.model!r} is behind a server: there "
-                "are no weights here to train. Give the weights, as a folder or a hub id. A served model can "
-                "be used at test time: selfstudy evaluate --task TASK --model MODEL --solver majority."
-            )
-        entry = find(plan.slug)
-        own = f" Unless told it takes the task {entry.task!r} and the model {entry.model!r}." * bool(
-            entry.task
-        )
-        raise UsageError(
-            f"The method {plan.slug!r} cannot work on the task {plan.task!r} with the model {plan.model!r}. "
-            f"It needs {entry.needs}.{own} `selfstudy show {plan.slug}` tells more."
-        )
-
-
-def named(thing: Any) -> str:
-    """Return the name of a task or a model, or the name that it is."""
-    return thing if isinstance(thing, str) else str(getattr(thing, "name", type(thing).__name__))
-
-
-def read_budget(budget: str | dict[str, float] | Budget | None) -> Budget:
-    """Return a budget from any of the forms a user may give it in."""
-    if isinstance(budget, Budget):
-        return budget
-    if isinstance(budget, dict):
-        budget = ",".join(f"{name}={amount}" for name, amount in budget.items())
-    return Budget.parse(budget or "")

@@ -26,6 +26,7 @@ def resume(directory: Path, budget: str | None, ray: str | None, console: Consol
         UsageError: there is nothing to continue.
     """
     from selfstudy.app import comparing, fitting
+    from selfstudy.app.plans import read_config
 
     if (directory / comparing.ASKED).exists():
         require_alone("A comparison")
@@ -36,7 +37,7 @@ def resume(directory: Path, budget: str | None, ray: str | None, console: Consol
             )
         comparing.compare(**asked, out=directory, ray=ray, console=console)
         return
-    config = fitting.read_config(directory)
+    config = read_config(directory)
     if config.get("command") == "evaluate":
         from selfstudy.app import answering
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfstudy.app.fitting import read_config
 from selfstudy.app.labelling.access import TOKEN
 from selfstudy.app.labelling.bringing import bring_labels, read_labels
 from selfstudy.app.labelling.exchange import to_csv, to_label_studio
+from selfstudy.app.plans import read_config
 from selfstudy.app.saving import finished
 from selfstudy.core.errors import UsageError
 from selfstudy.core.files import write_text
