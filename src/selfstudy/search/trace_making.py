@@ -16,7 +16,7 @@ from selfstudy.search.traces import SolutionTree, choose_wrong, linearise
 
 if TYPE_CHECKING:
     from selfstudy.models.language.model import LanguageModel
-    from selfstudy.tasks.reasoning import ReasoningTask
+    from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
 MOST_UNFAITHFUL = 0.3  # share of rewritten traces with another answer beyond which rewriting has failed
 SHOWN = 3
@@ -101,17 +101,14 @@ def make_traces(
     """
     if settings.goes_back:
         _require_steps(trees)
-    made: list[dict[str, Any]] = []
 
     def enough(done: list[list[dict[str, Any]]]) -> bool:
         kept = sum(one["length"] for records in done for one in records if not one["why"])
         return settings.tokens is not None and kept >= settings.tokens
 
     plans = list(_plans(task, trees, settings, run))
-    chunks = [plans[i : i + batch] for i in range(0, len(plans), batch)]
     work = partial(_make, task, model, settings, run)
-    for records in run.map("traces", chunks, work, weight=len, until=enough):
-        made += records
+    made = run.map_batches("traces", plans, batch, work, until=enough)
     dropped = Counter(one["why"] for one in made if one["why"])
     if dropped["answer"] > MOST_UNFAITHFUL * len(made):
         shown = [one["text"] for one in made if one["why"] == "answer"][:SHOWN]
@@ -159,34 +156,8 @@ def _make(
     """Return what became of each plan; "why" it was dropped is empty for a trace that stays."""
     returns, problems = task.form.returns or SYMBOLS, [task.train[plan.problem] for plan in plans]
     before = run.meter.snapshot()["generated_tokens"]
-    good = [True] * len(plans)
-    if settings.votes:
-        keys = [
-            [run.key("vote", problem.id, *plan.steps, i) for i in range(settings.votes)]
-            for problem, plan in zip(problems, plans, strict=True)
-        ]
-        solutions = [(problem, plan.steps) for problem, plan in zip(problems, plans, strict=True)]
-        good = unanimous(
-            model,
-            solutions,
-            run.meter,
-            prompt=settings.judge or JUDGE,
-            keys=keys,
-            temperature=settings.temperature,
-        )
-    if settings.rewriter == "model":
-        texts = rewritten(
-            model,
-            task,
-            [(problem, plan.walk) for problem, plan in zip(problems, plans, strict=True)],
-            returns,
-            run.meter,
-            prompt=settings.rewriting or REWRITE,
-            keys=[run.key("rewrite", p.id, plan.attempt) for p, plan in zip(problems, plans, strict=True)],
-            temperature=settings.temperature,
-        )
-    else:
-        texts = [returns.write(plan.walk) for plan in plans]
+    good = _judged(model, settings, run, problems, plans)
+    texts = _told(task, model, settings, run, problems, plans)
     drawn = run.meter.snapshot()["generated_tokens"] - before
     end = int(model.end is not None)
     lengths = [len(row) + end for row in model.encode_all(texts, begins=False)]
@@ -200,19 +171,66 @@ def _make(
             "answer": right[i] == 1,
             "returns": same_returns(returns, plan.walk, lines[i]),
         }
-        why = next((name for name, passed in checks.items() if not passed), "")
-        wrong = sum(isinstance(item, int) for item in plan.walk)
         records.append(
             {
                 "problem": plan.problem,
                 "text": texts[i],
                 "length": lengths[i],
-                "wrong": wrong,
-                "why": why,
+                "wrong": sum(isinstance(item, int) for item in plan.walk),
+                "why": next((name for name, passed in checks.items() if not passed), ""),
                 "drawn_tokens": drawn if i == 0 else 0,
             }
         )
     return records
+
+
+def _judged(
+    model: LanguageModel,
+    settings: TraceMaking,
+    run: Run,
+    problems: Sequence[Problem],
+    plans: Sequence[_Plan],
+) -> list[bool]:
+    """Return which right solutions the model finds right too; all where it is not asked."""
+    if not settings.votes:
+        return [True] * len(plans)
+    together = list(zip(problems, plans, strict=True))
+    return unanimous(
+        model,
+        [(problem, plan.steps) for problem, plan in together],
+        run.meter,
+        prompt=settings.judge or JUDGE,
+        keys=[
+            [run.key("vote", problem.id, *plan.steps, i) for i in range(settings.votes)]
+            for problem, plan in together
+        ],
+        temperature=settings.temperature,
+    )
+
+
+def _told(
+    task: ReasoningTask,
+    model: LanguageModel,
+    settings: TraceMaking,
+    run: Run,
+    problems: Sequence[Problem],
+    plans: Sequence[_Plan],
+) -> list[str]:
+    """Return the text of each walk, by the task's template or in the model's words."""
+    returns = task.form.returns or SYMBOLS
+    if settings.rewriter == "template":
+        return [returns.write(plan.walk) for plan in plans]
+    together = list(zip(problems, plans, strict=True))
+    return rewritten(
+        model,
+        task,
+        [(problem, plan.walk) for problem, plan in together],
+        returns,
+        run.meter,
+        prompt=settings.rewriting or REWRITE,
+        keys=[run.key("rewrite", problem.id, plan.attempt) for problem, plan in together],
+        temperature=settings.temperature,
+    )
 
 
 def _cut(kept: Sequence[dict[str, Any]], settings: TraceMaking) -> Iterator[dict[str, Any]]:
