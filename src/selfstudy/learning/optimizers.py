@@ -17,6 +17,14 @@ CACHED = 2**16  # numbers of each tensor that a core works on at a time
 SMALL = 2**12  # numbers of a tensor below which the call costs more than the work
 
 
+def loss_of(closure: Callable[[], float] | None) -> float | None:
+    """Return the loss that a step's closure computes anew, with gradients; None without one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 class Lars(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling, as in the reference code of Barlow Twins (You et al. 2017).
 
@@ -44,10 +52,7 @@ class Lars(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take one step; `closure` computes the loss anew, if given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
@@ -129,10 +134,7 @@ class Lion(torch.optim.Optimizer):
         Raises:
             UsageError: a sparse gradient.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if any(weight.grad.is_sparse for weight in weights):

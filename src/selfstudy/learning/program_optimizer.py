@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from selfstudy.core.errors import UsageError
+from selfstudy.learning.optimizers import loss_of
 from selfstudy.search.program_running import RunningProgram
 from selfstudy.search.update_programs import STATE, UpdateProgram
 
@@ -39,10 +40,7 @@ class ProgramOptimizer(torch.optim.Optimizer):
         Raises:
             UsageError: a sparse gradient.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         moved = [(w, g["lr"]) for g in self.param_groups for w in g["params"] if w.grad is not None]
         if moved:
             self._move([w for w, _ in moved], torch.tensor([float(rate) for _, rate in moved]))
