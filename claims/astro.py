@@ -16,8 +16,8 @@ this claim can afford to train left all contestants below 4 percent of validatio
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class RandomMoves:
         drawn = []
         for state, key in zip(states, keys.tolist(), strict=True):
             choices = moves(self._hand(state))
-            places = generator("move", key).integers(len(choices), size=n) if choices else []
+            places = generator("move", key).integers(len(choices), size=n).tolist() if choices else []
             drawn.append([choices[i][0] for i in places])
         return drawn
 
@@ -104,7 +104,7 @@ class RandomMoves:
         ]
 
 
-@functools.cache
+@cache
 def countdown() -> ReasoningTask:
     """Return the task; its problems are drawn once a process."""
     sizes = f"train={TRAIN}&validation={VALIDATION}&test={5 * TESTED}"
@@ -144,9 +144,7 @@ def shared(task: ReasoningTask, run: Run) -> dict[str, LanguageModel]:
         trees = [SolutionTree.from_json(one) for one in once.stage("trees", lambda: grow_trees(task, once))]
         models = {"base": base}
         for name, wrong in WRONG.items():
-            models[name] = once.stage(
-                name, lambda name=name, wrong=wrong: _tune(name, wrong, task, base, trees, once)
-            )
+            models[name] = once.stage(name, partial(_tune, name, wrong, task, base, trees, once))
     return models
 
 
@@ -211,20 +209,13 @@ def measure(seed: int, run: Run) -> Values:
     task = countdown()
     split, start, count = ("test", TESTED * seed, TESTED) if seed < 100 else ("validation", 0, VALIDATION)
     models = shared(task, run)
-    values: Values = {}
+    values: dict[str, float] = {}
+    figures = partial(figures_of, task, split=split, start=start, count=count, seed=seed)
     for name in WRONG:
-        tuned = run.stage(
-            f"tuned {name}", lambda name=name: figures_of(task, models[name], split, start, count, seed)
-        )
-        policy = run.stage(
-            f"policy {name}",
-            lambda name=name: REWARD.learn_from_reward(
-                task.limited(RATED).metered(run.meter), models[name], run
-            ),
-        )
-        after = run.stage(
-            f"after {name}", lambda policy=policy: figures_of(task, policy, split, start, count, seed)
-        )
+        tuned = run.stage(f"tuned {name}", partial(figures, models[name]))
+        learn = partial(REWARD.learn_from_reward, task.limited(RATED).metered(run.meter), models[name], run)
+        policy = run.stage(f"policy {name}", learn)
+        after = run.stage(f"after {name}", partial(figures, policy))
         for stage, found in (("SFT", tuned), ("SFT+RL", after)):
             values[f"{name} {stage}"] = found["pass_at_1"]
             values[f"{name} {stage} tokens"] = found["tokens"]
@@ -238,14 +229,12 @@ def measure(seed: int, run: Run) -> Values:
         if name == "Direct":
             n = max(1, round(values["ASTRO SFT+RL tokens"] / after["tokens"]))
             values["Direct SFT+RL best of n"] = run.stage(
-                "best of n", lambda policy=policy, n=n: best_of(task, policy, split, start, count, n, seed)
+                "best of n", partial(best_of, task, policy, split, start, count, n, seed)
             )
             values["Direct SFT+RL best of n tokens"] = n * after["tokens"]
     values["ASTRO SFT+RL less 3 points"] = values["ASTRO SFT+RL"] - 0.03
-    values["base"] = run.stage("base", lambda: figures_of(task, models["base"], split, start, count, seed))[
-        "pass_at_1"
-    ]
-    return values
+    values["base"] = run.stage("base", partial(figures, models["base"]))["pass_at_1"]
+    return {**values}
 
 
 CLAIMS = [
