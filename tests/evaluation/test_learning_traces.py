@@ -104,6 +104,17 @@ def test_order_of_thresholds(seed: int) -> None:
     assert works == sorted(works, reverse=True)
 
 
+def test_the_working_level() -> None:
+    """Oracle: the first level at which each of the last three changes of asymptotes fitted by hand is at most
+    the bound, where single changes are before."""
+    y = EXACT[:30] + generator("calm").normal(0, 0.05, 30)
+    asymptotes = [fit_power(X[:level], y[:level]).c for level in range(3, 31)]
+    calm = np.abs(np.diff(asymptotes)) <= LearningTrace(nu=1e-4).bound * STEP
+    by_hand = next(level for level in range(6, 31) if calm[level - 6 : level - 3].all())
+    assert calm[: by_hand - 4].any() and by_hand > 6
+    assert traced(y, nu=1e-4, lam=3)[1][-1].working == by_hand
+
+
 def test_the_bound_of_calm() -> None:
     """Oracle: s / (1 - s) with s = nu^(1 / sigma), in accuracy a unit of x."""
     assert LearningTrace(nu=0.04, sigma=2).bound == pytest.approx(0.2 / 0.8)
