@@ -100,9 +100,7 @@ def duel(
             for win, a, b in zip(wins.tolist(), *lengths, strict=True)
         ]
 
-    chunks = [problems[i : i + batch] for i in range(0, len(problems), batch)]
-    done = run.map("duel", chunks, compare, weight=len)
-    return [row for rows in done for row in rows]
+    return run.map_batches("duel", problems, batch, compare)
 
 
 def length_controlled(wins: np.ndarray, first: Sequence[float], second: Sequence[float]) -> float:

@@ -135,6 +135,4 @@ def _draw(
 
     # In another order each time: where the tokens end a round early, it has seen problems of all kinds.
     order = [task.train[n] for n in run.rng(name, "order", r).permutation(len(task.train))]
-    chunks = [order[i : i + settings.batch] for i in range(0, len(order), settings.batch)]
-    done = run.map("draws", chunks, both, weight=len, until=enough)
-    return [record for some in done for record in some]
+    return run.map_batches("draws", order, settings.batch, both, until=enough)

@@ -50,8 +50,7 @@ def pass_rates(
             for i in range(0, len(many), samples)
         ]
 
-    chunks = [task.train[i : i + batch] for i in range(0, len(task.train), batch)]
-    return [one for rates in run.map(name, chunks, rate, weight=len) for one in rates]
+    return run.map_batches(name, task.train, batch, rate)
 
 
 def between(rates: Sequence[float], bounds: tuple[float, float]) -> list[int]:

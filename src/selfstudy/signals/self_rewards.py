@@ -8,13 +8,13 @@ whatever it says already.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from selfstudy.core.budget import Meter
-from selfstudy.core.errors import MachineError
+from selfstudy.core.errors import DataError, MachineError
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import sequence_logprobs
 
@@ -26,6 +26,8 @@ SelfReward = Literal["likelihood", "normalised", "majority"]
 # Nats a token between a sampler's log-probabilities and the model's own.
 ROUNDING = 1e-3  # in float32; truly it is a hundredth of that
 COARSE = 0.02  # where either computes in less: bfloat16 has 0.01
+SHARP = 0.95  # share of prompts with one and the same answer from which there is nothing to learn
+UNANSWERED = 0.3  # share of answers without a stated one that a vote bears
 
 
 def own_rewards(task: ReasoningTask, group: Group, kind: SelfReward) -> np.ndarray:
@@ -116,4 +118,36 @@ def require_own_logprobs(model: LanguageModel, drawn: Sequence[tuple[str, Answer
             f"model's own by {off:.3g} nats a token; rounding explains {tolerance:g}. The engine states them "
             "after a temperature or a cut of the distribution (top-p, top-k), or its weights are others. Let "
             "it state raw ones (vLLM: logprobs_mode=raw_logprobs), without top-p and top-k."
+        )
+
+
+def require_signal(drawn: Sequence[dict[str, Any]], reward: SelfReward, samples: int) -> None:
+    """Raise `DataError` where the answers to the prompts leave nothing to choose.
+
+    Args:
+        drawn: of each prompt the numbers of its "samples", of those "cut" off, "unanswered" and "distinct",
+            and the "rewards" of those that may be chosen.
+        reward: what the choice is made by.
+        samples: asked for; with one nothing is chosen anyway.
+    """
+    usable = [x for x in drawn if x["distinct"]]
+    answers, cuts = (sum(x[name] for x in drawn) for name in ("samples", "cut"))
+    if not usable:
+        raise DataError(
+            f"None of {answers} answers to {len(drawn)} problems can be learnt from: {cuts} were cut off by "
+            "the limit of tokens, the others are empty. Allow longer solutions (solution_tokens), or take a "
+            "model that finishes its answers."
+        )
+    sharp = sum(x["distinct"] == 1 for x in usable) / len(usable)
+    if samples > 1 and sharp > SHARP:
+        raise DataError(
+            f"There is nothing to sharpen: at {sharp:.0%} of {len(usable)} problems all answers are one and "
+            "the same. The model already says what it thinks best; take harder problems or another model."
+        )
+    unanswered = sum(x["unanswered"] for x in drawn) / sum(len(x["rewards"]) for x in drawn)
+    if reward == "majority" and unanswered > UNANSWERED:
+        raise DataError(
+            f"The reward 'majority' needs answers to vote on: none can be read from {unanswered:.0%} of the "
+            f"samples, more than {UNANSWERED:.0%}. Tell the task how answers are marked, or take the reward "
+            "'likelihood', which reads none."
         )

@@ -32,7 +32,7 @@ from selfstudy.core.run import Run
 from selfstudy.data.labelled_images import labelled_set
 from selfstudy.evaluation.in_context_curves import learned, phase, plateau_left, smoothed
 from selfstudy.evaluation.in_context_pictures import Cell, in_context_pictures
-from selfstudy.learning.loops import update
+from selfstudy.learning.loops import check_not_negative, check_positive, update
 from selfstudy.learning.meta_training import MetaTrained, Trace, sequence_loss
 from selfstudy.models.in_context.sequences import SequenceModel
 from selfstudy.tasks.projected_figures import examples, figures
@@ -77,10 +77,8 @@ class Gpicl(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.steps, self.batch, self.looks, self.items, self.map_steps) < 1 or self.warmup < 0:
-            raise UsageError(
-                "steps, batch, looks, items and map_steps must be at least 1, and warmup at least 0."
-            )
+        check_positive(self, steps=0, batch=0, looks=0, items=0, map_steps=0)
+        check_not_negative(self, "warmup")
         if not all(0 < value < math.inf for value in (self.learning_rate, self.epsilon, self.clip)):
             raise UsageError("learning_rate, epsilon and clip must be above 0.")
         if bool(self.map_tasks) != bool(self.map_widths) or min((*self.map_tasks, *self.map_widths, 1)) < 1:

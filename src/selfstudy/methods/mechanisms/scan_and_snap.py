@@ -32,6 +32,7 @@ from selfstudy.data.cooccurrence import Sequences
 from selfstudy.evaluation.attention_pictures import attention_pictures
 from selfstudy.evaluation.attention_trace import AttentionTrace, Dynamics
 from selfstudy.learning.groups import parameter_groups
+from selfstudy.learning.loops import check_positive
 from selfstudy.models.attention_decoder import AttentionDecoder, losses, require_decoder
 from selfstudy.tasks.cooccurrence import CooccurrenceTask
 from selfstudy.tasks.next_words import NextWordsTask
@@ -70,8 +71,7 @@ class ScanAndSnap(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.steps, self.batch, self.records, self.probe) < 1:
-            raise UsageError("steps, batch, records and probe must be at least 1.")
+        check_positive(self, steps=0, batch=0, records=0, probe=0)
         rates = {"attention_rate": (self.attention_rate,), "decoder_rate": (self.decoder_rate,)}
         for name, values in {
             **rates,

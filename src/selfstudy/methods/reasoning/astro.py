@@ -28,6 +28,7 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.backtracking import backtracking_pictures, count_returns, measured
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
+from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
@@ -88,18 +89,12 @@ class Astro(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.batch, self.tries, self.problems, self.watched_samples) < 1 or self.group < 2:
-            raise UsageError(
-                "batch, tries, problems and watched_samples must be at least 1, and group at least 2."
-            )
-        if min(self.steps, self.watched) < 0:
-            raise UsageError("steps and watched must be 0 or more.")
+        check_positive(self, problems=0, group=1, temperature=0, tries=0, batch=0, watched_samples=0)
+        check_not_negative(self, "steps", "watched")
         if not 0 <= self.difficulty[0] < self.difficulty[1] <= 1 or not 0 < self.runaway <= 1:
             raise UsageError(
                 "difficulty must be two shares, the lower first, and runaway above 0, at most 1."
             )
-        if self.temperature <= 0:
-            raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
         for part in (self.search, self.traces, self.gradient):
             part.validate()
 
@@ -178,8 +173,7 @@ class Astro(Method):
                 for tree, drawn in zip(trees, domain.drawn, strict=True)
             ]
 
-        chunks = [task.train[i : i + self.batch] for i in range(0, len(task.train), self.batch)]
-        return [record for records in run.map("trees", chunks, search, weight=len) for record in records]
+        return run.map_batches("trees", task.train, self.batch, search)
 
     def learn_from_reward(self, task: ReasoningTask, tuned: LanguageModel, run: Run) -> LanguageModel:
         """Return a policy trained by GRPO, rewards +1 and -1, on the problems of middle difficulty.
@@ -187,29 +181,9 @@ class Astro(Method):
         Raises:
             DataError: no problem is of middle difficulty, or there was nothing to learn.
         """
-        rate = partial(
-            pass_rates,
-            tuned,
-            task,
-            run,
-            "difficulty",
-            samples=self.tries,
-            temperature=self.temperature,
-            batch=self.batch,
-        )
-        rates = [record["rate"] for record in run.stage("difficulty", rate)]
-        kept = task.posing([task.train[i] for i in between(rates, self.difficulty)])
-        run.log(part="difficulty", kept=len(kept.train), problems=len(rates))
+        kept = self._of_middle_difficulty(task, tuned, run)
         if not kept.train:
-            if len(rates) < len(task.train):
-                return tuned  # the budget ended
-            raise DataError(
-                f"None of {len(rates)} problems has a share of right answers strictly between "
-                f"{self.difficulty[0]:g} and {self.difficulty[1]:g} after fine-tuning (they go from "
-                f"{min(rates):g} to "
-                f"{max(rates):g}, mean {np.mean(rates):.2g}). Widen --difficulty, or take easier or harder "
-                "problems."
-            )
+            return tuned  # the budget ended
         judge = verified(task)
 
         def collect(policy: LanguageModel, step: int) -> Collection:
@@ -243,6 +217,30 @@ class Astro(Method):
             return run.stage("rewarded", learn)
         except DataError as error:
             raise DataError(f"{error} For that, change the bounds of --difficulty.") from error
+
+    def _of_middle_difficulty(self, task: ReasoningTask, tuned: LanguageModel, run: Run) -> ReasoningTask:
+        """Return the task with the problems of middle difficulty: with none where the budget ended."""
+        rate = partial(
+            pass_rates,
+            tuned,
+            task,
+            run,
+            "difficulty",
+            samples=self.tries,
+            temperature=self.temperature,
+            batch=self.batch,
+        )
+        rates = [record["rate"] for record in run.stage("difficulty", rate)]
+        kept = task.posing([task.train[i] for i in between(rates, self.difficulty)])
+        run.log(part="difficulty", kept=len(kept.train), problems=len(rates))
+        if not kept.train and len(rates) == len(task.train):
+            raise DataError(
+                f"None of {len(rates)} problems has a share of right answers strictly between "
+                f"{self.difficulty[0]:g} and {self.difficulty[1]:g} after fine-tuning (they go from "
+                f"{min(rates):g} to {max(rates):g}, mean {np.mean(rates):.2g}). Widen --difficulty, or take "
+                "easier or harder problems."
+            )
+        return kept
 
     def _measure(self, task: ReasoningTask, policy: LanguageModel, run: Run, stage: str) -> dict[str, float]:
         """Return figures on validation problems; none where there are none, or the budget ends."""

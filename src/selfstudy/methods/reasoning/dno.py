@@ -30,6 +30,7 @@ from selfstudy.core.run import Run
 from selfstudy.evaluation.preference_rounds import round_figures, round_pictures
 from selfstudy.evaluation.tournament import duel, length_controlled
 from selfstudy.learning.judged_outputs import Record, histogram, judged, pairs_of
+from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.preference_pairs import Margins, repeats, replayed
 from selfstudy.learning.preferences import Preference, prefer
 from selfstudy.models.language.model import LanguageModel
@@ -100,16 +101,8 @@ class Dno(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.rounds, self.batch) < 1 or self.samples < 2 or self.validation < 0:
-            raise UsageError(
-                "rounds and batch must be at least 1, samples at least 2, and validation 0 or more."
-            )
-        if self.temperature <= 0 or self.rate_factor <= 0:
-            raise UsageError(
-                f"temperature is {self.temperature} and rate_factor {self.rate_factor}; both must be above 0."
-            )
-        if min(self.gap, self.student_gap, self.replay, self.repeated) < 0:
-            raise UsageError("gap, student_gap, replay and repeated must be 0 or more.")
+        check_positive(self, rounds=0, samples=1, temperature=0, rate_factor=0, batch=0)
+        check_not_negative(self, "gap", "student_gap", "replay", "repeated", "validation")
         if self.pairing == WITHOUT_JUDGE and self.targets == "soft":
             raise UsageError("Soft targets are win rates, which pairing reference-always does not ask for.")
         check_name(self.judge)
@@ -206,9 +199,7 @@ class Dno(Method):
                 for record, verdict in zip(records, verdicts, strict=True)
             ]
 
-        chunks = [prompts[i : i + self.batch] for i in range(0, len(prompts), self.batch)]
-        done = run.map("outputs", chunks, compare, weight=len)
-        return [record for records in done for record in records]
+        return run.map_batches("outputs", prompts, self.batch, compare)
 
     def _outputs(self, task: ReasoningTask, policy: LanguageModel, group: Group) -> Record:
         texts = [answer.text for answer in group.answers]

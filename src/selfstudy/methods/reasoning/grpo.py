@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.reward_pictures import reward_pictures
+from selfstudy.learning.loops import check_positive
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
@@ -55,10 +55,7 @@ class Grpo(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.steps, self.problems) < 1 or self.group < 2:
-            raise UsageError("steps and problems must be at least 1, and group at least 2.")
-        if self.temperature <= 0:
-            raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
+        check_positive(self, steps=0, problems=0, group=1, temperature=0)
         self.gradient.validate()
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:

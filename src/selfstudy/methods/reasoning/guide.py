@@ -29,6 +29,7 @@ from selfstudy.core.run import Run
 from selfstudy.evaluation.guidance_pictures import gains_picture, guidance_pictures
 from selfstudy.evaluation.pass_at_k import gains, sampled_verdicts
 from selfstudy.learning.guided_groups import as_drawn, as_unhinted, held, look, mixed_in, with_advantages
+from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, Rollout, optimise_policy
 from selfstudy.learning.ratio_shaping import Gamma, RatioShaping, shaped
 from selfstudy.learning.reward_groups import draw_step, reward_cost
@@ -87,14 +88,10 @@ class Guide(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.steps, self.problems, self.draws) < 1 or self.group < 2:
-            raise UsageError("steps, problems and draws must be at least 1, and group at least 2.")
-        if self.temperature <= 0:
-            raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
+        check_positive(self, steps=0, problems=0, group=1, temperature=0, draws=0)
+        check_not_negative(self, "gain_samples")
         if not 0 <= self.failed < 1 or not 0 <= self.lowest <= self.highest <= 1:
             raise UsageError("failed must be in [0, 1), and 0 <= lowest <= highest <= 1.")
-        if self.gain_samples < 0:
-            raise UsageError(f"gain-samples is {self.gain_samples}; it must be 0 or more.")
         self.shaping.validate()
         self.gradient.validate()
 

@@ -23,6 +23,7 @@ from selfstudy.core.run import Run
 from selfstudy.evaluation.pass_at_k import majority_at_k
 from selfstudy.evaluation.pictures import Picture, line, picture
 from selfstudy.evaluation.reward_pictures import reward_pictures
+from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
@@ -70,12 +71,10 @@ class MmUpt(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.steps, self.problems, self.look_every) < 1 or self.monitor < 0:
-            raise UsageError("steps, problems and look-every must be at least 1, and monitor at least 0.")
+        check_positive(self, steps=0, problems=0, temperature=0, look_every=0)
+        check_not_negative(self, "monitor")
         if self.samples < 2:
             raise UsageError(f"samples is {self.samples}; a vote needs at least 2, and 3 to have a majority.")
-        if self.temperature <= 0:
-            raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
         self.gradient.validate()
         self.questions.validate()
         if self.questions.each and self.labels == "gold":

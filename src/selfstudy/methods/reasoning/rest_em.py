@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.errors import DataError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
+from selfstudy.learning.loops import check_positive
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.search.reasoning import SEPARATOR, Steps, posed, prompt_tokens, require_room
 from selfstudy.search.solvers import sample_solutions
@@ -52,10 +53,7 @@ class RestEm(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.rounds, self.samples, self.per_problem, self.batch) < 1:
-            raise UsageError("rounds, samples, per_problem and batch must be at least 1.")
-        if self.temperature <= 0:
-            raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
+        check_positive(self, rounds=0, samples=0, per_problem=0, temperature=0, batch=0)
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit."""

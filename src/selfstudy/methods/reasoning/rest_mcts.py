@@ -26,6 +26,7 @@ from selfstudy.core.errors import BudgetSpent, DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
+from selfstudy.learning.loops import check_positive
 from selfstudy.learning.values import ValueFitting, ValueSample, fit_values
 from selfstudy.methods.reasoning.rest_em import solution_example
 from selfstudy.models.language.loading import shipped_value_model
@@ -88,10 +89,7 @@ class RestMcts(Method):
     def validate(self) -> None:
         """Check the fields against each other."""
         self.search.validate()
-        if min(self.rounds, self.per_problem, self.batch, self.first_samples) < 1:
-            raise UsageError("rounds, per_problem, batch and first_samples must be at least 1.")
-        if self.temperature <= 0:
-            raise UsageError(f"temperature is {self.temperature}; the search needs one above 0.")
+        check_positive(self, rounds=0, per_problem=0, first_samples=0, temperature=0, batch=0)
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit: every tree grows to its last iteration."""
@@ -168,8 +166,7 @@ class RestMcts(Method):
                 )
             return records
 
-        chunks = [task.train[i : i + self.batch] for i in range(0, len(task.train), self.batch)]
-        return [record for records in run.map("trees", chunks, search, weight=len) for record in records]
+        return run.map_batches("trees", task.train, self.batch, search)
 
     def _fit_value(self, value: Values, samples: list[ValueSample], run: Run) -> ValueModel:
         if not isinstance(value, ValueModel):
@@ -239,8 +236,7 @@ class RestMcts(Method):
                 for (problem, reference), steps, tokens in rows
             ]
 
-        chunks = [task.train[i : i + self.batch] for i in range(0, len(task.train), self.batch)]
-        return [record for records in run.map("samples", chunks, draw, weight=len) for record in records]
+        return run.map_batches("samples", task.train, self.batch, draw)
 
 
 def tree_record(

@@ -30,7 +30,7 @@ from selfstudy.core.run import Run
 from selfstudy.learning.advantages import constant_groups
 from selfstudy.learning.fine_tuning import FineTuning, fine_tune
 from selfstudy.learning.line_values import line_value_samples
-from selfstudy.learning.loops import batch_indices
+from selfstudy.learning.loops import batch_indices, check_not_negative, check_positive
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.preferences import Preference, prefer
 from selfstudy.learning.reward_groups import learnable, reward_cost
@@ -101,12 +101,8 @@ class RestRl(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.iterations, self.steps, self.problems, self.batch) < 1 or self.group < 2:
-            raise UsageError("iterations, steps, problems and batch are at least 1, and group at least 2.")
-        if self.temperature <= 0:
-            raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
-        if self.closing_reward < 0 or self.trailing_penalty < 0:
-            raise UsageError("closing_reward and trailing_penalty must be 0 or more.")
+        check_positive(self, iterations=0, steps=0, problems=0, group=1, temperature=0, batch=0)
+        check_not_negative(self, "closing_reward", "trailing_penalty")
         if self.searched is not None and self.searched < 1:
             raise UsageError(f"searched is {self.searched}; search one problem or more, or say --no-value.")
         if self.learn != "grpo" and self.assembly.starts == "none":
@@ -170,11 +166,7 @@ class RestRl(Method):
                 for group, row in zip(groups, rewards, strict=True)
             ]
 
-        chunks = [task.train[k : k + self.batch] for k in range(0, len(task.train), self.batch)]
-        found = run.stage(
-            f"samples-{i}",
-            lambda: [one for some in run.map("samples", chunks, draw, weight=len) for one in some],
-        )
+        found = run.stage(f"samples-{i}", lambda: run.map_batches("samples", task.train, self.batch, draw))
         return [Sampled(one["problem"], one["solutions"], one["rewards"]) for one in found]
 
     def start_states(
@@ -284,8 +276,7 @@ class RestRl(Method):
             ]
 
         chosen = task.train[: self.searched]
-        chunks = [chosen[k : k + self.batch] for k in range(0, len(chosen), self.batch)]
-        return [one for some in run.map("trees", chunks, search, weight=len) for one in some]
+        return run.map_batches("trees", chosen, self.batch, search)
 
 
 class Starts(NamedTuple):

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.errors import DataError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
+from selfstudy.learning.loops import check_positive
 from selfstudy.learning.preferences import Pair, Preference, prefer
 from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.model import LanguageModel
@@ -58,10 +59,7 @@ class SelfRewarding(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.rounds, self.batch) < 1 or self.samples < 2:
-            raise UsageError("rounds and batch must be at least 1, and a pair needs samples of at least 2.")
-        if self.temperature <= 0:
-            raise UsageError(f"temperature is {self.temperature}; sampling needs one above 0.")
+        check_positive(self, rounds=0, samples=1, temperature=0, batch=0)
         self.preference.validate()
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
@@ -126,8 +124,7 @@ class SelfRewarding(Method):
                 for problem, group in zip(problems, groups, strict=True)
             ]
 
-        chunks = [task.train[i : i + self.batch] for i in range(0, len(task.train), self.batch)]
-        return [record for records in run.map("samples", chunks, score, weight=len) for record in records]
+        return run.map_batches("samples", task.train, self.batch, score)
 
     def _likelihoods(
         self, task: ReasoningTask, policy: LanguageModel, run: Run, solutions: Sequence[tuple[Problem, Steps]]

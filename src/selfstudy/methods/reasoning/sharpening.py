@@ -30,6 +30,7 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.sharpness import coverage_report
 from selfstudy.learning.fine_tuning import Example, FineTuning, Watch, fine_tune
+from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.preference_losses import squared_loss
 from selfstudy.learning.preferences import Pair, Preference, prefer
 from selfstudy.models.language.model import LanguageModel
@@ -37,11 +38,9 @@ from selfstudy.models.language.scoring import sequence_logprobs
 from selfstudy.search.own_choice import Candidates, candidates, covered
 from selfstudy.search.reasoning import posed, prompt_tokens, require_room
 from selfstudy.search.rollouts import Group, draw_groups, draw_until
-from selfstudy.signals.self_rewards import SelfReward, require_own_logprobs, vote_shares
+from selfstudy.signals.self_rewards import SelfReward, require_own_logprobs, require_signal, vote_shares
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
-SHARP = 0.95  # share of prompts with one and the same answer from which there is nothing to learn
-UNANSWERED = 0.3  # share of answers without a stated one that a vote bears
 LOOKED_AT = 256  # validation prompts of a look
 
 
@@ -88,10 +87,10 @@ class Sharpening(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.samples, self.batch, self.rounds, self.pairs) < 1 or self.looks < 0:
-            raise UsageError("samples, batch, rounds and pairs must be at least 1, and looks not negative.")
-        if (self.delta is not None and not 0 < self.delta < 1) or self.c <= 0:
-            raise UsageError("delta must be between 0 and 1, or absent, and c above 0.")
+        check_positive(self, samples=0, rounds=0, pairs=0, batch=0, delta=0, c=0)
+        check_not_negative(self, "looks")
+        if self.delta is not None and self.delta >= 1:
+            raise UsageError(f"delta is {self.delta}; it must be below 1, or absent.")
         if self.variant == "rlhf" and not self.online and self.samples < 2 * self.pairs:
             raise UsageError(f"{self.pairs} pairs of a prompt need samples of at least {2 * self.pairs}.")
         if self.reward == "majority" and self.samples < 2:
@@ -137,8 +136,7 @@ class Sharpening(Method):
             scored = [candidates(task, model, g, self.reward, keep_empty=self.keep_empty) for g in groups]
             return [self._record(task, one) for one in scored]
 
-        chunks = [task.train[i : i + self.batch] for i in range(0, len(task.train), self.batch)]
-        return [record for records in run.map("samples", chunks, draw, weight=len) for record in records]
+        return run.map_batches("samples", task.train, self.batch, draw)
 
     def _record(self, task: ReasoningTask, scored: Candidates) -> dict[str, Any]:
         """Return what is needed of the answers to a prompt: the best, those for pairs, and figures of all."""
@@ -243,8 +241,7 @@ class Sharpening(Method):
                 )
             ]
 
-        chunks = [drawn[i : i + self.batch] for i in range(0, len(drawn), self.batch)]
-        return [row for rows in run.map("answers", chunks, draw, weight=len) for row in rows]
+        return run.map_batches("answers", drawn, self.batch, draw)
 
     def _judge(
         self,
@@ -275,34 +272,3 @@ def in_twos(answers: Sequence[Any]) -> list[list[Any]]:
     [[1, 2], [3, 4]]
     """
     return [list(answers[i : i + 2]) for i in range(0, len(answers) - 1, 2)]
-
-
-def require_signal(drawn: Sequence[dict[str, Any]], reward: SelfReward, samples: int) -> None:
-    """Raise `DataError` where the answers to the prompts leave nothing to choose.
-
-    Args:
-        drawn: the records of the prompts.
-        reward: what the choice is made by.
-        samples: asked for; with one nothing is chosen anyway.
-    """
-    usable = [x for x in drawn if x["distinct"]]
-    answers, cuts = (sum(x[name] for x in drawn) for name in ("samples", "cut"))
-    if not usable:
-        raise DataError(
-            f"None of {answers} answers to {len(drawn)} problems can be learnt from: {cuts} were cut off by "
-            "the limit of tokens, the others are empty. Allow longer solutions (solution_tokens), or take a "
-            "model that finishes its answers."
-        )
-    sharp = sum(x["distinct"] == 1 for x in usable) / len(usable)
-    if samples > 1 and sharp > SHARP:
-        raise DataError(
-            f"There is nothing to sharpen: at {sharp:.0%} of {len(usable)} problems all answers are one and "
-            "the same. The model already says what it thinks best; take harder problems or another model."
-        )
-    unanswered = sum(x["unanswered"] for x in drawn) / sum(len(x["rewards"]) for x in drawn)
-    if reward == "majority" and unanswered > UNANSWERED:
-        raise DataError(
-            f"The reward 'majority' needs answers to vote on: none can be read from {unanswered:.0%} of the "
-            f"samples, more than {UNANSWERED:.0%}. Tell the task how answers are marked, or take the reward "
-            "'likelihood', which reads none."
-        )

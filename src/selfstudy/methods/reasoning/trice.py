@@ -28,7 +28,7 @@ from selfstudy.core.run import Run
 from selfstudy.data.rationales import Drawn, Rationales, RationaleStore
 from selfstudy.evaluation.chain_pictures import chain_pictures
 from selfstudy.learning.drought import BARREN, Drought, warn_of_rationales, warn_of_shown_answers
-from selfstudy.learning.loops import batch_indices
+from selfstudy.learning.loops import batch_indices, check_positive
 from selfstudy.learning.posterior_weights import Estimate, Normalise, posterior_weights, subsample
 from selfstudy.learning.weighted_sequences import SequenceLearner, SequenceTuning, WeightedText
 from selfstudy.models.language.model import LanguageModel
@@ -65,8 +65,7 @@ class Trice(Method):
 
     def validate(self) -> None:
         """Check the fields against each other."""
-        if min(self.steps, self.problems, self.terms, self.batch, self.refresh) < 1:
-            raise UsageError("steps, problems, terms, batch and refresh must be at least 1.")
+        check_positive(self, steps=0, problems=0, terms=0, batch=0, refresh=0)
         self.tuning.validate()
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
@@ -217,8 +216,7 @@ class Trice(Method):
                 for one in drawn
             ]
 
-        chunks = [task.train[i : i + self.batch] for i in range(0, len(task.train), self.batch)]
-        records = [one for some in run.map("guide", chunks, draw, weight=len) for one in some]
+        records = run.map_batches("guide", task.train, self.batch, draw)
         if records:
             warn_of_rationales(records, task.name)
         return records
