@@ -189,8 +189,8 @@ class GuidedSelfDistillation(Method):
             if weight is None:
                 alone = trained(f"teacher-alone-{step}", fits[-1], 0.0)
                 weight = self.weight(fits[0], alone, held)
-                said = (self._outputs(by, held) for by in (fits[0], alone))
-                errors[step] = fit_errors(*said, _one_hot(held))
+                f, g = (self._outputs(by, held) for by in (fits[0], alone))
+                errors[step] = fit_errors(f, g, _one_hot(held))
             weights.append(weight)
             fits.append(trained(f"fit-{step}", fits[-1], weight))
         pictures = [weight_picture(errors, weights)] if errors else []
@@ -208,8 +208,8 @@ class GuidedSelfDistillation(Method):
             alone: trained on the outputs of the teacher, without labels.
             held: labelled images that none of them was trained on.
         """
-        said = (self._outputs(by, held) for by in (first, alone))
-        return estimate_alpha(*said, _one_hot(held), clip=self._clip)
+        f, g = (self._outputs(by, held) for by in (first, alone))
+        return estimate_alpha(f, g, _one_hot(held), clip=self._clip)
 
     def trained(
         self,
