@@ -68,10 +68,10 @@ def _refuse_unknown(default: Any, options: Sequence[str]) -> None:
 
 
 def _one_paragraph(text: str) -> str:
-    """Take the frame off tyro's message."""
+    """Take the frame and its title off tyro's message."""
     words = re.sub(r"[│╭╮╰╯─]+|-{3,}", " ", text).split()
-    message = " ".join(words).removeprefix("Parsing error").strip()
-    message = message.split(" For full helptext")[0]
+    message = re.sub(r"^(Parsing error|Invalid choice) ?", "", " ".join(words))
+    message = message.split(" For full helptext")[0].rstrip(".")
     return f"The options cannot be read: {message or 'a value is missing'}."
 
 

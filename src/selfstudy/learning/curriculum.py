@@ -97,7 +97,8 @@ def curriculum(
     """
     if len(bands) != len(magnitudes):
         raise UsageError(
-            f"There are {len(bands)} bands and {len(magnitudes)} magnitudes; give one of each for each stage."
+            f"There are {len(bands)} bands and {len(magnitudes)} magnitudes; give one of each for a stage, "
+            f"of which the usual curriculum has {len(MAGNITUDES)}."
         )
     if not all(0 <= magnitude <= LARGEST for magnitude in magnitudes):
         raise UsageError(f"The magnitudes {list(magnitudes)} must be from 0 to {LARGEST:g}.")
