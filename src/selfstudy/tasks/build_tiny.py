@@ -26,21 +26,21 @@ from selfstudy.core.checkpoint import write_sums
 from selfstudy.core.errors import MachineError
 from selfstudy.core.files import write_json, write_whole
 from selfstudy.core.random import generator, stream_key
-from selfstudy.data.chains import MODULUS, OPERATORS, apply, chain_answer, draw, replay, solve
+from selfstudy.data.chains import MODULUS, OPERATORS, apply, draw, replay, solve
 from selfstudy.data.splits import split_of
-from selfstudy.evaluation.statistics import auc
 from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.sampling import Request
 from selfstudy.models.language.tiny import POLICY, VALUE, WEIGHTS, random_tiny_model
 from selfstudy.models.language.value import ValueModel
 from selfstudy.signals.reference_values import reference_targets
+from selfstudy.tasks.chain import LINE_CHARACTERS
+from selfstudy.tasks.tiny_quality import solve_rates, value_quality
 
 log = logging.getLogger(__name__)
 LONGEST = 12
 TOKENS = 6000  # in a batch
 OWN_BATCH = 600
-LINE = 8  # characters of 47+8=55 and its newline
 BETAS = (0.9, 0.98)
 
 
@@ -152,13 +152,17 @@ def own_solutions(policy: LanguageModel, recipe: ValueRecipe) -> dict[int, list[
         prompts = [p for p, _ in training_chains(generator("own", recipe.seed, turn), OWN_BATCH, steps)]
         replies = sampler.sample(
             [
-                Request(prompt=p, key=stream_key("own", recipe.seed, first + i), max_tokens=LINE * steps)
+                Request(
+                    prompt=p,
+                    key=stream_key("own", recipe.seed, first + i),
+                    max_tokens=LINE_CHARACTERS * steps,
+                )
                 for i, p in enumerate(prompts)
             ]
         )
         for prompt, reply in zip(prompts, replies, strict=True):
             lines = tuple(reply.text.splitlines())
-            if len(lines) == steps and {len(line) for line in lines} == {LINE - 1}:
+            if len(lines) == steps and {len(line) for line in lines} == {LINE_CHARACTERS - 1}:
                 pools.setdefault(steps, []).append(Marked(prompt, lines, replay(prompt, lines)))
     return pools
 
@@ -266,72 +270,10 @@ def _value_loss(value: ValueModel, batch: list[Marked], recipe: ValueRecipe) -> 
         least = value.net.least_logprobs(hidden, tokens, torch.full((len(batch),), start))
         next_token = value.net.logprobs(hidden[:, start - 1 : -1], tokens[:, start:])
     values = value.net.judge(hidden[:, ends], least[:, ends])
-    kept = (place < first).repeat_interleave(LINE, dim=1)
+    kept = (place < first).repeat_interleave(LINE_CHARACTERS, dim=1)
     language = -(next_token * kept).sum() / kept.sum().clamp(min=1)
     squares = ((values - targets) ** 2 * weight).sum() / weight.sum()
     return language + recipe.value_weight * squares
-
-
-def value_quality(
-    policy: LanguageModel, value: ValueModel, steps: int, n: int, seed: int
-) -> dict[str, float]:
-    """Return how well the value model judges the policy's own samples on `n` validation prompts.
-
-    "first error" is the AUC of first wrong lines against the right lines before them, a line judged by the
-    value it adds; "finished" that of wrong against right whole solutions, nan where there is one kind only.
-    """
-    rng = generator("value-quality", seed)
-    prompts = [prompt for prompt in draw(rng, 12 * n, steps)[0] if split_of(prompt) == "validation"][:n]
-    requests = [
-        Request(prompt=prompt, key=stream_key("value-quality", seed, i), max_tokens=LINE * steps)
-        for i, prompt in enumerate(prompts)
-    ]
-    gains: list[float] = []
-    right: list[bool] = []
-    finished: list[float] = []
-    solved: list[bool] = []
-    for prompt, reply in zip(prompts, open_sampler(policy).sample(requests), strict=True):
-        lines = tuple(reply.text.splitlines())[:steps]
-        wrong = replay(prompt, lines)
-        scores = value.values([(prompt, lines[: k + 1]) for k in range(len(lines))])
-        finished.append(float(scores[-1]))
-        solved.append(wrong is None and len(lines) == steps)
-        seen = len(lines) if wrong is None else wrong + 1
-        gains += np.diff(scores[:seen], prepend=0.0).tolist()
-        right += [k != wrong for k in range(seen)]
-    return {
-        "first error": auc(gains, right),
-        "lines": len(right),
-        "errors": right.count(False),
-        "finished": auc(finished, solved) if 0 < sum(solved) < len(solved) else float("nan"),
-        "solved": sum(solved),
-    }
-
-
-def solve_rates(policy: LanguageModel, steps: int, n: int, temperature: float) -> dict[str, float]:
-    """Return the shares of `n` validation chains with every line right, and with the answer right.
-
-    Answers also come out right by luck: errors cancel, and products modulo 100 coincide.
-    """
-    pairs = [
-        pair
-        for pair in zip(*draw(generator("solve-rates", steps), 12 * n, steps), strict=True)
-        if split_of(pair[0]) == "validation"
-    ][:n]
-    requests = [
-        Request(prompt=p, key=stream_key("solve", i), max_tokens=LINE * steps, temperature=temperature)
-        for i, (p, _) in enumerate(pairs)
-    ]
-    replies = open_sampler(policy).sample(requests)
-    drawn = [tuple(reply.text.splitlines()) for reply in replies]
-    return {
-        "lines": sum(given == lines for given, (_, lines) in zip(drawn, pairs, strict=True)) / n,
-        "answer": sum(
-            chain_answer(prompt, given) == lines[-1][-2:]
-            for given, (prompt, lines) in zip(drawn, pairs, strict=True)
-        )
-        / n,
-    }
 
 
 def _update(optimizer: torch.optim.Optimizer, module: nn.Module, loss: torch.Tensor, rate: float) -> None:
