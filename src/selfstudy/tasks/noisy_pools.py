@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -201,3 +202,22 @@ def _people(items: AnyItems, kind: str, draw: int, train: int) -> _Drawn:
 def _of_classes(items: AnyItems, classes: int) -> AnyItems:
     kept = items.only(np.flatnonzero(items.labels < classes))
     return replace(kept, classes=items.classes[:classes])
+
+
+def require_noisy(task: PoolTask) -> None:
+    """Refuse tasks without labels to doubt, or whose items cannot be told apart.
+
+    Raises:
+        DataError: fewer than two classes or labels, or two items of one name.
+    """
+    if len(task.classes) < 2 or len(task.labelled) < 2:
+        raise DataError(
+            f"{task.name} has {len(task.classes)} classes and {len(task.labelled)} given labels. Labels can "
+            "be doubted where there are two of each or more; labels=0 gives all that there are."
+        )
+    twice = [name for name, count in Counter(task.ids).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{len(twice)} items of {task.name} share their name with another, such as {twice[0]!r}. What is "
+            "found out about an item is kept by its name: give each its own."
+        )

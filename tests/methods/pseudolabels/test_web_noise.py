@@ -22,10 +22,11 @@ from selfstudy.learning import noisy_labels, pretraining
 from selfstudy.learning.noisy_step import NoisyTraining
 from selfstudy.learning.pretraining import Pretraining
 from selfstudy.learning.sample_memory import DetectionRule
-from selfstudy.methods.pseudolabels.web_noise import WebNoise, require_noisy
+from selfstudy.methods.pseudolabels.web_noise import WebNoise
 from selfstudy.models.encoders.averaged import AveragedClassifier
 from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.models.encoders.feature_classifier import FeatureClassifier
+from selfstudy.tasks.noisy_pools import require_noisy
 
 IMAGES, TEXTS = "noisy:digits?train=100&test=40", "noisy:messages?train=200&outside=0&rate=0.3&test=100"
 QUICK = {"training": NoisyTraining(epochs=3, batch=32), "detection": DetectionRule(least_noisy=5)}

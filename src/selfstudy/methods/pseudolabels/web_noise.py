@@ -19,14 +19,13 @@ without a start by SimCLR.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from selfstudy.core.errors import DataError, UsageError
+from selfstudy.core.errors import UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.random import stream_key
 from selfstudy.core.run import Run
@@ -59,6 +58,7 @@ from selfstudy.models.encoders.classifier import ImageClassifier
 from selfstudy.models.encoders.flat import FlatEncoder
 from selfstudy.models.encoders.flops import TRAINED, forward_flops
 from selfstudy.models.encoders.text_base import TextEncoder
+from selfstudy.tasks.noisy_pools import require_noisy
 from selfstudy.tasks.pools import PoolTask
 
 
@@ -259,25 +259,6 @@ class WebNoise(Method):
         passes = TRAINED * (1 + (self.training.second_view != "none"))
         passes += (self._networks + 1) * bool(self.detection.detectors)
         return passes * forward_flops(encoder) * self.training.batch_of(count)
-
-
-def require_noisy(task: PoolTask) -> None:
-    """Refuse tasks without labels to doubt, or whose items cannot be told apart.
-
-    Raises:
-        DataError: fewer than two classes or labels, or two items of one name.
-    """
-    if len(task.classes) < 2 or len(task.labelled) < 2:
-        raise DataError(
-            f"{task.name} has {len(task.classes)} classes and {len(task.labelled)} given labels. Labels can "
-            "be doubted where there are two of each or more; labels=0 gives all that there are."
-        )
-    twice = [name for name, count in Counter(task.ids).items() if count > 1]
-    if twice:
-        raise DataError(
-            f"{len(twice)} items of {task.name} share their name with another, such as {twice[0]!r}. What is "
-            "found out about an item is kept by its name: give each its own."
-        )
 
 
 def label_table(task: PoolTask, classifier: Any, table: SampleTable | None) -> LabelTable:
