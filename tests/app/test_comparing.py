@@ -143,7 +143,8 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
     """Oracle: its processes end with it; what had been finished is kept to the byte, and the result is that
     of a comparison that nobody killed."""
     settings = {"task": TASK, "model": MODEL, "seeds": 2, "fields": fields(60), "workers": 2}
-    whole = selfstudy.compare("sla", "barlow-twins", **{**settings, "workers": 1}, out=tmp_path / "whole")
+    here = {**settings, "workers": 1}
+    whole = selfstudy.compare("sla", "barlow-twins", **here, out=tmp_path / "whole")
     out = tmp_path / "cut"
     script = tmp_path / "script.py"
     script.write_text(
@@ -164,7 +165,7 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
         assert time.monotonic() < deadline, "its processes outlive it"
         time.sleep(0.02)
     assert 1 <= len(kept) <= 4
-    found = selfstudy.compare("sla", "barlow-twins", **settings, out=out)
+    found = selfstudy.compare("sla", "barlow-twins", **here, out=out)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert told(found) == told(whole)
 
@@ -228,6 +229,7 @@ def test_one_seed_tells_no_interval(alone: Path) -> None:
         ({"stop_hopeless": 1.0, "seeds": 1}, "two seeds or more"),
         ({"workers": 0}, "give 1 or more"),
         ({"seeds": 0}, "needs 1 or more"),
+        ({"target": 80.0}, "accuracy is a share, from 0 to 1"),
         ({"workers": 2, "ray": "local"}, "Leave one of the two away"),
     ],
 )

@@ -21,6 +21,7 @@ from selfstudy.core.files import read_json, write_json
 from selfstudy.core.index import find
 from selfstudy.core.machine import cores, set_threads
 from selfstudy.core.method import Method
+from selfstudy.evaluation.scores import Metric
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +55,7 @@ def compare(
     model = _model(chosen) if model is None else model
     directory = Path(out) if out else free_directory(f"compare-{task}")
     loaded = _loaded(task, model, held_out=stop_hopeless is not None)
+    _check_target(target, loaded.task.metric)
     asked = {
         "methods": list(chosen),
         "task": task,
@@ -88,6 +90,14 @@ def _check_seeds(seeds: int, margin: float | None) -> None:
         raise UsageError(
             f"--stop-hopeless {margin:g} with {seeds} seeds: give a margin of 0 points or more, and "
             "two seeds or more, since the first one runs to its end."
+        )
+
+
+def _check_target(target: float | None, metric: Metric) -> None:
+    """Refuse a target in percent, which no run would reach."""
+    if target is not None and metric.share and not 0 <= target <= 1:
+        raise UsageError(
+            f"--target {target:g}: {metric.name} is a share, from 0 to 1; a target of 80 % is 0.8."
         )
 
 

@@ -32,7 +32,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target",
         type=float,
-        help="figure to be timed (default: what the weakest reaches in half its runs)",
+        help="figure on validation items to be timed, such as 0.8 (default: what the weakest reaches in half "
+        "its runs)",
     )
     parser.add_argument("--workers", type=int, help="fits at the same time (default: one a core)")
     add_ray(parser)
