@@ -29,7 +29,7 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.data.items import Texts
 from selfstudy.data.pool_parts import PoolParts, pool_parts
-from selfstudy.learning.loops import check_positive
+from selfstudy.learning.loops import check_not_negative, check_positive, check_shares
 from selfstudy.learning.masked_language import MaskedLanguage, learn_words, masked_language_loss, tells_words
 from selfstudy.learning.network_inputs import can_be_trained, inputs_of
 from selfstudy.learning.staged_classifier import StagedClassifier, one_hot, staged_classifier
@@ -131,15 +131,10 @@ class PseudoLabelPretraining(Method):
     def validate(self) -> None:
         """Check the fields against each other."""
         check_positive(self, rounds=0)
-        shares = {"input-dropout": self.input_dropout, "dropout": self.dropout, "held-out": self.held_out}
-        for name, share in shares.items():
-            if not 0 <= share < 1:
-                raise UsageError(f"{name} is {share}; it must be from 0 to below 1.")
-        if not (self.tau >= 0 and self.mlm_weight >= 0 and all(width > 0 for width in self.hidden or ())):
-            raise UsageError(
-                f"tau is {self.tau}, mlm-weight {self.mlm_weight} and hidden {self.hidden}: the first two "
-                "must be at least 0, widths at least 1."
-            )
+        check_not_negative(self, "tau", "mlm_weight")
+        check_shares(self, "input_dropout", "dropout", "held_out")
+        if not all(width > 0 for width in self.hidden or ()):
+            raise UsageError(f"hidden is {self.hidden}; its widths must be at least 1.")
         if self.rounds > 1 and RECIPES[self.recipe].truth:
             raise UsageError(f"rounds is {self.rounds}; the recipe upper has one.")
         for part in (self.teaching, self.pretraining, self.tuning, self.adaptation):
@@ -230,8 +225,7 @@ class PseudoLabelPretraining(Method):
 
     def _base(self, task: PoolTask, model: Any, key: int) -> FeatureClassifier:
         """Return B: the encoder with a new head."""
-        default = () if self._whole(model) else HIDDEN
-        widths = default if self.hidden is None else self.hidden
+        widths = self.hidden if self.hidden is not None else () if self._whole(model) else HIDDEN
         classes = len(task.classes)
         head = MlpHead(width=model.width, hidden=list(widths), classes=classes, dropout=self.dropout, key=key)
         return FeatureClassifier(model.copy(), head, task.classes).eval()
