@@ -7,6 +7,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
 # The cores that are given, not those of the machine: one test process on each.
+# Each takes tests from another that has more left: long ones stand side by side.
 CORES = $$($(BIN)/python -c 'from selfstudy.core.machine import cores; print(cores())')
 DOCS_READY := .venv/.ready-docs
 CODE := src tests benchmarks claims docs/generate.py
@@ -21,7 +22,7 @@ demo: $(READY)  ## the main job on the embedded default, with a report in runs/d
 	$(BIN)/selfstudy demo --out runs/demo
 
 test: $(READY)  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist worksteal
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check $(wildcard $(CODE))
