@@ -2,6 +2,7 @@
 
 Reads requests as JSON lines from stdin and answers each with a line: the exit code (-9 when killed), the
 operations on files in the run's directory, those of them on checkpoints and records, and the seconds taken.
+What a session that ended well had to import is imported here too, so that the next ones find it.
 Not a test itself.
 """
 
@@ -73,8 +74,11 @@ def _fork(request: dict[str, Any]) -> dict[str, Any]:
     timer.cancel()
     with os.fdopen(read) as pipe:
         operations, within = map(int, (pipe.read() or "0 0").split())
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        _import_all(Path(request["out"] + ".imported").read_text().split())
     return {
-        "code": os.waitstatus_to_exitcode(status),
+        "code": code,
         "operations": operations,
         "within": within,
         "seconds": time.monotonic() - start,
@@ -92,7 +96,7 @@ def _child(request: dict[str, Any], write: int) -> None:
             if count == request.get("at") or within == request.get("within"):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    code = 1
+    code, known = 1, set(sys.modules)
     with contextlib.suppress(BaseException):
         from selfstudy.app import cli
 
@@ -107,7 +111,14 @@ def _child(request: dict[str, Any], write: int) -> None:
         code = cli.main(["--traceback", *request["arguments"], "--out", out])
         sys.stderr.flush()
         os.write(write, f"{count} {within}".encode())
+        Path(out + ".imported").write_text("\n".join(name for name in sys.modules if name not in known))
     os._exit(code)
+
+
+def _import_all(names: list[str]) -> None:
+    for name in names:
+        with contextlib.suppress(Exception):  # some are no files, or made by the session itself
+            importlib.import_module(name)
 
 
 def _list(slug: str, file: str, name: str) -> None:
