@@ -134,7 +134,7 @@ def run_trial(
     per_step = price.step * size / workload.batch
     steps = MOST_STEPS * workload.step_hint
     if limits.clock == "cost":
-        steps = math.ceil(round(limits.max_runtime / per_step, 6))
+        steps = steps_within(limits.max_runtime, per_step)
     state = {**training.parts(), "place": place}
     for step in run.steps(steps, state=state, desc="trial", cost=workload.step_cost(size)):
         share = place.on(limits.clock) / limits.max_runtime
@@ -170,6 +170,15 @@ def run_trial(
         "failed": failed,
     }
     return Trial(log, training.model.eval())
+
+
+def steps_within(runtime: float, per_step: float = 1.0) -> int:
+    """Return the steps that reach a runtime on the cost clock.
+
+    >>> steps_within(20 * 4 / 3), steps_within(0.3, 0.1)
+    (27, 3)
+    """
+    return math.ceil(round(runtime / per_step, 6))
 
 
 def meets(value: float, target: float, better: str) -> bool:

@@ -43,7 +43,7 @@ from selfstudy.evaluation.profile_pictures import (
 from selfstudy.evaluation.time_to_target import Scored, score, trial_time
 from selfstudy.learning.loops import check_positive
 from selfstudy.learning.submissions import STANDARD, SUBMISSIONS, submissions_by_name
-from selfstudy.learning.timed_trials import Clock, Trial
+from selfstudy.learning.timed_trials import Clock, Trial, steps_within
 from selfstudy.learning.workloads import Batch, Progress, TensorWorkload
 from selfstudy.models.encoders.base import ImageEncoder
 from selfstudy.models.encoders.small_bert import SmallBert
@@ -109,12 +109,12 @@ class Algoperf(Method):
 
     def cost(self, task: AnyTask, model: AnyModel) -> dict[str, float]:
         """Return the most that a fit spends, by budget unit: trials end early where they meet the target."""
-        workload, protocol = self._workload(task, model), self._protocol()
-        per_study = self.trials if self.ruleset == "external" else self.self_tuning_runtime
-        trainings = len(self.submissions) * self.studies * per_study * protocol.runtime
+        workload = self._workload(task, model)
+        longest = steps_within(self._protocol().limits(workload).max_runtime)
+        per_study = self.trials if self.ruleset == "external" else 1
+        steps = len(self.submissions) * self.studies * per_study * longest
         if self.target is None:
-            trainings += len(STANDARD) * self.target_trials + self.target_seeds
-        steps = trainings * self.steps
+            steps += (len(STANDARD) * self.target_trials + self.target_seeds) * self.steps
         return {unit: steps * amount for unit, amount in workload.step_cost(workload.batch).items()}
 
     def trial(self, task: AnyTask, model: AnyModel) -> tuple[Callable[[], object], int]:
