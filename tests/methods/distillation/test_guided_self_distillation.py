@@ -111,6 +111,19 @@ def test_what_a_fit_costs(tmp_path: Path) -> None:
     assert spent["flops"] == cost["flops"] == 9 * fitted**3
 
 
+def test_what_a_trial_times(tmp_path: Path) -> None:
+    """Oracle: the cube of the fitted rows over the thousand of them that are decomposed."""
+    rng = np.random.default_rng(0)
+    lines = ["a,b,y", *(f"{a},{b},{a + b}" for a, b in rng.normal(size=(2500, 2)))]
+    (tmp_path / "many.csv").write_text("\n".join(lines) + "\n")
+    task = selfstudy.task(f"csv:{tmp_path / 'many.csv'}?label=y")
+    step, count = GuidedSelfDistillation().trial(task, task.prepared(selfstudy.model("kernel")))
+    labelled = len(task.labelled.table)
+    fitted = labelled - round(0.2 * labelled)
+    assert fitted > 1200 and count == round((fitted / 1000) ** 3) > 1
+    assert len(step().decomposed.values) == 1000  # type: ignore[attr-defined]
+
+
 def test_ridge_regression_of_a_table(tmp_path: Path) -> None:
     """Oracle: scikit-learn's kernel ridge of the rows that are not held out, refitted step by step with the
     weights that were told."""
