@@ -119,6 +119,15 @@ class LearningCurves(Method):
         """Train copies of `model` on growing samples of the labelled data of `task`; give the last."""
         order = run.rng("order").permutation(len(item_sizes(task)))
         levels, trace = self._levels(task, order), self._trace()
+        whole = int(item_sizes(task).sum())
+        unit = "words" if isinstance(task, TaggingTask) else "images"
+        needed = self.look_ahead + LEAST + 1
+        if len(levels) < needed:
+            warnings.warn(
+                f"{task.name!r} has {whole:,} labelled {unit}: {len(levels)} samples by kernel={self.kernel} "
+                f"and step={self.step}. A prediction needs {needed} or more; smaller steps make more of them.",
+                stacklevel=2,
+            )
         kept, statuses = Kept(run.directory / "learner"), list[Status]()
         for level in levels:
             sample = with_labelled(task, order[: level.items])
@@ -135,8 +144,6 @@ class LearningCurves(Method):
             if status.converged and not self.to_the_end:
                 break
         learner = kept.read(levels[len(statuses) - 1].number) if statuses else model.copy()
-        whole = int(item_sizes(task).sum())
-        unit = "words" if isinstance(task, TaggingTask) else "images"
         pictures = trace_pictures(trace, statuses, self.ahead or whole, unit) if statuses else []
         return Fit(model=learner, metrics=self._told(trace, whole, unit), pictures=pictures)
 
@@ -168,13 +175,6 @@ class LearningCurves(Method):
             raise DataError(
                 f"{task.name!r} has {sizes.sum():,} units of labelled data, less than kernel={self.kernel}. "
                 "Take a smaller kernel, or more data."
-            )
-        if len(levels) < self.look_ahead + LEAST + 1:
-            warnings.warn(
-                f"{task.name!r} has {sizes.sum():,} units of labelled data: {len(levels)} samples by kernel="
-                f"{self.kernel} and step={self.step}. A prediction needs {self.look_ahead + LEAST + 1} or "
-                "more; smaller steps make more of them.",
-                stacklevel=1,  # one place, so that it is said once although costs are estimated first
             )
         return levels
 
