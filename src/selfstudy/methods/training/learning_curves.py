@@ -125,7 +125,7 @@ class LearningCurves(Method):
         if len(levels) < needed:
             warnings.warn(
                 f"{task.name!r} has {whole:,} labelled {unit}: {len(levels)} samples by kernel={self.kernel} "
-                f"and step={self.step}. A prediction needs {needed} or more; smaller steps make more of them.",
+                f"and step={self.step}. A prediction needs {needed} or more, by smaller steps.",
                 stacklevel=2,
             )
         kept, statuses = Kept(run.directory / "learner"), list[Status]()
