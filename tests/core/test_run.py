@@ -494,6 +494,24 @@ def test_map_keeps_earlier_results_when_the_budget_is_spent(tmp_path):
         assert run.meter.snapshot()["samples"] == 10
 
 
+def test_batches_are_recorded_and_flat(tmp_path):
+    """Oracle: slices by hand; a batch that was done is not done again; `until` sees batches."""
+    seen = []
+
+    def work(batch):
+        seen.append(batch)
+        if batch == [3, 4]:
+            raise RuntimeError
+        return [10 * item for item in batch]
+
+    with pytest.raises(RuntimeError), Run(tmp_path) as run:
+        run.map_batches("m", [1, 2, 3, 4, 5], 2, work)
+    with Run(tmp_path) as run:
+        assert run.map_batches("m", [1, 2, 3, 4, 5], 2, lambda batch: batch) == [10, 20, 3, 4, 5]
+        assert run.map_batches("n", [1, 2, 3], 2, lambda b: b, until=lambda done: done == [[1, 2]]) == [1, 2]
+    assert seen == [[1, 2], [3, 4]]
+
+
 def test_bars_count_by_weight(tmp_path):
     """Oracle: total, done and advances recorded by a stand-in for the progress."""
     import contextlib
