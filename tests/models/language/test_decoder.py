@@ -32,7 +32,8 @@ def decoded(decoder: Decoder, texts: list[torch.Tensor]) -> list[torch.Tensor]:
     """Hidden states of texts packed into one row, with attention written out for each text by itself."""
     lengths = [len(text) for text in texts]
 
-    def attend(layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def attend(layer: int, mixed: torch.Tensor) -> torch.Tensor:
+        query, key, value = mixed.split((decoder.heads, decoder.key_heads, decoder.key_heads), 1)
         group, window = decoder.heads // decoder.key_heads, decoder.windows[layer]
         out = []
         for q, k, v in zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True):

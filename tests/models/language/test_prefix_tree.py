@@ -188,3 +188,25 @@ def test_clearing_frees_everything() -> None:
     assert tree.used == 0
     assert not len(tree.longest(tokens((1, 2))))
     assert tree.take(4) is not None
+
+
+def test_ways_along_what_is_known() -> None:
+    """Oracle: a set of all beginnings that are known; slots as `longest` tells them."""
+    rng = np.random.default_rng(0)
+    tree, known = PrefixTree(400), set[tuple[int, ...]]()
+    for _ in range(40):
+        text = tuple(rng.integers(0, 3, rng.integers(1, 9)).tolist())
+        slots = tree.take(len(text))
+        assert slots is not None
+        tree.insert(tokens(text), slots)
+        known |= {text[:end] for end in range(1, len(text) + 1)}
+    assert tree.end(tokens(())) is None
+    for _ in range(300):
+        text = tuple(rng.integers(0, 3, rng.integers(1, 9)).tolist())
+        way = tree.end(tokens(text))
+        assert (way is not None) == (text in known)
+        for token in range(4):
+            further = tree.onward(way, token) if way else None
+            assert (further is not None) == ((*text, token) in known)
+            if further:
+                assert further.slot == tree.longest(tokens((*text, token)))[-1]

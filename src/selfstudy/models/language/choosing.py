@@ -37,17 +37,22 @@ def choose(
 def _invert(weight: torch.Tensor, row: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Return for each draw the first token at which the running sum of its row's weights passes `uniform`."""
     count = weight.shape[1]
+    if count <= BLOCK:
+        inside = weight.double().cumsum(-1)[row]
+        return _first_past(inside, uniform[:, None] * inside[:, -1:])[:, 0]
     blocks = -(-count // BLOCK)
-    if blocks > 1:
-        weight = F.pad(weight, (0, blocks * BLOCK - count))
-    weight = weight.view(len(weight), blocks, -1)
+    weight = F.pad(weight, (0, blocks * BLOCK - count)).view(len(weight), blocks, BLOCK)
     sums = weight.sum(-1, dtype=torch.float64)
     ends = sums.cumsum(-1)  # [B, blocks]
     target = uniform[:, None] * ends[row, -1:]
     block = torch.searchsorted(ends[row], target, right=True).clamp_(max=blocks - 1)  # [N, 1]
     inside = weight[row, block[:, 0]].double().cumsum(-1)  # [N, BLOCK]
     rest = target - (ends - sums)[row].gather(-1, block)
-    token = torch.searchsorted(inside, rest, right=True)
+    return (block * BLOCK + _first_past(inside, rest))[:, 0]
+
+
+def _first_past(sums: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return where running sums [N, V] first pass the target [N, 1], [N, 1]."""
     # Rounding may carry the target past the last token that has any weight.
-    last = (inside < inside[:, -1:]).sum(-1, keepdim=True)
-    return (block * inside.shape[1] + torch.minimum(token, last))[:, 0]
+    last = (sums < sums[:, -1:]).sum(-1, keepdim=True)
+    return torch.minimum(torch.searchsorted(sums, target, right=True), last)

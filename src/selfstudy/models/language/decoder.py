@@ -8,6 +8,7 @@ decoder reads a module's own weights, and knows when they have changed.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,8 +25,8 @@ PACKED_BYTES = 2**27  # larger models wait for their weights: their copy is arra
 ARRANGED_BYTES = 2**31  # a copy of still larger models would cost memory that is needed elsewhere
 _ROTARY = ("default", "linear", "llama3", "yarn")  # tables that do not depend on a text's length
 
-Attend = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(layer, query [N, heads, D], key and value [N, key heads, D]) to what the queries take, [N, heads * D]."""
+Attend = Callable[[int, torch.Tensor], torch.Tensor]
+"""(layer, queries, keys and values [N, heads + 2 key heads, D]) to what the queries take, [N, heads * D]."""
 
 
 class Decoder:
@@ -40,6 +41,7 @@ class Decoder:
         hidden_size: width of a hidden state.
         windows: tokens that each layer looks back, the own one included; None is all.
         scaling: of the products of queries and keys.
+        device, dtype: of the weights, and of keys and values.
     """
 
     def __init__(self, module: PreTrainedModel) -> None:
@@ -59,22 +61,13 @@ class Decoder:
         self._places = torch.empty(0)
         self.refresh()
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.module.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights, and of keys and values."""
-        return self.module.dtype
-
     def refresh(self) -> bool:
         """Read the weights again if they have changed; return whether they had."""
         state = weights_state(self.module)
         if getattr(self, "_read", None) == state:
             return False
         self._read = state
+        self.device, self.dtype = self.module.device, self.module.dtype
         self._norm_shift = 1.0 if self.module.config.model_type == "gemma3_text" else 0.0
         with torch.inference_mode():
             size = sum(weight.numel() * weight.element_size() for weight in self.module.parameters())
@@ -95,18 +88,20 @@ class Decoder:
         state = self.module.base_model.embed_tokens(tokens)  # [N, H]
         tables = self._rotation(positions)
         for index, block in enumerate(self._blocks):
-            query, key, value = self._attended(block, state, tables[block.rotary])
-            taken = block.out(attend(index, query, key, value))
-            if block.after_attention is not None:
-                taken = self._normed(taken, block.after_attention)
-            state = state + taken
+            taken = attend(index, self._mixed(block, state, tables[block.rotary]))
+            self._add(state, block.out, taken, block.after_attention)
             inner = self._normed(state, block.before_mlp)
-            gate, up = block.gate_up(inner).split(block.inner, -1)
-            inner = block.down(block.activation(gate).mul_(up))
-            if block.after_mlp is not None:
-                inner = self._normed(inner, block.after_mlp)
-            state = state + inner
+            gate, up = block.gate_up(inner).chunk(2, -1)
+            self._add(state, block.down, block.activation(gate).mul_(up), block.after_mlp)
         return self._normed(state, self._last_norm)
+
+    def _add(
+        self, state: torch.Tensor, product: Products, rows: torch.Tensor, norm: torch.Tensor | None
+    ) -> None:
+        if norm is None:
+            product.add_to(state, rows)
+        else:
+            state += self._normed(product(rows), norm)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits [..., V] after hidden states [..., H]."""
@@ -120,19 +115,20 @@ class Decoder:
         inverse = torch.addcmul(self._eps, norm, norm, value=1 / state.shape[-1]).rsqrt_()
         return (state * inverse).mul_(weight)
 
-    def _attended(
+    def _mixed(
         self, block: _Block, state: torch.Tensor, table: tuple[torch.Tensor, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return query, key and value of a layer, the first two turned by their positions."""
+    ) -> torch.Tensor:
+        """Return queries, keys and values of a layer, the first two turned by their positions."""
         mixed = block.query_key_value(self._normed(state, block.before_attention))
         mixed = mixed.view(len(state), -1, self.width)  # [N, heads + 2 key heads, D]
         turned = mixed[:, : self.heads + self.key_heads]
+        given = turned
         if block.query_norm is not None and block.key_norm is not None:
-            query, key = turned.split((self.heads, self.key_heads), 1)
-            turned = torch.cat([self._normed(query, block.query_norm), self._normed(key, block.key_norm)], 1)
+            query, key = turned[:, : self.heads], turned[:, self.heads :]
+            given = torch.cat([self._normed(query, block.query_norm), self._normed(key, block.key_norm)], 1)
         cosine, sine = table
-        turned = torch.addcmul(turned * cosine, turned.roll(self.width // 2, -1), sine)
-        return turned[:, : self.heads], turned[:, self.heads :], mixed[:, self.heads + self.key_heads :]
+        torch.addcmul(given * cosine, given.roll(self.width // 2, -1), sine, out=turned)
+        return mixed
 
     def _rotation(self, positions: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Return cosine and signed sine [N, 1, D] of the positions, by kind of layer."""
@@ -164,7 +160,6 @@ class _Block:
         self.out = products(attention.o_proj)
         self.gate_up = products(mlp.gate_proj, mlp.up_proj)
         self.down = products(mlp.down_proj)
-        self.inner = mlp.gate_proj.out_features
         self.activation = mlp.act_fn
         self.query_norm = norm(attention.q_norm) if hasattr(attention, "q_norm") else None
         self.key_norm = norm(attention.k_norm) if hasattr(attention, "k_norm") else None
@@ -210,6 +205,16 @@ def weights_state(module: PreTrainedModel) -> tuple[object, ...]:
     Fused optimisers write without counting versions, so a number of each weight is looked at too.
     """
     weights = list(module.parameters())
-    middles = [weight.detach()[tuple(size // 2 for size in weight.shape)] for weight in weights]
-    numbers = torch.stack([middle.float() for middle in middles])
-    return (*((weight.data_ptr(), weight._version) for weight in weights), *numbers.tolist())
+    where = [weight.data_ptr() for weight in weights]
+    known = _MIDDLES.get(module)
+    if known is None or known[0] != where:
+        middles = [weight.detach()[tuple(size // 2 for size in weight.shape)] for weight in weights]
+        known = _MIDDLES[module] = where, middles
+    numbers = torch.stack([middle.float() for middle in known[1]])
+    return (*where, *(weight._version for weight in weights), *numbers.tolist())
+
+
+_MIDDLES: weakref.WeakKeyDictionary[nn.Module, tuple[list[int], list[torch.Tensor]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""Where the weights of a module lie, and views of a number in each of them."""

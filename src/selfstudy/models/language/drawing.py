@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
@@ -21,17 +21,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A request in its place among those of the call."""
+    """A request in its place among those of the call, and what it has drawn before it got a seat."""
 
     place: int
     request: Request
     prompt: list[int]
     limit: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """Most tokens that it may still draw."""
+        return self.limit - len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Requests with the same prompt, int32 [n], that are not seated yet."""
+    """Requests with the same text so far, int32 [n], that are not seated yet."""
 
     prompt: np.ndarray
     waiting: deque[Row]
@@ -47,18 +54,34 @@ class Drawn:
     finish: str
 
 
+def ended(row: Row, tokens: list[int], logprobs: list[float], code: int) -> Drawn:
+    """Return what a row has got whose last token has this code."""
+    no_room = "length" if row.limit == row.request.max_tokens else "context"
+    return Drawn(row, tokens, logprobs, {STOP: "stop", END: "end"}.get(code, no_room))
+
+
+def refuse(sampler: TorchSampler, row: Row, number: int) -> NoReturn:
+    """Raise `MachineError` for logits that are not finite, of token `number` from 1."""
+    sampler.begin_anew()
+    raise MachineError(
+        f"The model {sampler.model.name!r} gives logits that are not finite at token {number} of request "
+        f"{row.place} (prompt {row.request.prompt[:60]!r}). Its weights are damaged, or its training "
+        "diverged: look at the loss, lower the learning rate, or use dtype=float32."
+    )
+
+
 class _Seats:
-    """What each of S requests on its way has drawn, and is to draw; the first index of every tensor."""
+    """What each of S requests on its way has drawn, and is to draw; the first index of every array.
 
-    def __init__(self, count: int, steps: int, device: torch.device) -> None:
-        def zeros(*shape: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
-            return torch.zeros((count, *shape), dtype=dtype, device=device)
+    All that is decided about a request is decided on the host, where little operations cost least.
+    """
 
-        self.taken = zeros(dtype=torch.bool)
-        self.row, self.drawn, self.limit, self.stops = zeros(), zeros(), zeros(), zeros()
-        self.temperature = zeros(dtype=torch.float64)
-        self.uniform, self.logprobs = (zeros(steps, dtype=torch.float64) for _ in range(2))
-        self.tokens = zeros(steps)
+    def __init__(self, count: int, steps: int) -> None:
+        self.taken = np.zeros(count, dtype=bool)
+        self.row, self.drawn, self.limit, self.stops = (np.zeros(count, dtype=np.int64) for _ in range(4))
+        self.temperature = np.zeros(count)
+        self.uniform, self.logprobs = (np.zeros((count, steps)) for _ in range(2))
+        self.tokens = np.zeros((count, steps), dtype=np.int64)
 
 
 class Drawing:
@@ -74,23 +97,25 @@ class Drawing:
         self.flight, self.beside = sampler.flight(groups)
         rows = [row for group in groups for row in group.waiting]
         seats = self.flight.places * self.beside
-        self.seats = _Seats(seats, max(row.limit for row in rows), self.device)
+        self.seats = _Seats(seats, max(row.limit for row in rows))
         self.at_seat: list[tuple[Row, int] | None] = [None] * seats  # a request and its place
         self.free = list(range(seats))[::-1]
         self.groups: list[Group | None] = [None] * self.flight.places  # whose prompt is at each place
         self.at_place = [0] * self.flight.places  # how many requests stand beside it
-        self.last = torch.zeros(0, dtype=torch.long, device=self.device)  # the token that each row feeds next
+        self.last = np.zeros(0, dtype=np.int64)  # the token that each row feeds next
         sets = {stops: i for i, stops in enumerate(dict.fromkeys(row.request.stop for row in rows))}
         self.stop_sets = sets
-        tables = np.stack([sampler.stopping.table(stops) for stops in sets])
-        self.codes = torch.from_numpy(tables).to(self.device)  # [sets of stop strings, V]
+        self.codes = np.stack([sampler.stopping.table(stops) for stops in sets])  # [sets of stop strings, V]
 
     def run(self) -> None:
         """Draw until every request is done."""
         while self._admit():
             drawn, rows = len(self.at_seat) - len(self.free), len(self.last)
             self.sampler.meter.charge(generated_tokens=drawn, flops=self.model.flops(rows))
-            self._advance(self.flight.step(self.last))
+            self._advance(self.flight.step(self._given(self.last)))
+
+    def _given(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     def _admit(self) -> bool:
         """Give places where nothing is left to groups that wait; return whether anything is on its way."""
@@ -128,7 +153,7 @@ class Drawing:
 
     def _seat(self, places: Iterable[int]) -> None:
         """Let requests that wait for the prompts at these places begin, by feeding its last token."""
-        seats, device = self.seats, self.device
+        seats = self.seats
         at, rows, numbers, feeds = [], [], [], []
         begun: dict[tuple[int, object], int] = {}
         for place in places:
@@ -140,7 +165,7 @@ class Drawing:
                 one = row.request.temperature if self.flight.shares else here
                 if (place, one) not in begun:
                     begun[place, one] = len(begun)
-                    feeds.append(row.prompt[-1])
+                    feeds.append(group.prompt[-1])
                 numbers.append(begun[place, one])
                 at.append(here)
                 rows.append(row)
@@ -148,54 +173,62 @@ class Drawing:
             return
         self.flight.begin([place for place, _ in begun])
         before = self.flight.rows - len(begun)
-        first = torch.tensor(feeds, device=device)
-        self.last = torch.cat([self.last[:before], first])
-        seat = torch.tensor(at, device=device)
+        self.last = np.concatenate([self.last[:before], feeds])
+        seat = np.array(at)
         seats.taken[seat] = True
-        seats.drawn[seat] = 0
-        seats.row[seat] = torch.tensor(numbers, device=device) + before
-        seats.limit[seat] = torch.tensor([row.limit for row in rows], device=device)
-        seats.stops[seat] = torch.tensor([self.stop_sets[row.request.stop] for row in rows], device=device)
-        temperature = [row.request.temperature for row in rows]
-        seats.temperature[seat] = torch.tensor(temperature, dtype=torch.float64, device=device)
+        seats.drawn[seat] = [len(row.tokens) for row in rows]
+        for here, row in zip(at, rows, strict=True):
+            seats.tokens[here, : len(row.tokens)] = row.tokens
+            seats.logprobs[here, : len(row.tokens)] = row.logprobs
+        seats.row[seat] = np.array(numbers) + before
+        seats.limit[seat] = [row.limit for row in rows]
+        seats.stops[seat] = [self.stop_sets[row.request.stop] for row in rows]
+        seats.temperature[seat] = temperature = [row.request.temperature for row in rows]
         if any(temperature):
             keys = np.array([row.request.key & (2**64 - 1) for row in rows], dtype=np.uint64)
-            drawn = uniforms(keys[:, None], np.arange(seats.uniform.shape[1], dtype=np.uint64))
-            seats.uniform[seat] = torch.from_numpy(drawn).to(device)
+            seats.uniform[seat] = uniforms(keys[:, None], np.arange(seats.uniform.shape[1], dtype=np.uint64))
 
     def _advance(self, logits: torch.Tensor) -> None:
         """Choose a token for every request, note it, and let go of those that it ends."""
         seats = self.seats
-        seat = seats.taken.nonzero()[:, 0]
+        seat = np.flatnonzero(seats.taken)
         row, place = seats.row[seat], seats.drawn[seat]
-        temperature = seats.temperature.new_zeros(len(logits)).index_copy_(0, row, seats.temperature[seat])
-        token, logprob = choose(logits, temperature, row, seats.uniform[seat, place])
-        if not bool(torch.isfinite(logprob).all()):
-            self._refuse(seat[~torch.isfinite(logprob)])
+        temperature = np.zeros(len(logits))
+        temperature[row] = seats.temperature[seat]
+        chosen = choose(
+            logits, self._given(temperature), self._given(row), self._given(seats.uniform[seat, place])
+        )
+        token, logprob = (each.cpu().numpy() for each in chosen)
+        if not np.isfinite(logprob).all():
+            first = seat[~np.isfinite(logprob)][0]
+            refuse(self.sampler, self._request(int(first))[0], int(seats.drawn[first]) + 1)
         seats.tokens[seat, place], seats.logprobs[seat, place] = token, logprob
         code = self.codes[seats.stops[seat], token]
         self._look_back(seat, code)
         seats.drawn[seat] = place + 1
         over = (code != GO_ON) | (place + 1 >= seats.limit[seat])
-        places = self._leave(seat[over], code[over]) if bool(over.any()) else []
-        self._part(seat[~over], token[~over])
+        places = self._leave(seat[over], code[over]) if over.any() else []
+        if len(seat) == self.flight.rows and not over.any():  # each has a row of its own, and stays
+            self.last[row] = token
+        else:
+            self._part(seat[~over], token[~over])
         if self.flight.refills:
             self._seat(places)
 
-    def _look_back(self, seat: torch.Tensor, code: torch.Tensor) -> None:
+    def _look_back(self, seat: np.ndarray, code: np.ndarray) -> None:
         """Decide the requests whose token may complete a stop string that earlier tokens began."""
-        for i in (code == LOOK).nonzero()[:, 0].tolist():
+        for i in np.flatnonzero(code == LOOK).tolist():
             here = int(seat[i])
             row, _ = self._request(here)
             drawn = self.seats.tokens[here, : int(self.seats.drawn[here]) + 1].tolist()
-            code[i] = STOP if self.sampler.stopping.in_tail(drawn, row.request.stop) else GO_ON
+            code[i] = self.sampler.stopping.looked(drawn, row.request.stop)
 
     def _request(self, seat: int) -> tuple[Row, int]:
         here = self.at_seat[seat]
         assert here is not None
         return here
 
-    def _leave(self, seat: torch.Tensor, code: torch.Tensor) -> dict[int, None]:
+    def _leave(self, seat: np.ndarray, code: np.ndarray) -> dict[int, None]:
         """Note what has ended; return the places where it stood."""
         seats = self.seats
         texts: dict[bytes, tuple[int, np.ndarray]] = {}
@@ -210,9 +243,7 @@ class Drawing:
             strict=True,
         ):
             row, place = self._request(here)
-            no_room = "length" if row.limit == row.request.max_tokens else "context"
-            finish = {STOP: "stop", END: "end"}.get(value, no_room)
-            self.done[row.place] = Drawn(row, tokens[:count], logprobs[:count], finish)
+            self.done[row.place] = ended(row, tokens[:count], logprobs[:count], value)
             text = np.array([*row.prompt, *tokens[: count - 1]], dtype=np.int32)
             texts[text.tobytes()] = number, text
             self.at_seat[here] = None
@@ -220,27 +251,28 @@ class Drawing:
             self.at_place[place] -= 1
             places[place] = None
         if self.sampler.remember:
-            rows = torch.tensor([number for number, _ in texts.values()], device=self.device)
-            self.flight.keep(rows, [text for _, text in texts.values()])
+            rows = np.array([number for number, _ in texts.values()])
+            self.flight.keep(self._given(rows), [text for _, text in texts.values()])
         seats.taken[seat] = False
         return places
 
-    def _part(self, seat: torch.Tensor, token: torch.Tensor) -> None:
+    def _part(self, seat: np.ndarray, token: np.ndarray) -> None:
         """Fork rows whose requests have chosen different tokens, and let go of rows that nobody shares."""
         rows, size = self.flight.rows, self.codes.shape[1]
-        chosen, which = torch.unique(self.seats.row[seat] * size + token, return_inverse=True)
+        chosen, which = np.unique(self.seats.row[seat] * size + token, return_inverse=True)
         source = chosen // size
-        parts = torch.zeros_like(source, dtype=torch.bool)
+        parts = np.zeros(len(source), dtype=bool)
         parts[1:] = source[1:] == source[:-1]  # the first goes on in its row, others in a copy
-        number = source.clone()
-        number[parts] = torch.arange(rows, rows + int(parts.sum()), device=self.device)
-        if len(chosen) > len(source.unique()):
-            self.flight.fork(source[parts])
-        alive = torch.zeros(self.flight.rows, dtype=torch.bool, device=self.device)
+        number = source.copy()
+        number[parts] = np.arange(rows, rows + parts.sum())
+        if parts.any():
+            self.flight.fork(self._given(source[parts]))
+        alive = np.zeros(self.flight.rows, dtype=bool)
         alive[number] = True
-        if not bool(alive.all()):
-            number = self.flight.leave(alive)[number]
-        self.last = self.last.new_zeros(self.flight.rows).index_copy_(0, number, chosen % size)
+        if not alive.all():
+            number = self.flight.leave(self._given(alive)).cpu().numpy()[number]
+        self.last = np.zeros(self.flight.rows, dtype=np.int64)
+        self.last[number] = chosen % size
         self.seats.row[seat] = number[which]
 
     def _draw_together(self) -> None:
@@ -255,14 +287,3 @@ class Drawing:
         self.at_place = [self.at_place[place] for place in left]
         new = now.tolist()
         self.at_seat = [None if here is None else (here[0], new[here[1]]) for here in self.at_seat]
-
-    def _refuse(self, seat: torch.Tensor) -> None:
-        """Raise `MachineError` for logits that are not finite."""
-        self.sampler.begin_anew()
-        row, _ = self._request(int(seat[0]))
-        raise MachineError(
-            f"The model {self.model.name!r} gives logits that are not finite at token "
-            f"{int(self.seats.drawn[seat[0]]) + 1} of request {row.place} (prompt "
-            f"{row.request.prompt[:60]!r}). Its weights are damaged, or its training diverged: look at the "
-            "loss, lower the learning rate, or use dtype=float32."
-        )

@@ -64,6 +64,10 @@ class Flight:
         self._keys, self._values = (
             [memory.lend(self, own, like) for _ in range(decoder.layers)] for _ in range(2)
         )
+        # The hidden state at each token that was drawn, where the cache keeps them.
+        self._states: torch.Tensor | None = None
+        if cache.states is not None:
+            self._states = memory.lend(self, (most, steps, decoder.hidden_size), like)
         prompts.require(places, columns)
         self._prompt_keys = [keys[:places] for keys in prompts.keys]
         self._prompt_values = [values[:places] for values in prompts.values]
@@ -117,6 +121,8 @@ class Flight:
             columns = int(self._count[source].max())
             for buffers in (*self._keys, *self._values):
                 buffers[target, :, :columns] = buffers[source, :, :columns]
+            if self._states is not None:
+                self._states[target, :columns] = self._states[source, :columns]
 
     def _set_rows(self, place: torch.Tensor, count: torch.Tensor) -> None:
         """Take over which rows there are, and number those beside each place."""
@@ -137,9 +143,12 @@ class Flight:
         columns = int(self._count.max()) + 1
         level = bool((self._count == columns - 1).all())
         hidden_columns = self._hidden(positions, columns, level)
-        at = torch.arange(self.rows, device=tokens.device), slice(None), self._count
+        row = torch.arange(self.rows, device=tokens.device)
+        at = row, slice(None), self._count
+        split = (self._decoder.heads, self._decoder.key_heads, self._decoder.key_heads)
 
-        def attend(layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        def attend(layer: int, mixed: torch.Tensor) -> torch.Tensor:
+            query, key, value = mixed.split_with_sizes(split, 1)
             keys, values = self._keys[layer], self._values[layer]  # [most, heads, own columns, D]
             if level:
                 keys[: self.rows, :, columns - 1], values[: self.rows, :, columns - 1] = key, value
@@ -149,6 +158,8 @@ class Flight:
             return self._attend(layer, query, columns, hidden_columns[self._decoder.windows[layer]])
 
         hidden = self._decoder.hidden(tokens, positions, attend)
+        if self._states is not None:
+            self._states[row, self._count] = hidden
         self._count += 1
         return self._decoder.logits(hidden)
 
@@ -237,11 +248,15 @@ class Flight:
         column = torch.arange(len(row), device=row.device)
         column -= (counts.cumsum(0) - counts).repeat_interleave(counts)
 
-        def states(layer: int, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def keys_values(layer: int, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             at = row[chosen], slice(None), column[chosen]
             return self._keys[layer][at], self._values[layer][at]
 
-        self._cache.insert(texts, counts.cpu().numpy(), states)
+        def hidden(chosen: torch.Tensor) -> torch.Tensor:
+            assert self._states is not None
+            return self._states[row[chosen], column[chosen]]
+
+        self._cache.insert(texts, counts.cpu().numpy(), keys_values, hidden)
 
     def shrink(self) -> torch.Tensor | None:
         """Leave out places without rows, where they have become many; return where each of the others is now.
@@ -250,14 +265,14 @@ class Flight:
             int64 [P], without meaning for those left out; None where nothing was moved.
         """
         taken = torch.bincount(self._place, minlength=self.places) > 0
-        left = int(taken.sum())
-        if left > SPARSE * self.places:
+        left = taken.nonzero()[:, 0]
+        if len(left) > SPARSE * self.places:
             return None
         for buffers in (self._prompt_keys, self._prompt_values):
             for layer, buffer in enumerate(buffers):
-                buffers[layer] = buffer[taken]
+                buffers[layer] = buffer.index_select(0, left)
         now = taken.cumsum(0) - 1
-        self._lengths, self.places = self._lengths[taken], left
+        self._lengths, self.places = self._lengths[left], len(left)
         self._set_rows(now[self._place], self._count)
         self._look_at_prompts()
         return now

@@ -65,6 +65,13 @@ class Products:
         out = torch.cat(outs, -1) if len(outs) > 1 else outs[0]
         return out if self._bias is None else out + self._bias
 
+    def add_to(self, state: torch.Tensor, rows: torch.Tensor) -> None:
+        """Add what `rows` give to `state` [N, O], in place."""
+        if self._turned is not None and self._bias is None:
+            state.addmm_(rows, self._turned)
+        else:
+            state += self(rows)
+
     def _product(self, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if self._one_dnn and rows.numel() * len(weight) >= LITTLE:
             return _one_dnn_linear(rows, weight, bias)

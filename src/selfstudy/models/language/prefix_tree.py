@@ -6,9 +6,11 @@ Every edge holds the tokens that its texts share, one slot a token. What was use
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,6 +49,23 @@ class PrefixTree:
         """Return the slots, int64 [m], of the longest known beginning of `tokens`, int32 [n]; now used."""
         return self._walk(tokens.tobytes(), split=False)[0]
 
+    def end(self, tokens: np.ndarray) -> Way | None:
+        """Return where a text that is wholly known ends; None for others, and for the empty text."""
+        slots, node, gone = self._walk(tokens.tobytes(), split=False)
+        return Way(node, gone) if 0 < len(slots) == len(tokens) else None
+
+    def onward(self, way: Way, token: int) -> Way | None:
+        """Return where `way` leads with one more token; None where that is not known."""
+        node, gone = way
+        data = token.to_bytes(4, sys.byteorder)
+        if gone < len(node.slots):
+            return Way(node, gone + 1) if node.data.startswith(data, 4 * gone) else None
+        child = node.children.get(data)
+        if child is None:
+            return None
+        child.used = self._clock
+        return Way(child, 1)
+
     @contextmanager
     def hold(self, texts: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
         """Give the slots of the longest known beginning of each text, and keep them from being given away.
@@ -83,34 +102,35 @@ class PrefixTree:
                 were taken for them are free again.
         """
         data = tokens.tobytes()
-        known, node = self._walk(data, split=True)
+        known, node, _ = self._walk(data, split=True)
         self._give_back(slots[: len(known)][slots[: len(known)] != known])
         if len(known) < len(tokens):
             rest = data[4 * len(known) :]
             node.children[rest[:4]] = leaf = _Node(rest, slots[len(known) :].copy(), node)
             leaf.used = self._clock
 
-    def _walk(self, data: bytes, *, split: bool) -> tuple[np.ndarray, _Node]:
-        """Go along `data`; return the slots on the way and the last node.
+    def _walk(self, data: bytes, *, split: bool) -> tuple[np.ndarray, _Node, int]:
+        """Go along `data`; return the slots on the way, the last node, and how far its edge was gone.
 
         Args:
             data: tokens, 4 bytes each.
             split: cut an edge that is gone in part, so that the way ends at a node.
         """
         self._clock += 1
-        node, place = self._root, 0
+        node, place, gone = self._root, 0, 0
         parts: list[np.ndarray] = []
         while (child := node.children.get(data[place : place + 4])) is not None:
-            gone = _shared(child.data, data, place)
-            if split and 4 * gone < len(child.data):
+            whole = data.startswith(child.data, place)
+            gone = len(child.slots) if whole else _shared(child.data, data, place)
+            if split and not whole:
                 child = child.split(gone)
             child.used = self._clock
             node = child
             parts.append(node.slots[:gone])
             place += 4 * gone
-            if gone < len(node.slots):
+            if not whole:
                 break
-        return np.concatenate(parts) if parts else self._root.slots, node
+        return np.concatenate(parts) if parts else self._root.slots, node, gone
 
     def _give_back(self, slots: np.ndarray) -> None:
         self._free[self._left : self._left + len(slots)] = slots
@@ -163,10 +183,20 @@ class _Node:
         return upper
 
 
+class Way(NamedTuple):
+    """Where a known text ends, until the tree changes: at a node, of whose edge some tokens are gone."""
+
+    node: _Node
+    gone: int
+
+    @property
+    def slot(self) -> int:
+        """Where the last token lies."""
+        return int(self.node.slots[self.gone - 1])
+
+
 def _shared(edge: bytes, data: bytes, place: int) -> int:
     """Return how many tokens of `edge` follow in `data` from byte `place` on."""
-    if data.startswith(edge, place):
-        return len(edge) // 4
     length = min(len(edge), len(data) - place)
     one, other = np.frombuffer(edge, np.int32, length // 4), np.frombuffer(data, np.int32, length // 4, place)
     differ = np.flatnonzero(one != other)

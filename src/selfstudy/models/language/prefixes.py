@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from selfstudy.core.errors import UsageError
 from selfstudy.models.language.decoder import Decoder
 from selfstudy.models.language.memory import memory_of
-from selfstudy.models.language.prefix_tree import PrefixTree
+from selfstudy.models.language.prefix_tree import PrefixTree, Way
 
-READ_TOKENS = 2048  # new tokens of one forward pass: larger only takes memory
+READ_TOKENS = 4096  # tokens of the texts of one forward pass: larger only takes memory
 STEM = 32  # tokens; shorter beginnings that new texts share are read with each of them
 
 
@@ -134,27 +134,36 @@ class PrefixCache:
                 except BaseException:
                     self.forget()  # else what was taken would never come back
                     raise
-                for text, row in zip(texts, slots, strict=True):
-                    self._tree.insert(text, row[: len(text)])
+                for i in np.flatnonzero(new.any(1)).tolist():
+                    self._tree.insert(texts[i], slots[i, : lengths[i]])
         return Reading(slots, lengths)
 
     def known(self, text: np.ndarray) -> np.ndarray:
         """Return numbers for the longest known beginning of a text, int64 [m]; see `ids`."""
         return self._tree.ids(self._tree.longest(text))
 
+    def end(self, text: np.ndarray) -> Way | None:
+        """See `PrefixTree.end`."""
+        return self._tree.end(text)
+
+    def onward(self, way: Way, token: int) -> Way | None:
+        """See `PrefixTree.onward`."""
+        return self._tree.onward(way, token)
+
     def ids(self, slots: np.ndarray) -> np.ndarray:
         """Return a number for what lies at each slot that nothing else ever has."""
         return self._tree.ids(slots)
 
     def keys_values(self, layer: int, slots: torch.Tensor) -> torch.Tensor:
-        """Return what lies at `slots` [...], [..., 2, key heads, D]: keys, then values."""
-        return self._kept[layer][slots]
+        """Return what lies at `slots` [M], [M, 2, key heads, D]: keys, then values."""
+        return self._kept[layer].index_select(0, slots)
 
     def insert(
         self,
         texts: Sequence[np.ndarray],
         drawn: np.ndarray,
-        states: Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+        keys_values: Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+        hidden: Callable[[torch.Tensor], torch.Tensor],
     ) -> None:
         """Take over the keys and values of tokens that were drawn after known texts.
 
@@ -162,23 +171,29 @@ class PrefixCache:
             texts: whole texts; those that no longer follow what is known are left out, and all where what
                 they follow fills the cache.
             drawn: [B] how many of the last tokens of each text were drawn.
-            states: gives for a layer and places among all drawn tokens, text after text, keys and values
-                [M, key heads, D].
+            keys_values: gives for a layer and places among all drawn tokens, text after text, keys and
+                values [M, key heads, D].
+            hidden: gives for such places the hidden states [M, H]; asked only where the cache keeps them.
         """
-        before = np.array([len(text) for text in texts]) - drawn
+        lengths = np.array([len(text) for text in texts])
         with self._tree.hold(texts) as known:
-            follows = np.array([len(slots) for slots in known]) == before
-            fresh = self._tree.take(int(drawn[follows].sum()))
-            if fresh is None:
+            have = np.array([len(slots) for slots in known])
+            # Some of what was drawn may be known from another text.
+            new = np.where(have >= lengths - drawn, lengths - have, 0)
+            fresh = self._tree.take(int(new.sum()))
+            if fresh is None or not len(fresh):
                 return
             at = torch.from_numpy(fresh).to(self.decoder.device)
-            chosen = torch.from_numpy(np.flatnonzero(np.repeat(follows, drawn))).to(at.device)
+            left = np.repeat(drawn.cumsum(), drawn) - np.arange(drawn.sum())  # to the end of the text
+            chosen = torch.from_numpy(np.flatnonzero(left <= np.repeat(new, drawn))).to(at.device)
             for layer, kept in enumerate(self._kept):
-                kept[at, 0], kept[at, 1] = states(layer, chosen)
+                kept[at, 0], kept[at, 1] = keys_values(layer, chosen)
+            if self.states is not None:
+                self.states[at] = hidden(chosen)
             first = 0
-            for i in np.flatnonzero(follows).tolist():
-                self._tree.insert(texts[i], np.concatenate([known[i], fresh[first : first + drawn[i]]]))
-                first += drawn[i]
+            for i in np.flatnonzero(new).tolist():
+                self._tree.insert(texts[i], np.concatenate([known[i], fresh[first : first + new[i]]]))
+                first += new[i]
 
     def _stems(self, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return beginnings, unknown so far, that several of the texts share."""
@@ -198,41 +213,56 @@ class PrefixCache:
         self, texts: Sequence[np.ndarray], new: np.ndarray, slots: np.ndarray, starts: np.ndarray
     ) -> None:
         """Read the `new` tokens of texts, bool [B, W], whose places are `slots` [B, W]."""
-        device, decoder = self.decoder.device, self.decoder
+        decoder = self.decoder
+
+        def given(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).to(decoder.device)
+
         row, place = np.nonzero(new)
         tokens = np.concatenate([text[start:] for text, start in zip(texts, starts, strict=True)])
         queries = int(new.sum(1).max())
-        positions = torch.from_numpy(starts[:, None] + np.arange(queries)).to(device)  # [B, Q]
-        behind = positions[..., None] - torch.arange(slots.shape[1], device=device)  # [B, Q, W]
-        masks = {
-            window: (behind >= 0 if window is None else (behind >= 0) & (behind < window))[:, None]
-            for window in set(decoder.windows)
-        }
-        places, fresh = torch.from_numpy(slots).to(device), torch.from_numpy(slots[new]).to(device)
-        at = torch.from_numpy(row).to(device), torch.from_numpy(place - starts[row]).to(device)
+        padded = (len(texts), queries, decoder.heads, decoder.width)
+        # Of each token, its place in a grid of texts; None where the grid is full.
+        at = None if len(row) == len(texts) * queries else given(row * queries + place - starts[row])
+        positions = given(starts[:, None] + np.arange(queries))  # [B, Q]
+        masks = self._masks(positions, slots.shape[1])
+        places, fresh = given(slots), given(slots[new])
 
-        def attend(layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        def attend(layer: int, mixed: torch.Tensor) -> torch.Tensor:
+            query, both = mixed[:, : decoder.heads], mixed[:, decoder.heads :]
             kept = self._kept[layer]
-            kept[fresh, 0] = key
-            kept[fresh, 1] = value
-            whole = kept[places].permute(2, 0, 3, 1, 4)  # [2, B, key heads, W, D]
-            padded = query.new_zeros((len(texts), queries, *query.shape[1:]))
-            padded[at] = query
+            kept.index_copy_(0, fresh, both.unflatten(1, (2, -1)))
+            whole = kept.index_select(0, places.flatten()).view(*places.shape, *kept.shape[1:])
+            keys, values = whole.permute(2, 0, 3, 1, 4)  # [B, key heads, W, D]
+            if at is not None:
+                grid = query.new_zeros(len(texts) * queries, *query.shape[1:])
+                query = grid.index_copy_(0, at, query)
             taken = F.scaled_dot_product_attention(
-                padded.transpose(1, 2),
-                whole[0],
-                whole[1],
+                query.view(padded).transpose(1, 2),
+                keys,
+                values,
                 attn_mask=masks[decoder.windows[layer]],
                 scale=decoder.scaling,
                 enable_gqa=decoder.heads != decoder.key_heads,
             )
-            return taken.transpose(1, 2)[at].flatten(1)
+            taken = taken.transpose(1, 2).reshape(len(texts) * queries, -1)
+            return taken if at is None else taken.index_select(0, at)
 
-        ids = torch.from_numpy(tokens.astype(np.int64)).to(device)
-        hidden = decoder.hidden(ids, torch.from_numpy(place).to(device), attend)
+        ids = given(tokens.astype(np.int64))
+        hidden = decoder.hidden(ids, given(place), attend)
         if self.states is not None:
             self.states[fresh] = hidden
             if self._score is not None:
-                before = self.states[places[at[0], torch.from_numpy(np.maximum(place - 1, 0)).to(device)]]
-                scores = self._score(before, ids)
-                self.logprobs[fresh] = scores.masked_fill(torch.from_numpy(place == 0).to(device), 0.0)
+                before = self.states[given(slots[row, np.maximum(place - 1, 0)])]
+                self.logprobs[fresh] = self._score(before, ids).masked_fill(given(place == 0), 0.0)
+
+    def _masks(self, positions: torch.Tensor, width: int) -> dict[int | None, torch.Tensor]:
+        """Return by window what is added to the scores of queries at positions [B, Q]: [B, 1, Q, width]."""
+        behind = positions[..., None] - torch.arange(width, device=positions.device)
+        out = {}
+        for window in set(self.decoder.windows):
+            hidden = behind < 0 if window is None else (behind < 0) | (behind >= window)
+            shown = torch.zeros(hidden.shape, dtype=self.decoder.dtype, device=positions.device)
+            # The lowest finite number rather than -inf, so that no query can become nan.
+            out[window] = shown.masked_fill_(hidden, torch.finfo(shown.dtype).min)[:, None]
+        return out

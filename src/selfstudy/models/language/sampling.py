@@ -21,6 +21,7 @@ from selfstudy.data.problem_images import ProblemImage
 from selfstudy.models.language.decoder import Decoder, can_decode
 from selfstudy.models.language.drawing import Drawing, Drawn, Group, Row
 from selfstudy.models.language.flight import Flight
+from selfstudy.models.language.following import follow
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.memory import memory_of
 from selfstudy.models.language.model import LanguageModel
@@ -79,7 +80,7 @@ class TorchSampler:
         model: any causal LM with attention layers.
         meter: charged before each step, generated tokens and FLOPs; None counts nothing.
         remember: keep prompts and what was drawn between calls, so that longer ones with the same beginning
-            go on from there; for searches.
+            go on from there, and others after the same text draw from what is known; for searches.
     """
 
     def __init__(self, model: LanguageModel, meter: Meter | None = None, *, remember: bool = False) -> None:
@@ -93,7 +94,8 @@ class TorchSampler:
     def _allocate(self) -> None:
         self._cache: PrefixCache | None = None
         if can_decode(self.model.module):
-            self._cache = PrefixCache(Decoder(self.model.module), self.model.engine.cache_mib * 2**19)
+            most = self.model.engine.cache_mib * 2**19
+            self._cache = PrefixCache(Decoder(self.model.module), most, states=self.remember)
             self._prompts = Prompts(self._cache, memory_of(self.model.module))
 
     def begin_anew(self) -> None:
@@ -119,19 +121,17 @@ class TorchSampler:
             if not tokens:
                 raise DataError(f"The prompt {text!r} has no tokens; a model needs one to go on from.")
         done: dict[int, Drawn] = {}
-        groups: dict[str, Group] = {}
+        rows = []
         for i, request in enumerate(requests):
             tokens = prompts[request.prompt]
-            limit = min(request.max_tokens, self.model.context - len(tokens))
-            row = Row(i, request, tokens, limit)
-            if limit > 0:
-                group = groups.setdefault(request.prompt, Group(np.array(tokens, dtype=np.int32), deque()))
-                group.waiting.append(row)
+            row = Row(i, request, tokens, min(request.max_tokens, self.model.context - len(tokens)))
+            if row.limit > 0:
+                rows.append(row)
             else:
                 done[i] = Drawn(row, [], [], "length" if request.max_tokens == 0 else "context")
-        if groups:
+        if rows:
             with self._inference:
-                self._draw(list(groups.values()), done)
+                self._draw(rows, done)
         return self._completions([done[i] for i in range(len(requests))])
 
     def _completions(self, drawn: Sequence[Drawn]) -> list[Completion]:
@@ -143,26 +143,37 @@ class TorchSampler:
             out.append(Completion(text, tuple(one.tokens), tuple(one.logprobs), one.finish))
         return out
 
-    def _draw(self, groups: list[Group], done: dict[int, Drawn]) -> None:
+    def _draw(self, rows: list[Row], done: dict[int, Drawn]) -> None:
         if self._cache is not None:
             self._cache.follow_weights()
-            if not self.remember:
+            if self.remember:
+                follow(self, self._cache, rows, done)
+                rows = [row for row in rows if row.place not in done]
+            else:
                 self._cache.forget()
-        groups.sort(key=lambda group: (len(group.prompt), group.prompt.tobytes()))
-        Drawing(self, groups, done).run()
+        groups: dict[tuple[int, bytes], Group] = {}
+        for row in rows:
+            text = np.array(row.prompt + row.tokens, dtype=np.int32)
+            group = groups.setdefault((len(text), text.tobytes()), Group(text, deque()))
+            group.waiting.append(row)
+        if groups:
+            Drawing(self, [groups[key] for key in sorted(groups)], done).run()
 
     def flight(self, groups: Sequence[Group]) -> tuple[Flight | ModuleFlight, int]:
         """Return a flight for these groups and how many requests stand beside each of its places.
 
         As many as there are, as the engine allows, and as memory holds.
         """
-        requests = sum(len(group.waiting) for group in groups)
+        waiting = [len(group.waiting) for group in groups]
         columns = max(len(group.prompt) for group in groups)
-        steps = max(row.limit for group in groups for row in group.waiting)
-        beside = 1 if self._cache is None else -(-requests // len(groups))
+        steps = max(row.steps for group in groups for row in group.waiting)
+        beside = 1 if self._cache is None else -(-sum(waiting) // len(groups))
         tokens, rows, room = self._flight_tokens(), self.model.engine.rows, allocated(columns)
+        if self._cache is not None and max(waiting) * len(groups) <= rows:
+            beside = max(waiting)  # so that all are on their way at once
         beside = min(beside, rows, max(1, (tokens - room) // steps))
-        places = min(-(-requests // beside), max(1, rows // beside), tokens // (room + beside * steps))
+        places = sum(-(-count // beside) for count in waiting)
+        places = min(places, max(1, rows // beside), tokens // (room + beside * steps))
         if places < 1:
             raise UsageError(
                 f"A prompt of {columns} tokens and {steps} new ones do not fit into the memory for "

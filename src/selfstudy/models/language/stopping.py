@@ -77,6 +77,10 @@ class Stopping:
         # A token holding half a character decodes to the replacement mark: look when that could matter.
         return text.startswith(rests) or ("\ufffd" in text and not stop.isascii())
 
+    def looked(self, tokens: Sequence[int], stops: Sequence[str]) -> int:
+        """Return the code, in place of LOOK, of the last of the tokens that were drawn."""
+        return STOP if self.in_tail(tokens, stops) else GO_ON
+
     def in_tail(self, tokens: Iterable[int], stops: Sequence[str]) -> bool:
         """Tell whether the last token completes a stop string; reads no further back than one could reach."""
         longest = max(map(len, stops))
