@@ -294,7 +294,7 @@ def _digits(model: str, drawn: tuple[Any, str, Callable[..., float]], labels: in
 
 _PRETRAINED = _drawn(pretraining, "epoch_indices")
 _TUNING = {"steps": 4, "batch": 8}
-_LEARNING = {"learning_rate": 1e-4, "steps": 40, "batch": 32}
+_LEARNING = {"learning_rate": 2e-4, "steps": 16, "batch": 32}
 SMALLEST: dict[str, Smallest] = {
     "rest-mcts": Smallest(
         fields={
@@ -308,7 +308,7 @@ SMALLEST: dict[str, Smallest] = {
         learning={
             "rounds": 1,
             "temperature": 1.0,
-            "search": {"iterations": 24, "branch": 8, "exploration": 0.1, "unvisited": 0.0},
+            "search": {"iterations": 16, "branch": 8, "exploration": 0.1, "unvisited": 0.0},
             "policy_tuning": _LEARNING,
             "value_tuning": {"learning_rate": 3e-5, "epochs": 1, "batch": 64},
         },
@@ -324,7 +324,7 @@ SMALLEST: dict[str, Smallest] = {
     ),
     "rest-em": Smallest(
         fields={"rounds": 2, "samples": 2, "batch": 5, "tuning": _TUNING},
-        learning={"rounds": 1, "samples": 16, "temperature": 1.0, "tuning": _LEARNING},
+        learning={"rounds": 1, "samples": 4, "temperature": 1.0, "batch": 96, "tuning": _LEARNING},
         learning_temperature=1.0,  # in seconds what it draws becomes better, not yet its likeliest answer
         refused=({"samples": 0}, {"temperature": -1.0}, {"restart": "never"}, {"tuning": {"steps": "x"}}),
     ),
@@ -416,7 +416,7 @@ SMALLEST: dict[str, Smallest] = {
         learning={
             "search": {"iterations": 12, "branch": 2},
             "traces": {"wrong": (1.0,), "per_tree": 4},
-            "tuning": _LEARNING,
+            "tuning": {"learning_rate": 1e-4, "steps": 40, "batch": 32},
             "steps": 0,
         },
         learning_temperature=1.0,  # in seconds what it draws becomes better, not yet its likeliest answer
@@ -444,7 +444,7 @@ SMALLEST: dict[str, Smallest] = {
         learning={
             "iterations": 1,
             "learn": "sft",
-            "assembly": {"samples": 16},
+            "assembly": {"samples": 6},
             "tuning": _LEARNING,
             "value": False,
         },
@@ -496,7 +496,7 @@ SMALLEST: dict[str, Smallest] = {
     ),
     "sharpening": Smallest(
         fields={"samples": 3, "batch": 5, "tuning": _TUNING},
-        learning={"samples": 16, "tuning": {"learning_rate": 1e-4, "steps": 40, "batch": 32}},
+        learning={"samples": 8, "tuning": _LEARNING},
         learning_task="chain100?steps=8&train=96&validation=0&test=500",
         learning_temperature=1.0,  # greedy answers say the likeliest already
         refused=(
