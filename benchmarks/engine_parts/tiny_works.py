@@ -53,6 +53,13 @@ def calls_of(path: str, greedy: bool) -> list[list[Request]]:
     ]
 
 
+def written(request: Request) -> dict[str, Any]:
+    """Return what both packages' requests have; the foundation's show no images."""
+    fields = asdict(request)
+    assert not fields.pop("images")
+    return fields
+
+
 class Recorder:
     """Stands before the sampler and the value model of a search, and notes what they are asked."""
 
@@ -64,7 +71,7 @@ class Recorder:
     def sample(self, requests: Sequence[Request]) -> list[Completion]:
         """Note the requests of one call."""
         if requests:
-            self.samples.append([asdict(request) for request in requests])
+            self.samples.append([written(request) for request in requests])
         return self._sampler.sample(requests)
 
     def remembering(self) -> Recorder:
@@ -103,7 +110,7 @@ def record_prompts(path: str, problems: int, samples: int, new: int) -> dict[str
     """Write one call: samples of `new` tokens for each problem."""
     task = task_of(f"chain100?steps=12&train={problems}&validation=0&test=1")
     call = [
-        asdict(Request(prompt=problem.prompt, key=stream_key(problem.id, i), max_tokens=new))
+        written(Request(prompt=problem.prompt, key=stream_key(problem.id, i), max_tokens=new))
         for problem in task.train
         for i in range(samples)
     ]

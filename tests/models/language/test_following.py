@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def same(got: list[Completion], expected: list[Completion]) -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text"])
 @pytest.mark.parametrize("settings", [{}, {"rows": 5}, {"cache_mib": 1}])
-def test_draws_the_same_as_without_memory(kind: str, settings: dict[str, int]) -> None:
+def test_draws_the_same_as_without_memory(kind: str, settings: dict[str, Any]) -> None:
     """Oracle: a fresh plain sampler for every call, over calls that ask again, go on, and mix both."""
     own = LanguageModel(kind, model(kind).module, model(kind).tokenizer, Engine(**settings))
     meter, plain = Meter(), Meter()
