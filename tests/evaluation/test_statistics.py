@@ -71,6 +71,15 @@ def test_bootstrap_against_the_central_limit() -> None:
     assert found == paired_bootstrap(a.tolist(), b.tolist())
 
 
+def test_many_distinct_figures_are_resampled_as_few() -> None:
+    """Oracle: counts of the five distinct figures. All become distinct by a millionth, and the ends move by
+    chance alone, whose standard error is a hundred-and-fortieth of the width."""
+    rng = np.random.default_rng(0)
+    figures, zeros = rng.integers(0, 5, 500).astype(float), [0.0] * 500
+    few, many = (paired_bootstrap(a, zeros) for a in (figures, figures + 1e-6 * rng.random(500)))
+    assert (many.low, many.high) == pytest.approx((few.low, few.high), abs=(few.high - few.low) / 20)
+
+
 def test_bootstrap_is_paired() -> None:
     """Oracle: two contestants that agree on every item differ by exactly nothing."""
     same = [True, False, True, True]

@@ -17,6 +17,9 @@ import numpy as np
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import generator
 
+FEW_LEVELS = 16  # differences of right and wrong have 3
+AT_ONCE = 2**20  # numbers that a bootstrap draws at once: all of them may not fit in memory
+
 
 class Interval(NamedTuple):
     """A range that covers the true value with the confidence asked for."""
@@ -109,12 +112,21 @@ def paired_bootstrap(
     if len(a) != len(b):
         raise UsageError(f"Paired results need the same items: one has {len(a)}, the other {len(b)}.")
     values = _finite(np.asarray(a, dtype=float) - np.asarray(b, dtype=float))
-    # A resample of n items is a multinomial count over the distinct differences: no [draws, n] array.
-    levels, counts = np.unique(values, return_counts=True)
-    resampled = generator(seed, "bootstrap").multinomial(len(values), counts / len(values), size=draws)
-    means = resampled @ levels / len(values)
+    means = _resampled_means(values, draws, generator(seed, "bootstrap"))
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Difference(float(values.mean()), float(low), float(high), len(values))
+
+
+def _resampled_means(values: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the means of `draws` resamples of `values`."""
+    levels, counts = np.unique(values, return_counts=True)
+    if len(levels) <= FEW_LEVELS:
+        # A resample is a multinomial count over the distinct values. Of many, that is slower than places.
+        return rng.multinomial(len(values), counts / len(values), size=draws) @ levels / len(values)
+    means = np.empty(draws)
+    for part in np.array_split(means, math.ceil(draws * len(values) / AT_ONCE)):  # views
+        part[:] = values[rng.integers(len(values), size=(len(part), len(values)))].mean(axis=1)
+    return means
 
 
 def curve_area(x: Sequence[float], y: Sequence[float]) -> float:
