@@ -167,7 +167,7 @@ def check_learns(method: type[Method], settings: Smallest, folder: Path) -> None
     with listed(method) as slug:
         # Its own evaluation is not looked at here.
         fitted = fitting.fit(
-            slug, task, family.model, out=folder / "run", fields=settings.learning, test_limit=2
+            slug, task, family.model, out=folder / "run", fields=settings.learning, test_limit=4
         )
     before, after = (
         family.figures(model, task, settings.learning_temperature)
