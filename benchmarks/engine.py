@@ -218,14 +218,13 @@ def main() -> None:
         bench = Bench(ours, foundation, folder, options.repetitions, options.threads)
         results: dict[str, Any] = {}
         for name in options.only:
-            results[name] = SECTIONS[name](bench)
+            asked = {"threads": options.threads, "repetitions": options.repetitions}
+            results[name] = {**SECTIONS[name](bench), **asked}
             sys.stdout.write(f"{name}: {json.dumps(results[name], indent=1)}\n")
             sys.stdout.flush()
     if options.json:
         old = json.loads(options.json.read_text()) if options.json.exists() else {}
         about = {
-            "threads": options.threads,
-            "repetitions": options.repetitions,
             "foundation": FOUNDATION,
             "accelerator": accelerator(),
             "versions": versions(),
