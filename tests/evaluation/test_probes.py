@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from selfstudy.core.errors import DataError
 from selfstudy.evaluation import probes
@@ -252,22 +249,3 @@ def test_recognised_views() -> None:
     circle = torch.linspace(0, 6, 2500)
     points = torch.stack([circle.cos(), circle.sin()], 1).double()
     assert recognised(points, points).all()
-
-
-def test_the_search_for_weights_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads of scipy's that wait beside torch's make it tens of times slower. Oracle: threadpoolctl."""
-
-    def threads() -> set[int]:
-        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
-    def watched(*args: Any, **options: Any) -> Any:
-        seen.append(threads())
-        return minimize(*args, **options)
-
-    seen, minimize = list[set[int]](), optimize.minimize
-    monkeypatch.setattr(optimize, "minimize", watched)
-    with threadpool_limits(2, user_api="blas"):
-        linear_probe(*groups(), 4)
-        assert threads() == {2}
-    assert seen
-    assert all(each == {1} for each in seen)
