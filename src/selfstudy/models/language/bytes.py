@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from selfstudy.core.errors import UsageError
 from selfstudy.core.random import stream_key
-from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.model import LanguageModel, home
 
 END = "<end>"
 HEAD = 24  # width of an attention head, at most
@@ -49,9 +49,8 @@ def byte_lm(*, layers: int = 2, width: int = 96, context: int = 128, seed: int =
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_key("weights", "byte-lm", seed) >> 1)
         module = LlamaForCausalLM(config)
-    return LanguageModel(
-        f"byte-lm?layers={layers}&width={width}&context={context}&seed={seed}", module, tokenizer
-    )
+    name = f"byte-lm?layers={layers}&width={width}&context={context}&seed={seed}"
+    return LanguageModel(name, module.to(home()), tokenizer)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

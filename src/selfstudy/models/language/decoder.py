@@ -71,7 +71,7 @@ class Decoder:
         self._norm_shift = 1.0 if self.module.config.model_type == "gemma3_text" else 0.0
         with torch.inference_mode():
             size = sum(weight.numel() * weight.element_size() for weight in self.module.parameters())
-            packed = size <= PACKED_BYTES
+            packed = size <= (ARRANGED_BYTES if self.device.type == "cuda" else PACKED_BYTES)
             products = partial(Products, packed=packed, arranged=not packed and size <= ARRANGED_BYTES)
             self._blocks = [_Block(block, self._norm, products) for block in self.module.base_model.layers]
             self._last_norm = self._norm(self.module.base_model.norm)
@@ -108,7 +108,7 @@ class Decoder:
         return self._head(hidden)
 
     def _normed(self, state: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        if state.dtype != torch.float32:
+        if state.dtype != torch.float32 or state.is_cuda:
             return F.rms_norm(state, weight.shape, weight, self.eps)
         # As F.rms_norm, which is made of more operations where it has no kernel of its own.
         norm = torch.linalg.vector_norm(state, dim=-1, keepdim=True)

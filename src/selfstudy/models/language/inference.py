@@ -43,13 +43,14 @@ class Products:
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         self._bias = torch.cat(biases) if biases else None
         self._weights = weights
-        self._one_dnn = weights[0].device.type == "cpu" and weights[0].dtype == torch.float32 and one_dnn()
-        self._packed = torch.cat(weights) if packed else None  # [O, I]
-        # MKL is at its best when it need not transpose.
-        self._turned = None if self._packed is None or self._one_dnn else self._packed.t().contiguous()
-        if self._turned is not None:
-            self._packed = None
-        arranged = arranged and weights[0].device.type == "cpu" and torch.backends.mkldnn.is_available()
+        on_processor = weights[0].device.type == "cpu"
+        self._one_dnn = on_processor and weights[0].dtype == torch.float32 and one_dnn()
+        together = torch.cat(weights) if packed and len(weights) > 1 else weights[0]  # [O, I]
+        self._packed = together if packed and self._one_dnn else None
+        self._turned = together.t() if packed and not self._one_dnn else None
+        if self._turned is not None and on_processor:
+            self._turned = self._turned.contiguous()  # MKL is at its best when it need not transpose
+        arranged = arranged and on_processor and torch.backends.mkldnn.is_available()
         self._arranged = [_arranged(weight) for weight in weights] if arranged else []
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from selfstudy.core.errors import MachineError, MissingExtra, UsageError, neares
 from selfstudy.core.files import write_whole
 from selfstudy.core.machine import cache_folder
 from selfstudy.models.language.engine import Engine
-from selfstudy.models.language.model import LanguageModel, parts, pretrained
+from selfstudy.models.language.model import LanguageModel, home, parts, pretrained
 from selfstudy.models.language.tiny import POLICY, VALUE, WEIGHTS
 from selfstudy.models.language.value import ValueModel
 
@@ -56,8 +56,6 @@ def language_model(
         raise MissingExtra("vllm", "vllm")
     model = _load(spec, DTYPES[dtype])
     model.engine = engine
-    if torch.cuda.is_available():
-        model.module.to("cuda")
     return model
 
 
@@ -88,7 +86,7 @@ def _load(spec: str, dtype: torch.dtype) -> LanguageModel:
             "existing folder, a .gguf file, or a hub id of the form owner/name."
         )
     module, tokenizer, processor = parts(spec, dtype=dtype)
-    return LanguageModel(spec, module, tokenizer, processor=processor)
+    return LanguageModel(spec, module.to(home()), tokenizer, processor=processor)
 
 
 def from_gguf(path: Path) -> Path:

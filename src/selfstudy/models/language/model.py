@@ -145,7 +145,9 @@ class LanguageModel:
 
     @classmethod
     def load(cls, folder: Path, *, dtype: torch.dtype | None = None) -> LanguageModel:
-        """Read what `save` wrote, or any folder in the hub's layout; never goes to the network.
+        """Read what `save` wrote, or any folder in the hub's layout, to the GPU where there is one.
+
+        Never goes to the network.
 
         Args:
             folder: where it is.
@@ -161,7 +163,7 @@ class LanguageModel:
         for passing in ("is_local", "local_files_only"):  # how it was loaded is not to be saved again
             tokenizer.init_kwargs.pop(passing, None)
         engine = Engine(**about.get("engine", {}))
-        return cls(about.get("name", folder.name), module, tokenizer, engine, processor)
+        return cls(about.get("name", folder.name), module.to(home()), tokenizer, engine, processor)
 
     def copy(self) -> LanguageModel:
         """Return a model with weights of its own; the tokenizer is shared."""
@@ -170,6 +172,11 @@ class LanguageModel:
     def with_module(self, module: Any) -> LanguageModel:
         """Return this model with another module in the place of its own."""
         return LanguageModel(self.name, module, self.tokenizer, self.engine, self.processor)
+
+
+def home() -> torch.device:
+    """Return where language models live: the GPU where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextlib.contextmanager

@@ -172,7 +172,7 @@ class ValueModel:
 
     @classmethod
     def load(cls, folder: Path) -> ValueModel:
-        """Read what `save` wrote; never goes to the network.
+        """Read what `save` wrote, to where its reader is loaded; never goes to the network.
 
         Raises:
             UsageError: the folder holds no such model.
@@ -185,7 +185,7 @@ class ValueModel:
         rows, width = weights["weight"].shape
         head = nn.Linear(width, rows)
         head.load_state_dict(weights)
-        return cls(reader, head, **about)
+        return cls(reader, head.to(reader.device), **about)
 
     def copy(self) -> ValueModel:
         """Return a model with weights of its own; the tokenizer is shared."""
