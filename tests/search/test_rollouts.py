@@ -45,3 +45,22 @@ def test_answers_that_begin_within_a_solution_take_its_lines_along() -> None:
         assert answer.steps[0] == "47+8=55"
         assert len(answer.tokens) == 8
         assert answer.steps[1:] == TASK.steps(answer.text)
+
+
+def test_an_answer_may_go_on_with_the_last_line_that_was_begun() -> None:
+    """Oracle: without its line break the last line is open: what is drawn next belongs to it."""
+    model, problem = random_tiny_model(1, 32), next(p for p in TASK.train if TASK.room(p) == 16)
+    text = f"{TASK.prompt(problem)}47+8=55"
+    (group,) = draw_groups(
+        model,
+        TASK,
+        [problem],
+        Meter(),
+        keys=[range(20)],
+        temperature=1.0,
+        prompts=[text],
+        begun=[("47+8=55",)],
+    )
+    assert any(not answer.text.startswith("\n") for answer in group.answers)
+    for answer in group.answers:
+        assert answer.steps == TASK.steps("47+8=55" + answer.text)

@@ -10,7 +10,7 @@ from selfstudy.core.budget import Meter
 from selfstudy.models.language.backends import open_sampler
 from selfstudy.models.language.images import Inputs, look_at
 from selfstudy.models.language.sampling import Request
-from selfstudy.search.reasoning import Steps, posed
+from selfstudy.search.reasoning import SEPARATOR, Steps, posed
 
 if TYPE_CHECKING:
     from selfstudy.models.language.model import LanguageModel
@@ -95,10 +95,14 @@ def draw_groups(
     completions = iter(open_sampler(policy, meter).sample(requests))
     groups = []
     read = look_at(policy, prompts, [problem.images for problem in problems])
-    for problem, seen, before, row in zip(problems, read, begun, keys, strict=True):
+    for problem, prompt, seen, before, row in zip(problems, prompts, read, begun, keys, strict=True):
+        # A prompt may end before the line break of its last line, which the answer then goes on with.
+        whole, open_line = before, ""
+        if before and not prompt.endswith(SEPARATOR):
+            whole, open_line = before[:-1], before[-1]
         drawn = [next(completions) for _ in row]
         answers = tuple(
-            Answer(problem, c.text, (*before, *task.steps(c.text)), c.tokens, c.finish, c.logprobs)
+            Answer(problem, c.text, (*whole, *task.steps(open_line + c.text)), c.tokens, c.finish, c.logprobs)
             for c in drawn
         )
         groups.append(Group(problem, seen.tokens, answers, seen.inputs or None))
