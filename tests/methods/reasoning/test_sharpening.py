@@ -131,6 +131,26 @@ def test_rounds_draw_from_the_policy_and_score_by_the_base(
             assert pair.target == pytest.approx(first - second, abs=1e-3)
 
 
+def test_votes_are_of_all_answers_also_those_cut_off(policy, chains, open_run, monkeypatch) -> None:
+    """Oracle: two of four answers cut off; an answer of the policy that states the base's has its reward."""
+    calls, run, task = caught(monkeypatch, "prefer"), open_run(), chains()
+    real = sharpening.candidates
+
+    def half(task, model, group, reward, **more):
+        scored = real(task, model, group, reward, **more)
+        return replace(scored, usable=scored.usable[:2], cut=2) if len(group.answers) == 4 else scored
+
+    monkeypatch.setattr(sharpening, "candidates", half)
+    fit(run, task, policy, **{**RLHF, "reward": "majority", "rounds": 1})
+    pairs, by_prompt = calls[0][1], {task.prompt(problem): problem for problem in task.train}
+
+    def stated(pair, side: str) -> str | None:
+        return task.answer(task.steps(policy.decode(getattr(pair, side))), by_prompt[pair.prompt])
+
+    same = [pair for pair in pairs if stated(pair, "chosen") == stated(pair, "rejected") is not None]
+    assert same and all(pair.target == 0 for pair in same)
+
+
 def test_looks_keep_the_likeliest_weights(policy, chains, open_run, monkeypatch) -> None:
     """Oracle: figures by hand that fall: the weights after the first look, not the last, come out."""
     task = chains()

@@ -143,14 +143,14 @@ class Sharpening(Method):
         problem, answers, usable = scored.group.problem, scored.group.answers, scored.usable.tolist()
         of_pairs = 0 if self.variant == "sft" else self.rounds if self.online else 2 * self.pairs
         kept = [answers[i] for i in usable]
-        stated = [task.answer(one.steps, problem) for one in kept]
+        stated = [task.answer(one.steps, problem) for one in answers]
         return {
             "problem": problem.id,
             "tokens": sum(len(answer.tokens) for answer in answers),
             "samples": len(answers),
             "cut": scored.cut,
             "empty": scored.empty,
-            "unanswered": stated.count(None),
+            "unanswered": sum(stated[i] is None for i in usable),
             "distinct": len({answer.tokens for answer in kept}),
             "rewards": scored.rewards[usable].tolist(),
             "logprobs": scored.logprobs[usable].tolist(),
