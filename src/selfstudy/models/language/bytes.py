@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -48,7 +50,7 @@ def byte_lm(*, layers: int = 2, width: int = 96, context: int = 128, seed: int =
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_key("weights", "byte-lm", seed) >> 1)
-        module = LlamaForCausalLM(config)
+        module: Any = LlamaForCausalLM(config)
     name = f"byte-lm?layers={layers}&width={width}&context={context}&seed={seed}"
     return LanguageModel(name, module.to(home()), tokenizer)
 
