@@ -37,11 +37,18 @@ def by_generate(model: LanguageModel, parts: Sequence[Part], greedy: bool, out: 
                 **inputs, max_new_tokens=new, eos_token_id=ends or None, pad_token_id=0, **choose
             )
         done.append(drawn[:, inputs["input_ids"].shape[1] :])
+    _wait_for(model)
     seconds = time.perf_counter() - start
     rows = [
         _until(row, ends) for drawn, (_, _, ends) in zip(done, parts, strict=True) for row in drawn.tolist()
     ]
     return _answer(seconds, rows, out)
+
+
+def _wait_for(model: LanguageModel) -> None:
+    """Let a GPU end what it was given; our sampler's tokens are read from it anyway."""
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _answer(seconds: float, rows: list[list[int]], out: str | None) -> dict[str, Any]:
@@ -67,5 +74,6 @@ def _gap(model: LanguageModel, prompt: str, a: list[int], b: list[int]) -> float
     if place is None:  # one goes on where the other has ended
         return float("inf")
     with torch.inference_mode():
-        logits = model.module(torch.tensor([model.encode(prompt) + a[:place]])).logits[0, -1].float()
+        text = torch.tensor([model.encode(prompt) + a[:place]], device=model.device)
+        logits = model.module(text).logits[0, -1].float()
     return float((logits[a[place]] - logits[b[place]]).abs())

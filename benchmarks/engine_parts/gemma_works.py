@@ -41,7 +41,7 @@ def gemma_ours(dtype: str, batch: int, new: int, out: str | None = None) -> dict
 def gemma_generate(dtype: str, batch: int, new: int, out: str | None = None) -> dict[str, Any]:
     """Draw by transformers' `generate`."""
     inputs = gemma(dtype).tokenizer(questions(batch), return_tensors="pt", padding=True, padding_side="left")
-    return by_generate(gemma(dtype), [(inputs, new, [])], True, out)
+    return by_generate(gemma(dtype), [(inputs.to(gemma(dtype).device), new, [])], True, out)
 
 
 def gemma_partings(dtype: str, batch: int, one: str, other: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def tiny() -> LanguageModel:
 def tiny_value() -> ValueModel:
     value = shipped_value_model(tiny())
     assert value is not None
+    value.net.to(tiny().device)  # the foundation left it on the processor
     return value
 
 
@@ -134,7 +135,7 @@ def _tokenised(path: str, rows: int) -> list[Part]:
             inputs = model.tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False)
             stops = model.encode_all(part[0].stop, begins=False) if part[0].stop else []
             ends = [token for token in (model.end, *(tokens[0] for tokens in stops)) if token is not None]
-            parts.append((inputs, part[0].max_tokens, ends))
+            parts.append((inputs.to(model.device), part[0].max_tokens, ends))
     return parts
 
 
