@@ -30,7 +30,9 @@ class ScriptedServer:
         asked: paths, headers and bodies of the requests so far.
     """
 
-    def __init__(self, script: Script, *, models: list[dict[str, Any]] | int | None = None) -> None:
+    def __init__(
+        self, script: Script, *, models: list[dict[str, Any]] | int | tuple[int, dict[str, str]] | None = None
+    ) -> None:
         self.script = script
         self.models = [{"id": "small"}] if models is None else models
         self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
@@ -68,6 +70,8 @@ class ScriptedServer:
     def _models(self, handler: BaseHTTPRequestHandler) -> None:
         if isinstance(self.models, int):
             _send(handler, self.models, {}, b"{}")
+        elif isinstance(self.models, tuple):
+            _send(handler, *self.models, b"{}")
         else:
             _send(handler, 200, {}, json.dumps({"object": "list", "data": self.models}).encode())
 

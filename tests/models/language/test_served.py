@@ -180,6 +180,8 @@ def test_the_chat_template_of_a_local_folder(serve: Open, tmp_path: Path) -> Non
         (b"<html>busy</html>", "unreadable replies"),
         (b'{"choices": [{"te', "unreadable replies"),
         (b"[1, 2]", "unreadable replies"),
+        (b"[" * 100_000, "unreadable replies"),
+        (reply("", logprobs={"token_logprobs": [-0.5, float("nan")]}), "unreadable replies"),
         ({"object": "error"}, "unreadable replies"),
         (SILENCE, "timeouts"),
     ],
@@ -300,12 +302,23 @@ def test_a_prompt_longer_than_the_context(serve: Open) -> None:
     assert completions[0] == Completion("", (), (), "context")
 
 
-def test_no_usage_is_refused(serve: Open) -> None:
-    """Oracle: nothing can be counted, so the run ends and says so; nothing is guessed."""
-    server = serve(lambda *_: {"choices": [{"text": "a", "finish_reason": "stop"}]})
+@pytest.mark.parametrize(
+    "usage", [{}, {"usage": reply("", prompt=-3)["usage"]}, {"usage": reply("", tokens=-2)["usage"]}], ids=str
+)
+def test_no_usage_is_refused(serve: Open, usage: dict[str, Any]) -> None:
+    """Oracle: nothing can be counted, so the run ends and says so; nothing is guessed, or given back."""
+    server = serve(lambda *_: {"choices": [{"text": "a", "finish_reason": "stop"}], **usage})
+    meter = Meter()
     with pytest.raises(MachineError, match="does not say how many tokens"):
-        open_sampler(model_at(server)).sample(asks("a"))
-    assert len(server.asked) == 1
+        open_sampler(model_at(server), meter).sample(asks("a"))
+    assert len(server.asked) == 1 and meter.snapshot()["generated_tokens"] == 0
+
+
+def test_a_server_that_has_moved(serve: Open) -> None:
+    """Oracle: the message names where the list of models is sent on to."""
+    server = serve(echo, models=(307, {"Location": "https://elsewhere/v1/models"}))
+    with pytest.raises(UsageError, match="sends requests on to 'https://elsewhere/v1/models'"):
+        model_at(server)
 
 
 # Who may ask, and for what.

@@ -10,7 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 import selfstudy
 from selfstudy.core.budget import Meter
+from selfstudy.core.errors import DataError
 from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.tiny import character_tokenizer
 from selfstudy.models.language.value import ValueModel
 from selfstudy.search.mcts import TreeSearch, grow
 from selfstudy.search.reasoning import ReasoningDomain, posed
@@ -55,3 +57,12 @@ def test_a_search_whose_policy_has_another_vocabulary(likelihood: bool) -> None:
     charged, most = (each.snapshot()["scored_tokens"] for each in (meter, plain_meter))
     read = {tuple(row[: n + 1]) for row, _, _ in value.tokens(prefixes) for n in range(len(row))}
     assert len(read) <= charged < most
+
+
+def test_characters_that_the_value_model_does_not_know() -> None:
+    """Oracle: the message says that it is the value model, not the policy, and what to do."""
+    poor = LanguageModel("poor", random_module(vocab_size=17), character_tokenizer("0123456789+-=:\n"))
+    value = ValueModel.from_policy(poor)
+    for prefix in (("2*3:", ()), ("2+3:", ("2*3=6",))):
+        with pytest.raises(DataError, match=r"value model 'value of poor' .* such as '2\*3.*fitted for this"):
+            value.values([prefix])

@@ -20,6 +20,7 @@ from selfstudy.models.language.reply_store import ReplyStore
 EXAMPLE = "openai:http://127.0.0.1:8000/v1?model=NAME"
 TEMPLATE_TOKENS = 32  # that a server may put around a prompt
 SHOWN = 20  # models of a server that a message lists
+UNREADABLE = (ValueError, RecursionError)  # what JSON that is none, or nested without end, ends in
 
 
 @dataclass(frozen=True)
@@ -225,9 +226,14 @@ class ServedModel:
             ) from None
         if response.status_code in (401, 403):
             raise self.wrong_key()
+        if response.has_redirect_location:
+            raise UsageError(
+                f"The server at {self.server.url} sends requests on to {response.headers['location']!r}. "
+                "Give the address that it has there."
+            )
         try:
             return {entry["id"]: entry for entry in response.json()["data"]}
-        except (ValueError, KeyError, TypeError):
+        except (*UNREADABLE, KeyError, TypeError):
             return {}
 
     def _only(self, listed: dict[str, Any]) -> str:

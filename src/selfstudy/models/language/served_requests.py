@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import math
 import threading
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from selfstudy.core.errors import MachineError, SelfstudyError, UsageError
 from selfstudy.core.random import uniforms
 from selfstudy.models.language.reply_store import Reply
 from selfstudy.models.language.sampling import Completion, Request
-from selfstudy.models.language.served import ServedModel
+from selfstudy.models.language.served import UNREADABLE, ServedModel
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds before a request is sent again
 UNTOLD = -1  # stands for the number of a token that the server does not tell
@@ -147,13 +148,13 @@ class Caller:
             usage = content.get("usage")
             reason = choice.get("finish_reason")
             logprobs = _logprobs(choice.get("logprobs"), chat)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        except (*UNREADABLE, KeyError, TypeError, AttributeError, IndexError):
             raise _Passing(GARBAGE, f"a reply that cannot be read: {_excerpt(response)}") from None
         if text is None:
             raise _Passing(EMPTY, "a reply without text")
         try:
-            prompt_tokens, tokens = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
-        except (KeyError, TypeError, ValueError):
+            prompt_tokens, tokens = (_amount(usage[name]) for name in ("prompt_tokens", "completion_tokens"))
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise MachineError(
                 f"The server at {self.model.server.url} does not say how many tokens it read and drew "
                 "(usage); without that nothing can be counted. Take one that does."
@@ -209,11 +210,22 @@ def _finish(reason: Any, choice: dict[str, Any], stops: bool) -> str:
     return "stop" if stops else "end"
 
 
+def _amount(told: Any) -> int:
+    """Return a number of tokens; a `ValueError` for less than none, which would give budget back."""
+    amount = int(told)
+    if amount < 0:
+        raise ValueError(amount)
+    return amount
+
+
 def _logprobs(given: Any, chat: bool) -> tuple[float, ...]:
     if not given:
         return ()
     values = [entry["logprob"] for entry in given["content"]] if chat else given["token_logprobs"]
-    return tuple(float(value) for value in values)
+    logprobs = tuple(float(value) for value in values)
+    if not all(map(math.isfinite, logprobs)):
+        raise ValueError("JSON has no such numbers, but Python reads them")
+    return logprobs
 
 
 def _excerpt(response: httpx2.Response) -> str:
@@ -222,7 +234,7 @@ def _excerpt(response: httpx2.Response) -> str:
         content = response.json()
         told = content.get("error", content.get("detail", content))
         text = str(told["message"] if isinstance(told, dict) and "message" in told else told)
-    except (ValueError, AttributeError):
+    except (*UNREADABLE, AttributeError):
         text = response.text
     text = " ".join(text.split()).rstrip(".")
     return repr(text[:200])

@@ -109,14 +109,20 @@ class ValueModel:
         prefix's tokens begin those of every longer one.
 
         Raises:
-            DataError: a prompt without tokens.
+            DataError: a prompt without tokens, or a text with characters that the reader does not know.
         """
         of_prompt, of_step = (self._memory.prompts, self._memory.steps) if self._memory else ({}, {})
         prompts = list(dict.fromkeys(prompt for prompt, _ in prefixes if prompt not in of_prompt))
-        of_prompt.update(zip(prompts, self.reader.encode_all(prompts), strict=True))
         steps = list(dict.fromkeys(step for _, steps in prefixes for step in steps if step not in of_step))
         lines = [f"{step}\n" for step in steps]
-        of_step.update(zip(steps, self.reader.encode_all(lines, begins=False), strict=True))
+        try:
+            of_prompt.update(zip(prompts, self.reader.encode_all(prompts), strict=True))
+            of_step.update(zip(steps, self.reader.encode_all(lines, begins=False), strict=True))
+        except DataError as error:
+            raise DataError(
+                f"The value model {self.name!r} cannot read what it is to judge. {error} Take a value model "
+                "that was fitted for this policy."
+            ) from error
         out = []
         for prompt, steps_here in prefixes:
             row, ends = list(of_prompt[prompt]), []
