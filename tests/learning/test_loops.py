@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
 from selfstudy.core.errors import UsageError
-from selfstudy.learning.loops import check_not_negative, check_positive, check_shares
+from selfstudy.learning.fine_tuning import FineTuning
+from selfstudy.learning.loops import check_not_negative, check_positive, check_shares, training_cost
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,13 @@ def test_what_is_allowed_is_said(settings: Settings, limits: dict[str, float], s
     with pytest.raises(UsageError) as caught:
         check_positive(settings, **limits)
     assert str(caught.value) == said
+
+
+def test_what_a_training_costs() -> None:
+    """Oracle: by hand: 10 samples in batches of 4, two passes are 5 steps; 3 of the model's FLOPs a token."""
+    model = SimpleNamespace(flops=lambda tokens: 100 * tokens)
+    assert training_cost(FineTuning(epochs=2, batch=4), model, 10, 7) == {"samples": 20, "flops": 42_000}
+    assert training_cost(FineTuning(steps=3, batch=64), model, 10, 7) == {"samples": 30, "flops": 63_000}
 
 
 @pytest.mark.parametrize("wrong", [-0.1, math.nan])

@@ -24,6 +24,20 @@ def step_count(samples: int, batch: int, epochs: float) -> int:
     return max(1, round(epochs * samples / batch))
 
 
+def training_cost(settings: Any, model: Any, samples: int, tokens: float) -> dict[str, float]:
+    """Return what a training costs, by budget unit: the samples that it shows, repeats too, and their FLOPs.
+
+    Args:
+        settings: those of the training, with `epochs` and `batch`, and `steps` where these replace epochs.
+        model: whose `flops` count for a token that is read; learning from it takes three times as many.
+        samples: to be learnt from.
+        tokens: of a sample.
+    """
+    batch = max(1, min(settings.batch, samples))
+    steps = getattr(settings, "steps", None) or step_count(samples, batch, settings.epochs)
+    return {"samples": steps * batch, "flops": 3 * model.flops(steps * batch * tokens)}
+
+
 def batch_indices(run: Run, name: str, step: int, samples: int, batch: int) -> np.ndarray:
     """Return the samples of a step: a slice of shuffled passes over the data, one after the other.
 

@@ -77,9 +77,11 @@ def reward_cost(
     prompt = prompt_tokens(task, model)
     drawn = answers * task.solution_tokens
     read = answers * (task.solution_tokens + prompt)
+    moves = gradient.passes * gradient.mini_batches > 1  # then the policy reads them before it has moved
+    reads = 3 * gradient.passes + moves + (gradient.kl > 0)
     return {
         "generated_tokens": drawn,
         "verifier_calls": answers,
         "samples": gradient.passes * answers,
-        "flops": model.flops(drawn + 3 * gradient.passes * read),
+        "flops": model.flops(drawn + reads * read),
     }

@@ -13,7 +13,7 @@ from selfstudy.models.language.loading import shipped_value_model
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.value import ValueModel
 from selfstudy.models.loading import model as model_named
-from selfstudy.signals.judges import Judge, function_judge, task_judge, value_judge
+from selfstudy.signals.judges import Judge, comparisons, function_judge, task_judge, value_judge
 from selfstudy.signals.model_judges import RATE, WHICH, pairwise_judge, require_readable, rubric_judge
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ def check_name(name: str) -> None:
             f"Unknown judge {name!r}. {nearest(name, JUDGES)} A function of your own is given as "
             "module:function."
         )
+
+
+def calls_of(name: str, task: ReasoningTask, outputs: int) -> int:
+    """Return the verifier calls of the judge of a name for one contest of so many outputs."""
+    if name == "value" or name in _ASKED:
+        return 0
+    return outputs if name == "task" and task.verifier != "judge" else comparisons(outputs)
 
 
 def open_judge(

@@ -85,6 +85,15 @@ def test_the_stages(task, base, open_run, records) -> None:
     assert not np.array_equal(weights(fitted.model), weights(fitted.parts["tuned"]))
 
 
+def test_the_cost_bounds_what_is_spent(task, base, open_run) -> None:
+    """Oracle: the meter; answers that end early, and groups that are left out, spend less."""
+    run, expected = open_run(), Astro(**SMALL).cost(task, base)
+    fit(run, task, base)
+    spent = run.meter.snapshot()
+    for unit in ("generated_tokens", "verifier_calls", "samples", "flops"):
+        assert 0.1 * expected[unit] < spent[unit] <= expected[unit], unit
+
+
 def test_rewards_are_plus_and_minus_one(task, base, open_run, monkeypatch) -> None:
     """Oracle: what the trainer is handed, from a verifier's grades 1 and 0."""
     seen = []

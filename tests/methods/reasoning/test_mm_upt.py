@@ -226,6 +226,18 @@ def test_images_survive_a_stop(open_run, monkeypatch) -> None:
     assert any("vision" in name and not torch.equal(before[name], after[name]) for name in before)
 
 
+def test_the_cost_is_what_is_spent(policy, open_run) -> None:
+    """Oracle: the meter, with two passes, so that the policy reads its answers before it moves."""
+    task = selfstudy.task("chain100?steps=2&train=10&validation=4&test=1")
+    fields = {"look_every": 1, "gradient": replace(GRADIENT, passes=2)}
+    run, expected = open_run(), MmUpt(**{**SMALL, **fields}).cost(task, policy)
+    fit(run, task, policy, **fields)
+    spent = run.meter.snapshot()
+    for unit in ("generated_tokens", "verifier_calls", "samples"):
+        assert spent[unit] == expected[unit], unit
+    assert spent["flops"] == pytest.approx(expected["flops"], rel=0.1)
+
+
 def test_two_samples_are_no_majority(policy, chains, open_run) -> None:
     """Oracle: one is refused, two are said to be few, three are not."""
     with pytest.raises(UsageError, match="samples is 1"):

@@ -210,3 +210,15 @@ def test_cost_counts_samples_rollouts_and_searches() -> None:
     assert cost["verifier_calls"] == 2 * 5 * 4 + 2 * 48 + 5 * 6
     assert cost["generated_tokens"] == cost["verifier_calls"] * 16
     assert Meter().snapshot()["verifier_calls"] == 0
+
+
+@pytest.mark.parametrize(("learn", "value"), [("grpo", True), ("dpo", False), ("sft", False)])
+def test_the_cost_bounds_what_is_spent(learn: str, value: bool, policy, chains, open_run) -> None:
+    """Oracle: the meter, where every answer has all its tokens; beginnings and dropped groups spend less."""
+    run, task = open_run(), chains()
+    fields = {**SMALL, "learn": learn, "value": value, "tuning": FineTuning(epochs=1)}
+    expected = RestRl(**fields).cost(task, policy)
+    fit(run, task, policy, **fields)
+    spent = run.meter.snapshot()
+    for unit in ("generated_tokens", "verifier_calls", "samples", "flops"):
+        assert 0.1 * expected[unit] < spent[unit] <= expected[unit], unit

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import selfstudy
 from selfstudy.core.budget import Budget
 from selfstudy.core.errors import DataError, MachineError, UsageError
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
@@ -270,6 +271,21 @@ def test_contradictions_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Sharpening(**{**SMALL, **fields}).validate()
     Sharpening().validate()
+
+
+@pytest.mark.parametrize(
+    "more", [{"check": True}, {"looks": 2}, RLHF, {**RLHF, "online": False}, {**RLHF, "reward": "majority"}]
+)
+def test_the_cost_is_what_is_spent(more: dict[str, Any], policy, open_run) -> None:
+    """Oracle: the meter, where every answer has all its tokens."""
+    task = selfstudy.task("chain100?steps=2&train=10&validation=3&test=1")
+    run, expected = open_run(), Sharpening(**{**SMALL, **more}).cost(task, policy)
+    fit(run, task, policy, **more)
+    spent = run.meter.snapshot()
+    for unit in ("generated_tokens", "verifier_calls", "samples"):
+        assert spent[unit] == expected[unit], unit
+    assert spent["scored_tokens"] == pytest.approx(expected["scored_tokens"])
+    assert 0.5 * expected["flops"] < spent["flops"] <= expected["flops"]
 
 
 def test_looks_without_validation_prompts(policy, chains, open_run) -> None:

@@ -28,7 +28,7 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.backtracking import backtracking_pictures, count_returns, measured
 from selfstudy.learning.fine_tuning import Example, FineTuning, fine_tune
-from selfstudy.learning.loops import check_not_negative, check_positive
+from selfstudy.learning.loops import check_not_negative, check_positive, training_cost
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
@@ -104,14 +104,19 @@ class Astro(Method):
         looks = len(task.train) * self.search.iterations
         watched = min(self.watched, len(task.validation)) * self.watched_samples
         rated = len(task.train) * self.tries if self.steps else 0
-        solutions = looks * self.search.playouts + rated + watched * (3 if self.steps else 2)
+        watched *= 3 if self.steps else 2
+        solutions = looks * self.search.playouts + rated + watched
         drawn = looks * self.search.branch * line + solutions * task.solution_tokens
+        traces = len(task.train) * self.traces.per_tree
+        tuned = training_cost(self.tuning, model, traces, prompt + task.solution_tokens)
         learnt = reward_cost(task, model, self.steps * self.problems * self.group, self.gradient)
+        # Whole branches are verified too, and watched answers twice: whole, and their first branches.
+        judged = solutions + looks * self.search.branch + watched + traces
         return {
-            **learnt,
             "generated_tokens": learnt["generated_tokens"] + drawn,
-            "verifier_calls": learnt["verifier_calls"] + solutions,
-            "flops": learnt["flops"] + model.flops(drawn + looks * prompt),
+            "verifier_calls": learnt["verifier_calls"] + judged,
+            "samples": learnt["samples"] + tuned["samples"],
+            "flops": learnt["flops"] + tuned["flops"] + model.flops(drawn + (looks + solutions) * prompt),
         }
 
     def fit(self, task: ReasoningTask, model: LanguageModel, run: Run) -> Fit:

@@ -30,7 +30,7 @@ from selfstudy.core.run import Run
 from selfstudy.learning.advantages import constant_groups
 from selfstudy.learning.fine_tuning import FineTuning, fine_tune
 from selfstudy.learning.line_values import line_value_samples
-from selfstudy.learning.loops import batch_indices, check_not_negative, check_positive
+from selfstudy.learning.loops import batch_indices, check_not_negative, check_positive, training_cost
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.preferences import Preference, prefer
 from selfstudy.learning.reward_groups import learnable, reward_cost
@@ -49,7 +49,7 @@ from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.value import ValueModel
 from selfstudy.search.line_decoding import collect_trees
 from selfstudy.search.line_trees import LineSearch
-from selfstudy.search.reasoning import posed, require_room
+from selfstudy.search.reasoning import posed, prompt_tokens, require_room
 from selfstudy.search.rollouts import draw_groups
 from selfstudy.signals.rewards import closed, summed, trailing, verified
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
@@ -121,7 +121,17 @@ class RestRl(Method):
         drawn = self.iterations * sampled + (searched if self.value else 0)
         cost["generated_tokens"] += drawn * task.solution_tokens
         cost["verifier_calls"] += drawn
-        cost["flops"] += model.flops(drawn * task.solution_tokens)
+        read = prompt_tokens(task, model) + task.solution_tokens
+        cost["flops"] += model.flops(drawn * read)
+        learnt = []
+        if self.learn == "dpo":
+            learnt = [training_cost(self.preference, model, total, 2 * read)] * self.iterations
+        elif self.learn == "sft":
+            learnt = [training_cost(self.tuning, model, sampled, read)] * self.iterations
+        if self.value:
+            learnt.append(training_cost(self.value_tuning, model, searched, read))
+        for one in learnt:
+            cost = {unit: amount + one.get(unit, 0) for unit, amount in cost.items()}
         return cost
 
     def fit(self, task: ReasoningTask, model: LanguageModel, run: Run) -> Fit:

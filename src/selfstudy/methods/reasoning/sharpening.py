@@ -30,7 +30,7 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.sharpness import coverage_report
 from selfstudy.learning.fine_tuning import Example, FineTuning, Watch, fine_tune
-from selfstudy.learning.loops import check_not_negative, check_positive
+from selfstudy.learning.loops import check_not_negative, check_positive, training_cost
 from selfstudy.learning.preference_losses import squared_loss
 from selfstudy.learning.preferences import Pair, Preference, prefer
 from selfstudy.models.language.model import LanguageModel
@@ -100,9 +100,23 @@ class Sharpening(Method):
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit."""
-        fresh = self.rounds if self.variant == "rlhf" and self.online else 0
-        tokens = len(task.train) * (self.samples + fresh) * task.solution_tokens
-        return {"generated_tokens": tokens, "flops": model.flops(tokens + prompt_tokens(task, model))}
+        prompts, rounds = len(task.train), self.rounds if self.variant == "rlhf" and self.online else 0
+        looked = self.looks * min(LOOKED_AT, len(task.validation))
+        drawn = prompts * (self.samples + rounds) + looked
+        scored = min(self.batch, prompts) + looked + (prompts * rounds if self.reward != "majority" else 0)
+        read = prompt_tokens(task, model) + task.solution_tokens
+        if self.variant == "sft":
+            learnt = [training_cost(self.tuning, model, prompts, read)]
+        else:
+            pairs = [prompts * (t + 1) for t in range(rounds)] or [prompts * self.pairs]
+            learnt = [training_cost(self.regression, model, many, 2 * read) for many in pairs]
+        return {
+            "generated_tokens": drawn * task.solution_tokens,
+            "scored_tokens": scored * read,
+            "verifier_calls": prompts * self.samples if self.check else 0,
+            "samples": sum(one["samples"] for one in learnt),
+            "flops": model.flops((drawn + scored) * read) + sum(one["flops"] for one in learnt),
+        }
 
     def fit(self, task: ReasoningTask, model: LanguageModel, run: Run) -> Fit:
         """Sharpen `model` on the training prompts."""
