@@ -15,6 +15,7 @@ from selfstudy.evaluation.tournament import (
     duel,
     head_to_head,
     length_controlled,
+    outputs_of,
     tournament,
 )
 from selfstudy.signals.judges import task_judge
@@ -83,15 +84,21 @@ def test_a_duel_with_oneself_is_even_and_recorded(tmp_path) -> None:
     model = selfstudy.model("tiny-lm")
     with Run(tmp_path / "run", {}) as run:
         judge = task_judge(task.metered(run.meter))
-        rows = duel(model, model, task, task.validation, judge, run, 1.0, batch=4)
+        theirs = run.stage("a", lambda: outputs_of(model, task, task.validation, run, 1.0, batch=4))
+        rows = run.stage("b", lambda: duel(model, theirs, task, task.validation, judge, run, 1.0, batch=4))
         assert [row["win"] for row in rows] == [0.5] * 6
-        assert sum(row["tokens"] for row in rows) == run.meter.snapshot()["generated_tokens"]
+        assert all(row["lengths"] == [row["tokens"]] * 2 for row in rows)
+        drawn = sum(row["tokens"] for row in [*theirs, *rows])
+        assert drawn == run.meter.snapshot()["generated_tokens"]
 
 
 def test_a_spent_budget_leaves_the_rest_out(tmp_path) -> None:
-    """Oracle: two problems of four fit into the budget of their batch."""
+    """Oracle: two problems of four, 8 tokens each, fit into the budget."""
     task = selfstudy.task("chain100?steps=1&train=1&validation=4&test=1")
     model = selfstudy.model("tiny-lm")
-    with Run(tmp_path / "run", {}, budget=Budget(generated_tokens=40)) as run:
-        rows = duel(model, model, task, task.validation, task_judge(task), run, 1.0, batch=2)
+    with Run(tmp_path / "run", {}, budget=Budget(generated_tokens=20)) as run:
+        assert len(outputs_of(model, task, task.validation, run, 1.0, batch=2)) == 2
+    theirs = [{"text": "1+1=2\n", "tokens": 8}] * 4
+    with Run(tmp_path / "duel", {}, budget=Budget(generated_tokens=20)) as run:
+        rows = duel(model, theirs, task, task.validation, task_judge(task), run, 1.0, batch=2)
     assert len(rows) == 2

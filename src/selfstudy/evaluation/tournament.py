@@ -57,9 +57,39 @@ def tournament(
     return wins
 
 
+def outputs_of(
+    model: LanguageModel,
+    task: ReasoningTask,
+    problems: Sequence[Problem],
+    run: Run,
+    temperature: float,
+    batch: int = 64,
+) -> list[dict[str, Any]]:
+    """Return an output to each problem for a `duel`: its `text`, and how many `tokens` were drawn.
+
+    Every model draws with the same random numbers. Recorded in batches; a budget that ends leaves the rest
+    out.
+
+    Args:
+        model: draws.
+        task: says how problems are posed.
+        problems: P of them.
+        run: streams, records and meter.
+        temperature: of the draws.
+        batch: problems at once.
+    """
+
+    def draw(chunk: Sequence[Problem]) -> list[dict[str, Any]]:
+        keys = [[run.key("duel", problem.id)] for problem in chunk]
+        groups = draw_groups(model, task, chunk, run.meter, keys=keys, temperature=temperature)
+        return [{"text": one.text, "tokens": len(one.tokens)} for group in groups for one in group.answers]
+
+    return run.map_batches("duel", problems, batch, draw)
+
+
 def duel(
     first: LanguageModel,
-    second: LanguageModel,
+    theirs: Sequence[Mapping[str, Any]],
     task: ReasoningTask,
     problems: Sequence[Problem],
     judge: Judge,
@@ -67,40 +97,34 @@ def duel(
     temperature: float,
     batch: int = 64,
 ) -> list[dict[str, Any]]:
-    """Return for each problem the `win` of the first model's output, and the `lengths` of both in tokens.
+    """Return for each problem the `win` of a model's output over the other's, and the `lengths` of both.
 
-    One output each, drawn with the same random numbers. Recorded in batches; a budget that ends leaves the
+    Lengths are in tokens; `tokens` are those drawn here. Recorded in batches; a budget that ends leaves the
     rest out.
 
     Args:
-        first: one model.
-        second: the other.
+        first: the model.
+        theirs: the other's `outputs_of` these problems.
         task: says how problems are posed.
-        problems: that both answer.
+        problems: P of them.
         judge: compares the two.
         run: streams, records and meter.
         temperature: of the draws.
         batch: problems at once.
     """
 
-    def compare(chunk: Sequence[Problem]) -> list[dict[str, Any]]:
-        keys = [[run.key("duel", problem.id)] for problem in chunk]
-        sides = [
-            [
-                group.answers[0]
-                for group in draw_groups(one, task, chunk, run.meter, keys=keys, temperature=temperature)
-            ]
-            for one in (first, second)
-        ]
-        ours, theirs = ([answer.text for answer in side] for side in sides)
-        wins = head_to_head(chunk, ours, theirs, judge)
-        lengths = [[len(answer.tokens) for answer in side] for side in sides]
+    def compare(chunk: Sequence[tuple[Problem, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+        asked, others = zip(*chunk, strict=True)
+        keys = [[run.key("duel", problem.id)] for problem in asked]
+        groups = draw_groups(first, task, asked, run.meter, keys=keys, temperature=temperature)
+        answers = [group.answers[0] for group in groups]
+        wins = head_to_head(asked, [one.text for one in answers], [one["text"] for one in others], judge)
         return [
-            {"win": win, "lengths": [a, b], "tokens": a + b}
-            for win, a, b in zip(wins.tolist(), *lengths, strict=True)
+            {"win": win, "lengths": [len(ours.tokens), other["tokens"]], "tokens": len(ours.tokens)}
+            for win, ours, other in zip(wins.tolist(), answers, others, strict=True)
         ]
 
-    return run.map_batches("duel", problems, batch, compare)
+    return run.map_batches("duel", list(zip(problems, theirs, strict=True)), batch, compare)
 
 
 def length_controlled(wins: np.ndarray, first: Sequence[float], second: Sequence[float]) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import selfstudy
 from selfstudy.core.budget import Budget
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.learning.preferences import Preference
@@ -17,6 +18,7 @@ from selfstudy.methods.reasoning import dno
 from selfstudy.methods.reasoning.dno import Dno
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.tiny import random_tiny_model
+from selfstudy.signals.named_judges import calls_of
 from selfstudy.tasks.preferences import PreferenceTask
 from selfstudy.tasks.reasoning import Item
 
@@ -172,6 +174,30 @@ def test_wins_and_lengths_are_reported(small, open_run) -> None:
     assert last["length"] > first["length"] and last["win_rate"] > 0.5
     assert first["student>gold"] > 0 and first["cyclic"] == 0
     assert len(found.pictures) == 3
+
+
+def test_the_cost_is_what_is_spent(policy, open_run, records) -> None:
+    """Oracle: the meter, where every output has all its tokens; the given model draws for validation once."""
+    run, task = open_run(), selfstudy.task("chain100?steps=2&train=8&validation=6&test=1")
+    settings = {**SMALL, "validation": 5}
+    expected = Dno(**settings).cost(task, policy)
+    fit(run, task, policy, **settings)
+    spent = run.meter.snapshot()
+    for unit in ("generated_tokens", "verifier_calls", "oracle_labels", "samples"):
+        assert spent[unit] == expected[unit], unit
+    assert 0.5 * expected["flops"] < spent["flops"] <= expected["flops"]
+    found = records(run)
+    assert len(found["validation-base"]) == 5
+    assert sum(one["tokens"] for name in found for one in found[name]) == spent["generated_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("judge", "calls"), [("task", 4), ("value", 0), ("pairwise", 0), ("rubric", 0), ("taste:better", 6)]
+)
+def test_what_a_judge_asks_of_the_verifier(judge: str, calls: int, chains) -> None:
+    """Oracle: by hand: a grade for each of four outputs, a comparison of every two, or nothing."""
+    assert calls_of(judge, chains(), 4) == calls
+    assert calls_of("task", prompts(), 4) == 6
 
 
 def test_references_may_be_missing(small, open_run, records) -> None:

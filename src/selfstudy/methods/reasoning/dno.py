@@ -28,16 +28,16 @@ from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.preference_rounds import round_figures, round_pictures
-from selfstudy.evaluation.tournament import duel, length_controlled
+from selfstudy.evaluation.tournament import duel, length_controlled, outputs_of
 from selfstudy.learning.judged_outputs import Record, histogram, judged, pairs_of
-from selfstudy.learning.loops import check_not_negative, check_positive
+from selfstudy.learning.loops import check_not_negative, check_positive, training_cost
 from selfstudy.learning.preference_pairs import Margins, repeats, replayed
 from selfstudy.learning.preferences import Preference, prefer
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.search.reasoning import posed, prompt_tokens, require_room
 from selfstudy.search.rollouts import Group, draw_groups
-from selfstudy.signals.judges import Contest, Judge, blind, say_asymmetry
-from selfstudy.signals.named_judges import check_name, open_judge
+from selfstudy.signals.judges import Contest, Judge, blind, comparisons, say_asymmetry
+from selfstudy.signals.named_judges import calls_of, check_name, open_judge
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
 WITHOUT_JUDGE = "reference-always"
@@ -109,14 +109,27 @@ class Dno(Method):
         self.preference.validate()
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
-        """Return about what a fit spends, by budget unit, without what a language model as judge does."""
-        compared = min(self.validation, len(task.validation))
-        outputs = len(task.train) * self.samples + compared * (self.rounds + 1)
-        read = outputs * (prompt_tokens(task, model) + task.solution_tokens)
+        """Return about what a fit spends, by budget unit, without what a model as judge does.
+
+        As if every two outputs made a pair.
+        """
+        prompts, compared = len(task.train), min(self.validation, len(task.validation))
+        drawn = prompts * self.samples + compared * (self.rounds + 1)
+        read = prompt_tokens(task, model) + task.solution_tokens
+        outputs = self.samples + self.gold
+        asked = 0 if self.pairing == WITHOUT_JUDGE else prompts * calls_of(self.judge, task, outputs)
+        asked += 2 * compared * self.rounds * calls_of(self.judge, task, 2)
+        pairs = prompts * comparisons(outputs)
+        each = round(pairs / self.rounds * (1 + self.replay))
+        learnt = [training_cost(self.preference, model, each, 2 * read)] * self.rounds
+        if self.lookahead:
+            learnt.append(training_cost(self.preference, model, pairs, 2 * read))
         return {
-            "generated_tokens": outputs * task.solution_tokens,
-            "verifier_calls": outputs,
-            "flops": model.flops(2 * read),
+            "generated_tokens": drawn * task.solution_tokens,
+            "verifier_calls": asked,
+            "oracle_labels": prompts if self.gold else 0,
+            "samples": sum(one["samples"] for one in learnt),
+            "flops": model.flops(drawn * read) + sum(one["flops"] for one in learnt),
         }
 
     def fit(self, task: ReasoningTask, model: LanguageModel, run: Run) -> Fit:
@@ -127,6 +140,7 @@ class Dno(Method):
         margins = Margins(self.least, self.gap, self.student_gap)
         parts = np.array_split(run.rng("parts").permutation(len(task.train)), self.rounds)
         policies, history, rounds = [model], [], []
+        base: list[Record] = []  # outputs of the given model to validation prompts
         for t, part in enumerate(parts):
             prompts = [task.train[i] for i in part]
             work = partial(self._compare, task, policies[t], judge, prompts, run, t)
@@ -145,7 +159,9 @@ class Dno(Method):
             history.append(pairs)
             policies.append(run.stage(f"policy-{t}", partial(self._learn, policies, history, run)))
             rounds.append(round_figures(records, [kind for _, kind in pairs]))
-            rounds[t] |= self._against_base(task, policies, judge, run, t)
+            if t == 0:
+                base = run.stage("validation-base", partial(self._base_outputs, task, model, run))
+            rounds[t] |= self._against_base(task, policies[-1], base, judge, run, t)
             self._say_one_sided(rounds)
             run.log(round=t, **rounds[t])
         best = _best(rounds)
@@ -233,16 +249,24 @@ class Dno(Method):
             reference=policies[0] if self.reference == "base" else policies[-1],
         )
 
+    def _base_outputs(self, task: ReasoningTask, model: LanguageModel, run: Run) -> list[Record]:
+        """Draw what all rounds are compared with on validation prompts."""
+        return outputs_of(model, task, task.validation[: self.validation], run, self.temperature, self.batch)
+
     def _against_base(
-        self, task: ReasoningTask, policies: Sequence[LanguageModel], judge: Judge, run: Run, t: int
+        self,
+        task: ReasoningTask,
+        policy: LanguageModel,
+        base: Sequence[Record],
+        judge: Judge,
+        run: Run,
+        t: int,
     ) -> Record:
-        """Return the win rate of the newest policy over the given one on validation prompts, where known."""
-        problems = task.validation[: self.validation]
-        work = partial(
-            duel, policies[-1], policies[0], task, problems, judge, run, self.temperature, self.batch
-        )
+        """Return the win rate of a policy over the given one on validation prompts, where known."""
+        problems = task.validation[: len(base)]
+        work = partial(duel, policy, base, task, problems, judge, run, self.temperature, self.batch)
         rows = run.stage(f"validation-{t}", work)
-        if not problems or len(rows) < len(problems):
+        if not rows or len(rows) < min(self.validation, len(task.validation)):
             return {"win_rate": None, "length_controlled": None}
         wins = np.array([row["win"] for row in rows])
         ours, theirs = np.array([row["lengths"] for row in rows]).T
