@@ -10,7 +10,7 @@ import pytest
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.random import generator
-from selfstudy.data.regression import Regression, Rows, check_covariance, distinct
+from selfstudy.data.regression import Regression, Rows, check_covariance, distinct, products
 
 SKEWED = np.array([[2.0, 0.6], [0.6, 0.5]])
 
@@ -49,6 +49,25 @@ def test_linear_responses_and_priors(prior: str) -> None:
     np.testing.assert_allclose(answers, batch.answer.numpy()[usable], atol=2e-4)
     expected = np.eye(2) if prior == "identity" else np.linalg.inv(SKEWED)
     assert np.abs(w.T @ w / len(w) - expected).max() < 5 * np.abs(w).std() ** 2 * 3 / np.sqrt(len(w))
+
+
+class _Alarming(np.ndarray):
+    """An array whose products are right, and come with the alarm of an invalid value."""
+
+    def __matmul__(self, other: Any) -> Any:
+        np.float64(np.inf) - np.float64(np.inf)
+        return self.view(np.ndarray) @ other
+
+
+def test_products_that_come_with_a_false_alarm() -> None:
+    """Oracle: a sum in a loop, and no warning; what is really not finite is refused."""
+    x, w = generator("test", "x").normal(size=(2, 3, 5)), generator("test", "w").normal(size=(2, 5, 1))
+    found = products(x.view(_Alarming), w)
+    expected = [[sum(x[b, i, k] * w[b, k, 0] for k in range(5)) for i in range(3)] for b in range(2)]
+    np.testing.assert_allclose(found, expected)
+    x[1, 2, 4] = np.inf
+    with pytest.raises(DataError, match="up to inf are not finite in float64"):
+        products(x.view(_Alarming), w)
 
 
 def test_other_responses() -> None:

@@ -167,7 +167,26 @@ def _linear(problems: Regression, x: np.ndarray, rng: np.random.Generator) -> np
     w = rng.standard_normal((len(x), problems.dimensions, 1), dtype=x.dtype)
     if problems.prior == "inverse":
         w = np.linalg.inv(np.linalg.cholesky(problems.moments)).T @ w
-    return (x @ w)[..., 0]
+    return products(x, w)
+
+
+def products(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Return w·x of every input, x [B, n + 1, d] and w [B, d, 1] to [B, n + 1].
+
+    Raises:
+        DataError: they are not finite.
+    """
+    # A false alarm: for 5 columns of float32, OpenBLAS has a kernel for AVX-512 (its pull request 3260, seen in
+    # 0.3.31) that also multiplies memory which nobody wrote, and leaves it out of the sum. Where the bits of a
+    # signalling nan lie there, numpy is told of an invalid value, though the products are right.
+    with np.errstate(invalid="ignore"):
+        found: np.ndarray = (x @ w)[..., 0]
+    if not np.isfinite(found).all():
+        raise DataError(
+            f"Responses to inputs of up to {np.abs(x).max():g} are not finite in {x.dtype}. Take inputs of a "
+            "smaller range."
+        )
+    return found
 
 
 def _absolute(problems: Regression, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
