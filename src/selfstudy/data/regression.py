@@ -176,9 +176,9 @@ def products(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     Raises:
         DataError: they are not finite.
     """
-    # A false alarm: for 5 columns of float32, OpenBLAS has a kernel for AVX-512 (its pull request 3260, seen in
-    # 0.3.31) that also multiplies memory which nobody wrote, and leaves it out of the sum. Where the bits of a
-    # signalling nan lie there, numpy is told of an invalid value, though the products are right.
+    # A false alarm: for 5 columns of float32, OpenBLAS has a kernel for AVX-512 (its pull request 3260; seen
+    # in 0.3.31) that also multiplies memory which nobody wrote, and leaves it out of the sum. Where the bits
+    # of a signalling nan lie there, numpy is told of an invalid value, though the products are right.
     with np.errstate(invalid="ignore"):
         found: np.ndarray = (x @ w)[..., 0]
     if not np.isfinite(found).all():
