@@ -157,14 +157,15 @@ def test_constant_groups_say_which_bounds_to_change(task, base, open_run, monkey
         fit(open_run(), task, base)
 
 
-def test_runaway_lengths_end_the_training(task, base, open_run, monkeypatch) -> None:
-    """Oracle: a form that no answer finishes, and a model without an end token."""
+@pytest.mark.parametrize("context", [256, 24])
+def test_runaway_lengths_end_the_training(context: int, open_run, monkeypatch) -> None:
+    """Oracle: a form that no answer finishes, a model without an end token; room for 32 tokens or for less."""
     open_ended = selfstudy.task(TASK.replace("length=120", "length=32"))
     open_ended.form = replace(open_ended.form, ended=lambda prompt, steps: len(steps) == 2)
     monkeypatch.setattr(open_ended, "is_end", lambda problem, steps: False)
     settings = Astro(**{**SMALL, "runaway": 0.01, "steps": 5})
     run = open_run()
-    cold = random_tiny_model(1, 32, vocabulary=VOCABULARY, context=256)  # without an end token it never ends
+    cold = random_tiny_model(1, 32, vocabulary=VOCABULARY, context=context)
     monkeypatch.setattr(astro, "between", lambda rates, bounds: list(range(len(rates))))
     with (
         pytest.warns(UserWarning, match="the same reward"),

@@ -79,7 +79,8 @@ class Astro(Method):
     advantages: Literal["grpo", "dr-grpo", "leave-one-out"] = "grpo"
     """How a reward is compared with the others of its group."""
     runaway: float = 0.5
-    """Learning ends when more than this share of a step's answers reach the longest length unfinished."""
+    """Learning ends when more than this share of a step's answers reach the longest length, or the end of the
+    context, unfinished."""
     gradient: PolicyGradient = field(default_factory=lambda: PolicyGradient(learning_rate=1e-4))
     """The gradient steps."""
     watched: int = 64
@@ -194,14 +195,16 @@ class Astro(Method):
         def collect(policy: LanguageModel, step: int) -> Collection:
             groups = draw_step(policy, kept, run, step, self.problems, self.group, self.temperature)
             answers = [answer for group in groups for answer in group.answers]
-            cut = [x.finish == "length" and not task.is_end(x.problem, x.steps) for x in answers]
+            ended = ("stop", "end")
+            cut = [x.finish not in ended and not task.is_end(x.problem, x.steps) for x in answers]
             backtracks = [count_returns(task.form.returns, answer.steps) for answer in answers]
             figures = {"unfinished": float(np.mean(cut)), "backtracks": float(np.mean(backtracks))}
             rewards = 2 * judge(groups) - 1
             if figures["unfinished"] > self.runaway:
                 warnings.warn(
                     f"Learning from reward ended in step {step}: {figures['unfinished']:.0%} of the answers "
-                    f"ran on to the longest length of {task.solution_tokens} tokens without an end.",
+                    f"ran on without an end, to the longest length of {task.solution_tokens} tokens or to the "
+                    f"end of the model's context of {policy.context}.",
                     stacklevel=2,
                 )
                 return Collection((), rewards, figures, last=True)
