@@ -38,12 +38,12 @@ from selfstudy.tasks.loading import task as task_of
 from selfstudy.tasks.reasoning import ReasoningTask
 
 STEPS = 8
-PROMPTS = 400
-QUESTIONS = 300
+PROMPTS = 600
+QUESTIONS = 500
 N = 16
 CURVE = (1, 4, 16)
-TUNING = FineTuning(learning_rate=3e-4, epochs=3, batch=32)
-REGRESSION = Preference(beta=0.5, learning_rate=1e-4, epochs=2, batch=32)
+TUNING = FineTuning(learning_rate=3e-4, epochs=3, batch=64)
+REGRESSION = Preference(beta=0.5, learning_rate=1e-4, epochs=2, batch=64)
 
 
 def measure(seed: int, run: Run, split: str = "test") -> Values:
@@ -56,7 +56,7 @@ def measure(seed: int, run: Run, split: str = "test") -> Values:
     policies = {"base": base}
     for name, method in (
         ("SFT-Sharpening", Sharpening(samples=N, tuning=TUNING)),
-        ("RLHF-Sharpening", Sharpening(variant="rlhf", samples=2, rounds=1, regression=REGRESSION)),
+        ("RLHF-Sharpening", Sharpening(variant="rlhf", samples=2, rounds=2, regression=REGRESSION)),
     ):
         fit = partial(method.fit, task.metered(run.meter), base, run)
         policies[name] = run.stage(name, lambda fit=fit: fit().model)
