@@ -1,12 +1,13 @@
 """What sharpening is worth, on chains of 8 steps of arithmetic modulo 100 with the embedded tiny LM.
 
 R1: after SFT-Sharpening on unlabelled prompts, one sample at temperature 1 is right more often than one of
-the base, and the base finds it likelier. All answers have the same number of tokens, so the mean log p(y |
-x) is told as the probability of a token, its geometric mean. R2: the best of n base samples by log-
-likelihood gets better with n, and SFT-Sharpening recovers more than half of the gain of n = 16. The curves
-are over all choices of n of the 16 samples of each question. Settings were fixed on validation problems of
-other seeds. This is the second run: with 400 prompts and 300 questions (seeds 0 to 4) all but the last
-relation held, which was unclear (LOG.md); the sizes are now those that were piloted, and the seeds fresh.
+the base, and the base finds it likelier. All answers have the same number of tokens, so the mean log
+p(y | x) is told as the probability of a token, its geometric mean. R2: the best of n base samples by
+log-likelihood gets better with n, and SFT-Sharpening recovers more than half of the gain of n = 16. The
+curves are over all choices of n of the 16 samples of each question. Settings were fixed on validation
+problems of other seeds. This is the second run: with 400 prompts and 300 questions (seeds 0 to 4) all but
+the last relation held, which was unclear (LOG.md); the sizes are now those that were piloted, and the seeds
+fresh.
 
 Reported beside: greedy answers of the base, which on answers of one length may be as good; the control, SFT
 on one random sample of each prompt, which must gain nothing; SFT on the majority's choice; RLHF-Sharpening;
