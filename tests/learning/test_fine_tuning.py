@@ -40,6 +40,34 @@ def alone(module: torch.nn.Module) -> Joint:
     return Joint(module, torch.optim.SGD(module.parameters()))
 
 
+def dropping() -> LanguageModel:
+    """A model with dropout in its attention."""
+    model = random_tiny_model(1, 32, end=True)
+    for layer in model.module.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    return model
+
+
+def test_dropout_depends_on_the_seed_and_the_step_alone(open_run):
+    """Oracle: the same weights whatever torch drew before; others than without dropout."""
+    trained = []
+    for n, model in enumerate((dropping(), dropping(), random_tiny_model(1, 32, end=True))):
+        torch.rand(n)
+        tuned = fine_tune(model, EXAMPLES, FineTuning(steps=2, batch=4), open_run(str(n)), "a")
+        trained.append(weights(tuned))
+    assert same(trained[0], trained[1]) and not same(trained[1], trained[2])
+
+
+def test_preferences_are_learnt_without_dropout(open_run):
+    """Oracle: the weights of the same model without dropout, bit for bit; a margin of 0 at the start."""
+    settings = Preference(steps=2, batch=4, learning_rate=1e-3)
+    run = open_run("dropping")
+    ours = prefer(dropping(), PAIRS, settings, run, "a")
+    plain = prefer(random_tiny_model(1, 32, end=True), PAIRS, settings, open_run("plain"), "a")
+    assert same(weights(ours), weights(plain))
+    assert run.metrics()[0]["margin"] == pytest.approx(0, abs=1e-5)
+
+
 @pytest.mark.parametrize("micro_batch", [None, 1, 3])
 def test_gradient_equals_a_plain_second_computation(micro_batch):
     """Oracle: token by token, unpadded: mean negative log-likelihood over all completion tokens."""

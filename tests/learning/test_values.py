@@ -53,6 +53,19 @@ def test_first_loss_is_the_closed_form(open_run):
     assert run.metrics()[0]["loss"] == pytest.approx(np.mean((np.array(targets) - 0.5) ** 2), abs=1e-6)
 
 
+def test_dropout_depends_on_the_seed_and_the_step_alone(open_run):
+    """Oracle: the same weights whatever torch drew before; others than without dropout."""
+    found = []
+    for n, share in enumerate((0.5, 0.5, 0.0)):
+        value = model()
+        for layer in value.reader.module.model.layers:
+            layer.self_attn.attention_dropout = share
+        torch.rand(n)
+        found.append(state(fit_values(value, digits(8), ValueFitting(epochs=2), open_run(str(n)), "v").model))
+    equal = [all(torch.equal(one[name], found[1][name]) for name in one) for one in found]
+    assert equal == [True, True, False]
+
+
 def test_recovers_a_target_it_can_express(open_run):
     """Oracle: digit / 9 at both step ends, also where only one is given; the start stays as it was."""
     start = model()

@@ -22,6 +22,7 @@ from selfstudy.learning.loops import (
     batch_indices,
     check_positive,
     learning_rate,
+    seeded,
     step_count,
     update,
 )
@@ -151,7 +152,8 @@ def fine_tune(
     module.train()
     for step in run.steps(steps, state=state, desc=name, cost=cost):
         chosen = [sequences[i] for i in batch_indices(run, name, step, len(sequences), batch)]
-        loss = accumulate(joint, chosen, settings.micro_batch)
+        with seeded(run.key(name, "dropout", step)):
+            loss = accumulate(joint, chosen, settings.micro_batch)
         rate = learning_rate(step, steps, settings.learning_rate, settings.warmup)
         norm = update(joint.optimizer, rate, settings.clip)
         run.log(part=name, step=step, loss=loss, norm=norm, rate=rate)

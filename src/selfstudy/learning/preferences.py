@@ -155,7 +155,7 @@ def prefer(
             losses = losses + settings.optimism * worse
         return torch.stack((losses.sum(), margin.sum(), (margin > 0).float().sum())) / batch
 
-    module.train()
+    module.eval()  # the reference reads without dropout, so with it the margin would not be 0 at the start
     for step in run.steps(steps, state=joint.state, desc=name, cost=cost):
         indices = batch_indices(run, name, step, len(chosen), batch)
         parts = batch_parts(indices.tolist(), lengths[indices].tolist(), settings.micro_batch, joint.device)

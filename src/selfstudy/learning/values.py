@@ -15,7 +15,14 @@ from selfstudy.core.run import Run
 from selfstudy.learning.batch_parts import batch_parts
 from selfstudy.learning.distributed import whole
 from selfstudy.learning.joint import Joint
-from selfstudy.learning.loops import batch_indices, check_positive, learning_rate, step_count, update
+from selfstudy.learning.loops import (
+    batch_indices,
+    check_positive,
+    learning_rate,
+    seeded,
+    step_count,
+    update,
+)
 from selfstudy.learning.losses import masked_mse
 from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_optimizer
 from selfstudy.learning.precision import lower_weights, raise_weights
@@ -132,7 +139,8 @@ def fit_values(
     for step in run.steps(steps, state={**joint.state, "best": best}, desc=name, cost=cost):
         net.train()
         chosen = [training[i] for i in batch_indices(run, name, step, len(training), batch)]
-        loss = _accumulate(joint, chosen, settings.micro_batch)
+        with seeded(run.key(name, "dropout", step)):
+            loss = _accumulate(joint, chosen, settings.micro_batch)
         rate = learning_rate(step, steps, settings.learning_rate)
         norm = update(joint.optimizer, rate, settings.clip)
         run.log(part=name, step=step, loss=loss, norm=norm, rate=rate)
