@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from selfstudy.models.language.flight import Flight
 from selfstudy.models.language.memory import Memory, memory_of
 from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.prompts import Prompts
+from selfstudy.models.language.slot_flight import SlotFlight
 
 from .random_models import random_module
 
@@ -37,27 +39,57 @@ def used_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Memory, "lend", dirty)
 
 
+@pytest.fixture(params=[Flight, SlotFlight])
+def rows_of(request: pytest.FixtureRequest) -> Callable[..., Rows]:
+    """Opens rows over either flight that a decoder may have."""
+    return partial(Rows, request.param)
+
+
 class Rows:
     """A flight, and the text of each of its rows, by which every step is checked."""
 
     def __init__(
-        self, module: PreTrainedModel, *, places: int, most: int, columns: int = 40, steps: int = 12
+        self,
+        kind: type[Flight | SlotFlight],
+        module: PreTrainedModel,
+        *,
+        places: int,
+        most: int,
+        columns: int = 40,
+        steps: int = 12,
+        memory: int = 2**21,
     ) -> None:
-        self.module = module
+        self.kind, self.module = kind, module
+        self.flight: Flight | SlotFlight | None = None
         self.read = 0  # tokens of prompts that were charged
         with torch.inference_mode():
-            self.cache = PrefixCache(Decoder(module), 2**21)
+            self.cache = PrefixCache(Decoder(module), memory, states=True, aside=kind is SlotFlight)
             self.prompts = Prompts(self.cache, memory_of(module))
         self.open(places=places, most=most, columns=columns, steps=steps)
 
     def open(self, *, places: int, most: int, columns: int = 40, steps: int = 12) -> None:
         """Begin another flight over the same cache and prompts, as the next call of a sampler does."""
+        self.close()
         shape = {"places": places, "most": most, "columns": columns, "steps": steps}
         with torch.inference_mode():
-            self.flight = Flight(self.cache, self.prompts, memory_of(self.module), **shape)
+            if self.kind is SlotFlight:
+                self.flight = SlotFlight(self.cache, **shape)
+            else:
+                self.flight = Flight(self.cache, self.prompts, memory_of(self.module), **shape)
         self.texts: list[list[int]] = []
         self.place: list[int] = []
         self.at: dict[int, Text] = {}
+
+    def close(self) -> None:
+        """End the flight: all of the cache is free or known then, and nothing is pinned."""
+        if self.flight is not None:
+            self.flight.close()
+        nodes, known = [self.cache.tree._root], 0
+        for node in nodes:
+            nodes.extend(node.children.values())
+            known += len(node.slots)
+            assert not node.pins
+        assert self.cache.tree.used == known
 
     @torch.inference_mode()
     def put(self, prompts: Sequence[Text], free: Sequence[int]) -> list[int]:
@@ -86,7 +118,7 @@ class Rows:
         tokens = rng.integers(0, 16, len(self.texts)).tolist()
         for text, token in zip(self.texts, tokens, strict=True):
             text.append(token)
-        logits = self.flight.step(torch.tensor(tokens))
+        logits = self.flight.step(np.array(tokens))
         assert len(logits) == len(self.texts)
         for row, text in enumerate(self.texts):
             expected = self.module(torch.tensor([text]), use_cache=False).logits[0, -1]
@@ -94,7 +126,7 @@ class Rows:
 
     @torch.inference_mode()
     def fork(self, sources: Sequence[int]) -> None:
-        self.flight.fork(torch.tensor(sources, dtype=torch.long))
+        self.flight.fork(np.array(sources, dtype=np.int64))
         self.texts += [list(self.texts[source]) for source in sources]
         self.place += [self.place[source] for source in sources]
         assert self.flight.rows == len(self.texts)
@@ -102,7 +134,7 @@ class Rows:
     @torch.inference_mode()
     def leave(self, over: Sequence[int]) -> None:
         alive = [row for row in range(len(self.texts)) if row not in set(over)]
-        mask = torch.zeros(len(self.texts), dtype=torch.bool)
+        mask = np.zeros(len(self.texts), dtype=bool)
         mask[alive] = True
         now = self.flight.leave(mask)[alive].tolist()
         assert sorted(now) == list(range(len(alive))) and self.flight.rows == len(alive)
@@ -112,7 +144,7 @@ class Rows:
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         texts = [np.array(self.texts[row], dtype=np.int32) for row in rows]
-        self.flight.keep(torch.tensor(rows, dtype=torch.long), texts)
+        self.flight.keep(np.array(rows, dtype=np.int64), texts)
 
     @torch.inference_mode()
     def shrink(self) -> bool:
@@ -125,10 +157,10 @@ class Rows:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_of_one_length_beside_shared_prompts(kind: str) -> None:
+def test_rows_of_one_length_beside_shared_prompts(rows_of: Callable[..., Rows], kind: str) -> None:
     """Oracle: plain passes; every place has the same number of rows, which all take the same steps."""
     rng = np.random.default_rng(0)
-    rows = Rows(random_module(kind), places=3, most=6)
+    rows = rows_of(random_module(kind), places=3, most=6)
     places = rows.put([(1, 2, 3), (4,) * 17, (5, 6)], [0, 1, 2])
     rows.begin([place for place in places for _ in range(2)])
     for _ in range(12):
@@ -137,10 +169,10 @@ def test_rows_of_one_length_beside_shared_prompts(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_uneven_rows_refills_and_empty_prompts(kind: str) -> None:
+def test_uneven_rows_refills_and_empty_prompts(rows_of: Callable[..., Rows], kind: str) -> None:
     """Oracle: plain passes; the same prompt at two places, none at all, rows that begin and end at will."""
     rng = np.random.default_rng(1)
-    rows = Rows(random_module(kind), places=4, most=9)
+    rows = rows_of(random_module(kind), places=4, most=9)
     shared = tuple(range(12))
     first = rows.put([shared, (), shared, (*shared, 3, 3)], [0, 1, 2, 3])
     rows.begin([first[0], first[1], first[1], first[3]])
@@ -160,10 +192,10 @@ def test_uneven_rows_refills_and_empty_prompts(kind: str) -> None:
     rows.step(rng)
 
 
-def test_only_what_is_new_is_read() -> None:
+def test_only_what_is_new_is_read(rows_of: Callable[..., Rows]) -> None:
     """Oracle: by hand: drawn tokens that were kept and prompts that are known cost nothing."""
     rng = np.random.default_rng(2)
-    rows = Rows(random_module(), places=2, most=4)
+    rows = rows_of(random_module(), places=2, most=4)
     places = rows.put([(1, 2, 3, 4), (9, 9)], [0, 1])
     rows.begin([places[0], places[1], places[0]])
     for _ in range(3):
@@ -181,10 +213,10 @@ def test_only_what_is_new_is_read() -> None:
         assert rows.read - before == most
 
 
-def test_copies_go_their_own_ways() -> None:
+def test_copies_go_their_own_ways(rows_of: Callable[..., Rows]) -> None:
     """Oracle: plain passes; a fork has its source's text, and neither sees what the other draws after."""
     rng = np.random.default_rng(3)
-    rows = Rows(random_module("gemma3_text"), places=2, most=8)
+    rows = rows_of(random_module("gemma3_text"), places=2, most=8)
     rows.begin(rows.put([(1, 2, 3, 4, 5, 6, 7), (3,)], [0, 1]))
     rows.step(rng)
     rows.fork([0, 0, 1])
@@ -200,7 +232,7 @@ def test_copies_go_their_own_ways() -> None:
 def test_places_without_rows_are_left_out() -> None:
     """Oracle: plain passes before and after; nothing moves while most places have rows."""
     rng = np.random.default_rng(4)
-    rows = Rows(random_module("gemma3_text"), places=8, most=16)
+    rows = Rows(Flight, random_module("gemma3_text"), places=8, most=16)
     prompts = [tuple(rng.integers(0, 16, length).tolist()) for length in (1, 2, 3, 5, 8, 13, 21, 34)]
     places = rows.put(prompts, range(8))
     rows.begin(places + places[::3])
@@ -215,14 +247,16 @@ def test_places_without_rows_are_left_out() -> None:
     rows.step(rng)
 
 
+@pytest.mark.parametrize("memory", [2**17, 2**21])
 @pytest.mark.parametrize("seed", range(6))
-def test_a_random_course(seed: int) -> None:
+def test_a_random_course(rows_of: Callable[..., Rows], seed: int, memory: int) -> None:
     """Oracle: plain passes at every step, while prompts are put, and rows begin, fork and leave at random.
 
-    As a sampler does, texts go on from earlier ones, over several flights with one cache.
+    As a sampler does, texts go on from earlier ones, over several flights with one cache; the smaller one
+    holds little more than a flight needs.
     """
     rng = np.random.default_rng(seed)
-    rows = Rows(random_module(KINDS[seed % len(KINDS)]), places=1, most=1)
+    rows = rows_of(random_module(KINDS[seed % len(KINDS)]), places=1, most=1, memory=memory)
     past: list[Text] = [()]
     for places, most in ((3, 7), (5, 5), (2, 9)):
         rows.open(places=places, most=most)
@@ -247,3 +281,4 @@ def test_a_random_course(seed: int) -> None:
                 rows.keep(over)
                 past += [tuple(rows.texts[row]) for row in over]
                 rows.leave(over)
+    rows.close()

@@ -25,7 +25,7 @@ def one_thread() -> None:
 def advance(flight: ModuleFlight, texts: list[list[int]], rng: np.random.Generator) -> None:
     """Feed a token a row; the logits are those of each whole text by itself."""
     tokens = rng.integers(0, 16, len(texts)).tolist()
-    logits = flight.step(torch.tensor(tokens))
+    logits = flight.step(np.array(tokens))
     for row, (text, token) in enumerate(zip(texts, tokens, strict=True)):
         text.append(token)
         expected = flight._model.module(torch.tensor([text]), use_cache=False).logits[0, -1]
@@ -47,7 +47,7 @@ def test_rows_in_waves(kind: str) -> None:
         texts = [list(prompt) for prompt in prompts]
         for _ in range(3):
             advance(flight, texts, rng)
-        alive = torch.tensor([row != 0 for row in range(len(texts))])
+        alive = np.array([row != 0 for row in range(len(texts))])
         now = flight.leave(alive)
         if flight.rows == len(texts):  # few that have ended stay
             assert now.tolist() == list(range(len(texts))) and wave == 0
@@ -55,14 +55,14 @@ def test_rows_in_waves(kind: str) -> None:
             assert now[alive].tolist() == list(range(len(texts) - 1))
             texts = texts[1:]
         advance(flight, texts, rng)
-        left = torch.zeros(flight.rows, dtype=torch.bool)
+        left = np.zeros(flight.rows, dtype=bool)
         left[-1] = True
         now = flight.leave(left)
         texts = [text for text, is_left in zip(texts, left.tolist(), strict=True) if is_left]
         assert flight.rows == 1 and int(now[-1]) == 0
         for _ in range(3):
             advance(flight, texts, rng)
-        flight.leave(torch.zeros(1, dtype=torch.bool))
+        flight.leave(np.zeros(1, dtype=bool))
 
 
 def test_more_requests_than_rows() -> None:

@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
 from selfstudy.models.language.inference import Products
+from selfstudy.models.language.operations import CompiledOperations, TorchOperations, can_compile
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
 PACKED_BYTES = 2**27  # larger models wait for their weights: their copy is arranged for few rows instead
@@ -51,8 +51,6 @@ class Decoder:
         self.key_heads = config.num_key_value_heads
         self.width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.hidden_size = config.hidden_size
-        self.eps = config.rms_norm_eps
-        self._eps = torch.tensor(self.eps, device=module.device)
         blocks: Any = module.base_model.layers
         self.layers = len(blocks)
         everywhere = config.sliding_window if config.model_type == "mistral" else None
@@ -68,85 +66,60 @@ class Decoder:
             return False
         self._read = state
         self.device, self.dtype = self.module.device, self.module.dtype
+        self.compiled = can_compile(self.module)
+        self._operations = CompiledOperations(self.module) if self.compiled else TorchOperations(self.module)
         self._norm_shift = 1.0 if self.module.config.model_type == "gemma3_text" else 0.0
         with torch.inference_mode():
             size = sum(weight.numel() * weight.element_size() for weight in self.module.parameters())
             packed = size <= (ARRANGED_BYTES if self.device.type == "cuda" else PACKED_BYTES)
             products = partial(Products, packed=packed, arranged=not packed and size <= ARRANGED_BYTES)
             self._blocks = [_Block(block, self._norm, products) for block in self.module.base_model.layers]
-            self._last_norm = self._norm(self.module.base_model.norm)
+            # The norm before each layer, and that after the last.
+            self._before = [block.before_attention for block in self._blocks]
+            self._before.append(self._norm(self.module.base_model.norm))
             self._head = products(self.module.get_output_embeddings())
         return True
 
     def _norm(self, norm: nn.Module) -> torch.Tensor:
         weight = norm.weight
         assert isinstance(weight, torch.Tensor)
-        return weight + self._norm_shift if self._norm_shift else weight
+        return weight.detach() + self._norm_shift if self._norm_shift else weight.detach()
 
     def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Return the last hidden states [N, H] of tokens [N] at positions [N]."""
+        do = self._operations
         state = self.module.base_model.embed_tokens(tokens)  # [N, H]
-        tables = self._rotation(positions)
+        rotations = self._rotations(positions)
+        inner = do.normed(state, self._before[0])
         for index, block in enumerate(self._blocks):
-            taken = attend(index, self._mixed(block, state, tables[block.rotary]))
-            self._add(state, block.out, taken, block.after_attention)
-            inner = self._normed(state, block.before_mlp)
-            gate, up = block.gate_up(inner).chunk(2, -1)
-            self._add(state, block.down, block.activation(gate).mul_(up), block.after_mlp)
-        return self._normed(state, self._last_norm)
-
-    def _add(
-        self, state: torch.Tensor, product: Products, rows: torch.Tensor, norm: torch.Tensor | None
-    ) -> None:
-        if norm is None:
-            product.add_to(state, rows)
-        else:
-            state += self._normed(product(rows), norm)
+            mixed = block.query_key_value(inner).view(len(state), -1, self.width)
+            do.turn(mixed, self.heads, rotations[block.rotary], block.turned_norms)
+            taken = block.out(attend(index, mixed))
+            inner = do.add_normed(state, taken, block.after_attention, block.before_mlp)
+            made = block.down(do.gated(block.gate_up(inner)))
+            inner = do.add_normed(state, made, block.after_mlp, self._before[index + 1])
+        return inner
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits [..., V] after hidden states [..., H]."""
         return self._head(hidden)
 
-    def _normed(self, state: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        if state.dtype != torch.float32 or state.is_cuda:
-            return F.rms_norm(state, weight.shape, weight, self.eps)
-        # As F.rms_norm, which is made of more operations where it has no kernel of its own.
-        norm = torch.linalg.vector_norm(state, dim=-1, keepdim=True)
-        inverse = torch.addcmul(self._eps, norm, norm, value=1 / state.shape[-1]).rsqrt_()
-        return (state * inverse).mul_(weight)
-
-    def _mixed(
-        self, block: _Block, state: torch.Tensor, table: tuple[torch.Tensor, torch.Tensor]
-    ) -> torch.Tensor:
-        """Return queries, keys and values of a layer, the first two turned by their positions."""
-        mixed = block.query_key_value(self._normed(state, block.before_attention))
-        mixed = mixed.view(len(state), -1, self.width)  # [N, heads + 2 key heads, D]
-        turned = mixed[:, : self.heads + self.key_heads]
-        given = turned
-        if block.query_norm is not None and block.key_norm is not None:
-            query, key = turned[:, : self.heads], turned[:, self.heads :]
-            given = torch.cat([self._normed(query, block.query_norm), self._normed(key, block.key_norm)], 1)
-        cosine, sine = table
-        torch.addcmul(given * cosine, given.roll(self.width // 2, -1), sine, out=turned)
-        return mixed
-
-    def _rotation(self, positions: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Return cosine and signed sine [N, 1, D] of the positions, by kind of layer."""
+    def _rotations(self, positions: torch.Tensor) -> dict[str, Any]:
+        """Return the rotations to the positions [N], by kind of layer."""
         if len(self._places) <= (most := int(positions.max())):
             self._make_tables(max(most + 1, 2 * len(self._places)))
-        return {kind: (cos[positions], sin[positions]) for kind, (cos, sin) in self._tables.items()}
+        return {kind: self._operations.rotation(table, positions) for kind, table in self._tables.items()}
 
     def _make_tables(self, count: int) -> None:
         rotary = self.module.base_model.rotary_emb
         self._places = torch.arange(count, device=self.device)
         like = torch.empty((), dtype=self.dtype, device=self.device)
-        # Rolled by half a head, the halves are swapped, and the first must turn negative.
         sign = torch.ones(self.width, device=self.device, dtype=self.dtype)
         sign[: self.width // 2] = -1
         self._tables = {}
         for kind in {block.rotary for block in self._blocks}:
             cos, sin = rotary(like, self._places[None], *([kind] if kind else []))
-            self._tables[kind] = (cos[0][:, None], (sin[0] * sign)[:, None])
+            self._tables[kind] = cos[0].contiguous(), sin[0] * sign
 
 
 class _Block:
@@ -160,9 +133,9 @@ class _Block:
         self.out = products(attention.o_proj)
         self.gate_up = products(mlp.gate_proj, mlp.up_proj)
         self.down = products(mlp.down_proj)
-        self.activation = mlp.act_fn
-        self.query_norm = norm(attention.q_norm) if hasattr(attention, "q_norm") else None
-        self.key_norm = norm(attention.k_norm) if hasattr(attention, "k_norm") else None
+        self.turned_norms: tuple[torch.Tensor, torch.Tensor] | None = None
+        if hasattr(attention, "q_norm"):
+            self.turned_norms = norm(attention.q_norm), norm(attention.k_norm)
         self.before_attention = norm(block.input_layernorm)
         sandwich = hasattr(block, "pre_feedforward_layernorm")
         self.after_attention = norm(block.post_attention_layernorm) if sandwich else None

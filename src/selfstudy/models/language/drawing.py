@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
@@ -109,10 +110,11 @@ class Drawing:
 
     def run(self) -> None:
         """Draw until every request is done."""
-        while self._admit():
-            drawn, rows = len(self.at_seat) - len(self.free), len(self.last)
-            self.sampler.meter.charge(generated_tokens=drawn, flops=self.model.flops(rows))
-            self._advance(self.flight.step(self._given(self.last)))
+        with closing(self.flight):
+            while self._admit():
+                drawn, rows = len(self.at_seat) - len(self.free), len(self.last)
+                self.sampler.meter.charge(generated_tokens=drawn, flops=self.model.flops(rows))
+                self._advance(self.flight.step(self.last))
 
     def _given(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -252,7 +254,7 @@ class Drawing:
             places[place] = None
         if self.sampler.remember:
             rows = np.array([number for number, _ in texts.values()])
-            self.flight.keep(self._given(rows), [text for _, text in texts.values()])
+            self.flight.keep(rows, [text for _, text in texts.values()])
         seats.taken[seat] = False
         return places
 
@@ -266,11 +268,11 @@ class Drawing:
         number = source.copy()
         number[parts] = np.arange(rows, rows + parts.sum())
         if parts.any():
-            self.flight.fork(self._given(source[parts]))
+            self.flight.fork(source[parts])
         alive = np.zeros(self.flight.rows, dtype=bool)
         alive[number] = True
         if not alive.all():
-            number = self.flight.leave(self._given(alive)).cpu().numpy()[number]
+            number = self.flight.leave(alive)[number]
         self.last = np.zeros(self.flight.rows, dtype=np.int64)
         self.last[number] = chosen % size
         self.seats.row[seat] = number[which]

@@ -96,25 +96,33 @@ class Flight:
         place = torch.tensor(places, device=self._place.device)
         self._set_rows(torch.cat([self._place, place]), torch.cat([self._count, torch.zeros_like(place)]))
 
-    def fork(self, sources: torch.Tensor) -> None:
-        """Add a copy of each of these rows, [n]."""
-        self._move(sources, torch.arange(self.rows, self.rows + len(sources), device=sources.device))
+    def fork(self, sources: np.ndarray) -> None:
+        """Add a copy of each of these rows, int64 [n]."""
+        source = self._given(sources)
+        self._move(source, torch.arange(self.rows, self.rows + len(source), device=source.device))
         self._set_rows(
-            torch.cat([self._place, self._place[sources]]), torch.cat([self._count, self._count[sources]])
+            torch.cat([self._place, self._place[source]]), torch.cat([self._count, self._count[source]])
         )
 
-    def leave(self, alive: torch.Tensor) -> torch.Tensor:
+    def leave(self, alive: np.ndarray) -> np.ndarray:
         """Let go of all rows but the `alive` ones, bool [R]; return where each is now, int64 [R]."""
         left = int(alive.sum())
-        target = (~alive[:left]).nonzero()[:, 0]
-        source = alive[left:].nonzero()[:, 0] + left
-        now = torch.arange(self.rows, device=alive.device)
+        target = np.flatnonzero(~alive[:left])
+        source = np.flatnonzero(alive[left:]) + left
+        now = np.arange(self.rows)
         now[source] = target
-        self._move(source, target)
-        order = now.new_empty(left)
-        order[now[alive]] = alive.nonzero()[:, 0]
-        self._set_rows(self._place[order], self._count[order])
+        self._move(self._given(source), self._given(target))
+        order = np.empty(left, dtype=np.int64)
+        order[now[alive]] = np.flatnonzero(alive)
+        there = self._given(order)
+        self._set_rows(self._place[there], self._count[there])
         return now
+
+    def close(self) -> None:
+        """Give back what belongs to others: nothing, for the buffers go with the flight."""
+
+    def _given(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._place.device)
 
     def _move(self, source: torch.Tensor, target: torch.Tensor) -> None:
         if len(source):
@@ -137,13 +145,13 @@ class Flight:
         several = self._number[1:] > self._number[:-1]
         self._whole = self.rows == self.places * self._widest and bool(several.all())
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Feed one token a row, [R]; return the logits after it, [R, V]."""
+    def step(self, tokens: np.ndarray) -> torch.Tensor:
+        """Feed one token a row, int64 [R]; return the logits after it, [R, V]."""
         positions = self._lengths[self._place] + self._count
         columns = int(self._count.max()) + 1
         level = bool((self._count == columns - 1).all())
         hidden_columns = self._hidden(positions, columns, level)
-        row = torch.arange(self.rows, device=tokens.device)
+        row = torch.arange(self.rows, device=positions.device)
         at = row, slice(None), self._count
         split = (self._decoder.heads, self._decoder.key_heads, self._decoder.key_heads)
 
@@ -157,7 +165,7 @@ class Flight:
             query = query.unflatten(1, (self._decoder.key_heads, self._group)) * self._decoder.scaling
             return self._attend(layer, query, columns, hidden_columns[self._decoder.windows[layer]])
 
-        hidden = self._decoder.hidden(tokens, positions, attend)
+        hidden = self._decoder.hidden(self._given(tokens), positions, attend)
         if self._states is not None:
             self._states[row, self._count] = hidden
         self._count += 1
@@ -236,15 +244,15 @@ class Flight:
             out[window] = hide[:, None, None]
         return out
 
-    def keep(self, rows: torch.Tensor, texts: Sequence[np.ndarray]) -> None:
+    def keep(self, rows: np.ndarray, texts: Sequence[np.ndarray]) -> None:
         """Let the cache take over what these rows have drawn, so that longer texts go on from there.
 
         Args:
-            rows: [n].
+            rows: int64 [n].
             texts: the whole text of each up to the last token that was fed.
         """
-        counts = self._count[rows]
-        row = rows.repeat_interleave(counts)
+        counts = self._count[self._given(rows)]
+        row = self._given(rows).repeat_interleave(counts)
         column = torch.arange(len(row), device=row.device)
         column -= (counts.cumsum(0) - counts).repeat_interleave(counts)
 
@@ -258,7 +266,7 @@ class Flight:
 
         self._cache.insert(texts, counts.cpu().numpy(), keys_values, hidden)
 
-    def shrink(self) -> torch.Tensor | None:
+    def shrink(self) -> np.ndarray | None:
         """Leave out places without rows, where they have become many; return where each of the others is now.
 
         Returns:
@@ -275,4 +283,4 @@ class Flight:
         self._lengths, self.places = self._lengths[left], len(left)
         self._set_rows(now[self._place], self._count)
         self._look_at_prompts()
-        return now
+        return now.cpu().numpy()

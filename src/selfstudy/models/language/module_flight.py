@@ -65,23 +65,23 @@ class ModuleFlight:
             which = [part[texts[row].tobytes()] for row in rows]
             self._cache.place(torch.tensor(rows, device=device), torch.tensor(which, device=device), read)
 
-    def fork(self, sources: torch.Tensor) -> None:
+    def fork(self, sources: np.ndarray) -> None:
         """See `Flight.fork`: never asked for, since rows are not shared."""
         raise NotImplementedError
 
-    def leave(self, alive: torch.Tensor) -> torch.Tensor:
+    def leave(self, alive: np.ndarray) -> np.ndarray:
         """See `Flight.leave`; few that have ended stay, since letting go of them copies all others."""
         if int(alive.sum()) > SPARSE * self.rows:
-            return torch.arange(self.rows, device=alive.device)
-        left = alive.nonzero()[:, 0]
+            return np.arange(self.rows)
+        left = torch.from_numpy(np.flatnonzero(alive)).to(self._model.device)
         self._cache.select(left)
         self._positions, self.rows = self._positions[left], len(left)
         return alive.cumsum(0) - 1
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: np.ndarray) -> torch.Tensor:
         """See `Flight.step`."""
         logits: torch.Tensor = self._model.module(
-            input_ids=tokens[:, None],
+            input_ids=torch.from_numpy(tokens).to(self._model.device)[:, None],
             attention_mask=self._cache.mask(),
             position_ids=self._positions[:, None],
             past_key_values=self._cache,
@@ -91,9 +91,12 @@ class ModuleFlight:
         self._positions = self._positions + 1
         return logits
 
-    def keep(self, rows: torch.Tensor, texts: Sequence[np.ndarray]) -> None:
+    def keep(self, rows: np.ndarray, texts: Sequence[np.ndarray]) -> None:
         """See `Flight.keep`: nothing is kept here."""
 
-    def shrink(self) -> torch.Tensor | None:
+    def shrink(self) -> np.ndarray | None:
         """See `Flight.shrink`: nothing is read for places without rows."""
         return None
+
+    def close(self) -> None:
+        """See `Flight.close`."""

@@ -78,6 +78,21 @@ class PrefixTree:
         finally:
             self._held_since = None
 
+    def pin(self, tokens: np.ndarray) -> Known:
+        """Return the longest known beginning of `tokens`, and keep it until it is unpinned as often."""
+        slots, node, _ = self._walk(tokens.tobytes(), split=True)
+        node.pins += 1
+        return Known(slots, node)
+
+    def pin_again(self, known: Known) -> Known:
+        """Pin what is pinned once more."""
+        known.node.pins += 1
+        return known
+
+    def unpin(self, known: Known) -> None:
+        """Let go of what was pinned, once."""
+        known.node.pins -= 1
+
     def take(self, count: int) -> np.ndarray | None:
         """Return `count` slots for new tokens, int64; None where what is held leaves no room."""
         if self._left < count:
@@ -101,13 +116,24 @@ class PrefixTree:
             slots: int64 [n], where each token lies. Known tokens keep the slots that they have; others that
                 were taken for them are free again.
         """
-        data = tokens.tobytes()
+        self._insert(tokens.tobytes(), slots)
+
+    def insert_pinned(self, tokens: np.ndarray, slots: np.ndarray) -> Known:
+        """Make a text known as `insert` does, and keep it; see `pin`."""
+        known, node = self._insert(tokens.tobytes(), slots)
+        node.pins += 1
+        return Known(np.concatenate([known, slots[len(known) :]]), node)
+
+    def _insert(self, data: bytes, slots: np.ndarray) -> tuple[np.ndarray, _Node]:
+        """Return the slots of what was known before, and the node where the text ends."""
         known, node, _ = self._walk(data, split=True)
-        self._give_back(slots[: len(known)][slots[: len(known)] != known])
-        if len(known) < len(tokens):
+        self.give_back(slots[: len(known)][slots[: len(known)] != known])
+        if 4 * len(known) < len(data):
             rest = data[4 * len(known) :]
-            node.children[rest[:4]] = leaf = _Node(rest, slots[len(known) :].copy(), node)
+            leaf = _Node(rest, slots[len(known) :].copy(), node)
             leaf.used = self._clock
+            node.children[rest[:4]] = node = leaf
+        return known, node
 
     def _walk(self, data: bytes, *, split: bool) -> tuple[np.ndarray, _Node, int]:
         """Go along `data`; return the slots on the way, the last node, and how far its edge was gone.
@@ -132,7 +158,8 @@ class PrefixTree:
                 break
         return np.concatenate(parts) if parts else self._root.slots, node, gone
 
-    def _give_back(self, slots: np.ndarray) -> None:
+    def give_back(self, slots: np.ndarray) -> None:
+        """Let slots be taken again."""
         self._free[self._left : self._left + len(slots)] = slots
         self._left += len(slots)
 
@@ -143,7 +170,7 @@ class PrefixTree:
         heapq.heapify(leaves)
         while leaves and self._left < room:
             _, _, node = heapq.heappop(leaves)
-            self._give_back(node.slots)
+            self.give_back(node.slots)
             parent = node.parent
             assert parent is not None
             del parent.children[node.data[:4]]
@@ -151,7 +178,7 @@ class PrefixTree:
                 heapq.heappush(leaves, (parent.used, next(order), parent))
 
     def _is_held(self, node: _Node) -> bool:
-        return self._held_since is not None and node.used >= self._held_since
+        return node.pins > 0 or (self._held_since is not None and node.used >= self._held_since)
 
     def _leaves(self) -> Iterator[_Node]:
         waiting = list(self._root.children.values())
@@ -164,14 +191,17 @@ class PrefixTree:
 
 
 class _Node:
-    """An edge and where it leads: its tokens (4 bytes each), their slots, and what follows by first token."""
+    """An edge and where it leads: its tokens (4 bytes each), their slots, and what follows by first token.
 
-    __slots__ = ("children", "data", "parent", "slots", "used")
+    While somebody pins where it leads, neither it nor what is above it makes room.
+    """
+
+    __slots__ = ("children", "data", "parent", "pins", "slots", "used")
 
     def __init__(self, data: bytes, slots: np.ndarray, parent: _Node | None) -> None:
         self.data, self.slots, self.parent = data, slots, parent
         self.children: dict[bytes, _Node] = {}
-        self.used = 0
+        self.used = self.pins = 0
 
     def split(self, at: int) -> _Node:
         """Cut the edge after `at` tokens; return the new node there, above this one."""
@@ -181,6 +211,15 @@ class _Node:
         self.data, self.slots, self.parent = self.data[4 * at :], self.slots[at:], upper
         upper.children[self.data[:4]] = self
         return upper
+
+
+class Known(NamedTuple):
+    """A known beginning of a text."""
+
+    slots: np.ndarray
+    """Where its tokens lie, int64 [m]."""
+    node: _Node
+    """Where it ends."""
 
 
 class Way(NamedTuple):

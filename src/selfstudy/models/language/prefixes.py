@@ -47,16 +47,25 @@ class PrefixCache:
         most: bytes of keys and values; the least recently used make room.
         states: also keep the hidden state at each token.
         score: also keep how likely each token was; needs the states.
+        aside: leave as much room again for rows on their way; see `SlotFlight`.
 
     Attributes:
         capacity: tokens that fit.
+        tree: which texts are known, and at which slots.
+        kept: keys and values by layer and slot, [slots, 2, key heads, D].
         dropped: how often everything was forgotten because the weights had changed.
-        states: hidden states by slot, [capacity, H].
-        logprobs: of the tokens by slot, [capacity]; 0 for a text's first.
+        states: hidden states by slot, [slots, H].
+        logprobs: of the tokens by slot, [slots]; 0 for a text's first.
     """
 
     def __init__(
-        self, decoder: Decoder, most: int, *, states: bool = False, score: Score | None = None
+        self,
+        decoder: Decoder,
+        most: int,
+        *,
+        states: bool = False,
+        score: Score | None = None,
+        aside: bool = False,
     ) -> None:
         self.decoder = decoder
         self.dropped = 0
@@ -64,16 +73,17 @@ class PrefixCache:
         numbers = decoder.layers * math.prod(shape) + states * decoder.hidden_size
         self.capacity = max(1, most // (numbers * (torch.finfo(decoder.dtype).bits // 8)))
 
+        slots = 2 * self.capacity if aside else self.capacity
         like = torch.empty(0, dtype=decoder.dtype, device=decoder.device)
 
         def memory(*shape: int) -> torch.Tensor:
-            return memory_of(decoder.module).lend(self, (self.capacity, *shape), like)
+            return memory_of(decoder.module).lend(self, (slots, *shape), like)
 
-        self._kept = [memory(*shape) for _ in range(decoder.layers)]
+        self.kept = [memory(*shape) for _ in range(decoder.layers)]
         self.states = memory(decoder.hidden_size) if states else None
-        self.logprobs = torch.zeros(self.capacity, device=decoder.device)
+        self.logprobs = torch.zeros(slots, device=decoder.device)
         self._score = score
-        self._tree = PrefixTree(self.capacity)
+        self.tree = PrefixTree(slots)
 
     def follow_weights(self) -> None:
         """Forget everything if the weights have changed since the last reading."""
@@ -83,7 +93,7 @@ class PrefixCache:
 
     def forget(self) -> None:
         """Start anew."""
-        self._tree.clear()
+        self.tree.clear()
 
     def parts(self, texts: Sequence[np.ndarray]) -> Iterator[slice]:
         """Cut texts into parts that `read` can take at once.
@@ -118,7 +128,7 @@ class PrefixCache:
         if stems:
             self.read(stems, charge)
         lengths = np.array([len(text) for text in texts])
-        with self._tree.hold(texts) as known:
+        with self.tree.hold(texts) as known:
             starts = np.array([len(slots) for slots in known])
             column = np.arange(int(lengths.max()))
             new = (column >= starts[:, None]) & (column < lengths[:, None])  # [B, W]
@@ -126,37 +136,37 @@ class PrefixCache:
             slots[column < starts[:, None]] = np.concatenate(known)
             if new.any():
                 charge(int(new.sum()))
-                taken = self._tree.take(int(new.sum()))
+                taken = self.tree.take(int(new.sum()))
                 assert taken is not None, "texts fit into the cache together"
                 slots[new] = taken
                 try:
                     self._forward(texts, new, slots, starts)
                 except BaseException:
-                    self.forget()  # else what was taken would never come back
+                    self.tree.give_back(taken)
                     raise
                 for i in np.flatnonzero(new.any(1)).tolist():
-                    self._tree.insert(texts[i], slots[i, : lengths[i]])
+                    self.tree.insert(texts[i], slots[i, : lengths[i]])
         return Reading(slots, lengths)
 
     def known(self, text: np.ndarray) -> np.ndarray:
         """Return numbers for the longest known beginning of a text, int64 [m]; see `ids`."""
-        return self._tree.ids(self._tree.longest(text))
+        return self.tree.ids(self.tree.longest(text))
 
     def end(self, text: np.ndarray) -> Way | None:
         """See `PrefixTree.end`."""
-        return self._tree.end(text)
+        return self.tree.end(text)
 
     def onward(self, way: Way, token: int) -> Way | None:
         """See `PrefixTree.onward`."""
-        return self._tree.onward(way, token)
+        return self.tree.onward(way, token)
 
     def ids(self, slots: np.ndarray) -> np.ndarray:
         """Return a number for what lies at each slot that nothing else ever has."""
-        return self._tree.ids(slots)
+        return self.tree.ids(slots)
 
     def keys_values(self, layer: int, slots: torch.Tensor) -> torch.Tensor:
         """Return what lies at `slots` [M], [M, 2, key heads, D]: keys, then values."""
-        return self._kept[layer].index_select(0, slots)
+        return self.kept[layer].index_select(0, slots)
 
     def insert(
         self,
@@ -176,23 +186,23 @@ class PrefixCache:
             hidden: gives for such places the hidden states [M, H]; asked only where the cache keeps them.
         """
         lengths = np.array([len(text) for text in texts])
-        with self._tree.hold(texts) as known:
+        with self.tree.hold(texts) as known:
             have = np.array([len(slots) for slots in known])
             # Some of what was drawn may be known from another text.
             new = np.where(have >= lengths - drawn, lengths - have, 0)
-            fresh = self._tree.take(int(new.sum()))
+            fresh = self.tree.take(int(new.sum()))
             if fresh is None or not len(fresh):
                 return
             at = torch.from_numpy(fresh).to(self.decoder.device)
             left = np.repeat(drawn.cumsum(), drawn) - np.arange(drawn.sum())  # to the end of the text
             chosen = torch.from_numpy(np.flatnonzero(left <= np.repeat(new, drawn))).to(at.device)
-            for layer, kept in enumerate(self._kept):
+            for layer, kept in enumerate(self.kept):
                 kept[at, 0], kept[at, 1] = keys_values(layer, chosen)
             if self.states is not None:
                 self.states[at] = hidden(chosen)
             first = 0
             for i in np.flatnonzero(new).tolist():
-                self._tree.insert(texts[i], np.concatenate([known[i], fresh[first : first + new[i]]]))
+                self.tree.insert(texts[i], np.concatenate([known[i], fresh[first : first + new[i]]]))
                 first += new[i]
 
     def _stems(self, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -205,7 +215,7 @@ class PrefixCache:
             differ = np.flatnonzero(one[:least] != other[:least])
             shared = int(differ[0]) if len(differ) else least
             stem = one[: shared // STEM * STEM]
-            if len(stem) and stem.tobytes() not in stems and len(self._tree.longest(stem)) < len(stem):
+            if len(stem) and stem.tobytes() not in stems and len(self.tree.longest(stem)) < len(stem):
                 stems[stem.tobytes()] = stem
         return list(stems.values())
 
@@ -230,7 +240,7 @@ class PrefixCache:
 
         def attend(layer: int, mixed: torch.Tensor) -> torch.Tensor:
             query, both = mixed[:, : decoder.heads], mixed[:, decoder.heads :]
-            kept = self._kept[layer]
+            kept = self.kept[layer]
             kept.index_copy_(0, fresh, both.unflatten(1, (2, -1)))
             whole = kept.index_select(0, places.flatten()).view(*places.shape, *kept.shape[1:])
             keys, values = whole.permute(2, 0, 3, 1, 4)  # [B, key heads, W, D]

@@ -28,7 +28,10 @@ from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.module_flight import ModuleFlight
 from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.prompts import Prompts, allocated
+from selfstudy.models.language.slot_flight import SlotFlight
 from selfstudy.models.language.stopping import Stopping
+
+AnyFlight = Flight | SlotFlight | ModuleFlight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +97,9 @@ class TorchSampler:
     def _allocate(self) -> None:
         self._cache: PrefixCache | None = None
         if can_decode(self.model.module):
-            most = self.model.engine.cache_mib * 2**19
-            self._cache = PrefixCache(Decoder(self.model.module), most, states=self.remember)
-            self._prompts = Prompts(self._cache, memory_of(self.model.module))
+            decoder, most = Decoder(self.model.module), self.model.engine.cache_mib * 2**19
+            self._cache = PrefixCache(decoder, most, states=self.remember, aside=decoder.compiled)
+            self._prompts = None if decoder.compiled else Prompts(self._cache, memory_of(self.model.module))
 
     def begin_anew(self) -> None:
         """Let go of all memory: there may be numbers in it that are not finite."""
@@ -159,7 +162,7 @@ class TorchSampler:
         if groups:
             Drawing(self, [groups[key] for key in sorted(groups)], done).run()
 
-    def flight(self, groups: Sequence[Group]) -> tuple[Flight | ModuleFlight, int]:
+    def flight(self, groups: Sequence[Group]) -> tuple[AnyFlight, int]:
         """Return a flight for these groups and how many requests stand beside each of its places.
 
         As many as there are, as the engine allows, and as memory holds.
@@ -183,6 +186,8 @@ class TorchSampler:
         if self._cache is None:
             return ModuleFlight(self.model, places=places, steps=steps), beside
         shape = {"places": places, "most": places * beside, "columns": columns, "steps": steps}
+        if self._prompts is None:
+            return SlotFlight(self._cache, **shape), beside
         return Flight(self._cache, self._prompts, memory_of(self.model.module), **shape), beside
 
     def _flight_tokens(self) -> int:

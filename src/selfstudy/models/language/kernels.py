@@ -1,0 +1,206 @@
+"""The compiled loops of the decoder and the sampler, for float32 on processors.
+
+A step of sampling is a few thousand numbers and would be some two hundred operations of torch, each of which
+costs more than its arithmetic. Products of matrices stay with torch; everything between two of them is one
+loop here. What a loop gives for a row depends on that row alone. Numbers that are not finite stay so: the
+sampler refuses them.
+
+Arrays are NumPy's, by rows, float32 unless it says otherwise. Everything compiled is in this one file: the
+compiler's cache does not notice a change in another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+_F = np.float32
+_SUMS = {"reassoc", "contract", "arcp", "nsz"}  # sums may be reordered; nan and infinity remain what they are
+
+
+def _compiled(function: Callable[..., Any], fastmath: Any = _SUMS) -> Any:
+    """Compile on first use, and keep the machine code on disk where some folder for it can be written."""
+    how = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    try:
+        return numba.njit(cache=True, **how)(function)
+    except RuntimeError:  # no folder can be written
+        return numba.njit(**how)(function)
+
+
+@_compiled
+def _exp(x):
+    """Return e**x to 2e-7 of it for x <= 0 (1e-38 and less become some 1e-38); branches would be slow.
+
+    The polynomial is that of Cephes (Moshier): e**x = 2**k * e**r, with |r| <= log(2) / 2.
+    """
+    x = _F(-87.0) if x < _F(-87.0) else x
+    k = np.floor(x * _F(1.44269504088896341) + _F(0.5))
+    r = (x - k * _F(0.693359375)) + k * _F(2.12194440e-4)
+    p = _F(1.9875691500e-4) * r + _F(1.3981999507e-3)
+    p = p * r + _F(8.3334519073e-3)
+    p = p * r + _F(4.1665795894e-2)
+    p = p * r + _F(1.6666665459e-1)
+    p = p * r + _F(5.0000001201e-1)
+    two_to_k = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return (p * r * r + r + _F(1.0)) * two_to_k
+
+
+@_compiled
+def _normed(row, weight, eps, out):
+    """Root mean square normalisation of one row."""
+    squares = _F(0.0)
+    for i in range(len(row)):
+        squares += row[i] * row[i]
+    inverse = _F(1.0) / np.sqrt(squares / _F(len(row)) + eps)
+    for i in range(len(row)):
+        out[i] = row[i] * inverse * weight[i]
+
+
+@_compiled
+def normed(state, weight, eps, out):
+    """Normalise each row [N, H] by its root mean square, times weight [H]."""
+    for n in range(len(state)):
+        _normed(state[n], weight, eps, out[n])
+
+
+@_compiled
+def add_normed(state, added, after, before, eps, out):
+    """Add rows to a state, and normalise the sum for the next product.
+
+    Args:
+        state: [N, H], changed.
+        added: [N, H]; overwritten where it is normalised first.
+        after: weight [H] of the norm of what is added; [0] for none.
+        before: weight [H] of the norm of the sum.
+        eps: of both norms.
+        out: [N, H] the normalised sum.
+    """
+    for n in range(len(state)):
+        row, more = state[n], added[n]
+        if len(after):
+            _normed(more, after, eps, more)
+        for i in range(len(row)):
+            row[i] += more[i]
+        _normed(row, before, eps, out[n])
+
+
+@_compiled
+def turn(mixed, heads, positions, cosine, sine, query_norm, key_norm, eps):
+    """Turn queries and keys by their positions.
+
+    Args:
+        mixed: [N, heads + 2 key heads, D], of which all but the values are changed.
+        heads: of the queries.
+        positions: int64 [N].
+        cosine: [T, D], by position.
+        sine: [T, D]; the first half is negative.
+        query_norm: weight [D] of the norm of queries before; [0] for none.
+        key_norm: of keys.
+        eps: of the norms.
+    """
+    turned, half = (mixed.shape[1] + heads) // 2, mixed.shape[2] // 2
+    for n in range(len(mixed)):
+        cos, sin = cosine[positions[n]], sine[positions[n]]
+        for h in range(turned):
+            head = mixed[n, h]
+            if len(query_norm):
+                _normed(head, query_norm if h < heads else key_norm, eps, head)
+            for i in range(half):
+                x, y = head[i], head[half + i]
+                head[i] = x * cos[i] + y * sin[i]
+                head[half + i] = y * cos[half + i] + x * sin[half + i]
+
+
+def _largest(row):
+    most = row[0]
+    for i in range(1, len(row)):
+        most = max(most, row[i])
+    return most
+
+
+_largest = _compiled(_largest, {*_SUMS, "nnan"})  # a number that is not one shows in what follows
+
+
+@_compiled
+def attend(mixed, text, positions, slots, kept, heads, window, scaling, out):
+    """Keep the keys and values of tokens, and let each look back along its text.
+
+    Args:
+        mixed: [N, heads + 2 key heads, D] queries, keys and values; tokens of one text in their order.
+        text: int64 [N] whose token each is.
+        positions: int64 [N] of the tokens in their texts.
+        slots: int64 [B, W] where the tokens of each text lie.
+        kept: [S, 2, key heads, D] keys and values by slot; those of the tokens are written first.
+        heads: of the queries, a multiple of the key heads.
+        window: tokens that a token sees, itself included; 0 for all.
+        scaling: of the products of queries and keys.
+        out: [N, heads * D].
+    """
+    key_heads, width = kept.shape[2:]
+    group = heads // key_heads
+    for n in range(len(mixed)):
+        here = kept[slots[text[n], positions[n]]]
+        for h in range(key_heads):
+            for i in range(width):
+                here[0, h, i] = mixed[n, heads + h, i]
+                here[1, h, i] = mixed[n, heads + key_heads + h, i]
+    weights = np.empty(slots.shape[1], np.float32)
+    for n in range(len(mixed)):
+        first = max(0, positions[n] + 1 - window) if window else 0
+        seen = slots[text[n], first : positions[n] + 1]
+        count = len(seen)
+        weight = weights[:count]
+        for h in range(heads):
+            query, of = mixed[n, h], h // group
+            for t in range(count):
+                key = kept[seen[t], 0, of]
+                product = _F(0.0)
+                for i in range(width):
+                    product += query[i] * key[i]
+                weight[t] = product * scaling
+            most, total = _largest(weight), _F(0.0)
+            for t in range(count):
+                weight[t] = _exp(weight[t] - most)
+                total += weight[t]
+            taken = out[n, h * width : (h + 1) * width]
+            taken[:] = _F(0.0)
+            inverse = _F(1.0) / total
+            whole = count // 4 * 4
+            for t in range(0, whole, 4):  # four at once: the sums stay in registers
+                w0, w1, w2, w3 = weight[t], weight[t + 1], weight[t + 2], weight[t + 3]
+                v0, v1 = kept[seen[t], 1, of], kept[seen[t + 1], 1, of]
+                v2, v3 = kept[seen[t + 2], 1, of], kept[seen[t + 3], 1, of]
+                for i in range(width):
+                    taken[i] += (w0 * v0[i] + w1 * v1[i]) + (w2 * v2[i] + w3 * v3[i])
+            for t in range(whole, count):
+                value = kept[seen[t], 1, of]
+                for i in range(width):
+                    taken[i] += weight[t] * value[i]
+            for i in range(width):
+                taken[i] *= inverse
+
+
+@_compiled
+def gated(gate_up, linear, cubic, out):
+    """Return x * sigmoid(linear * x + cubic * x**3) times the other half of the row.
+
+    (1, 0) is the sigmoid linear unit; 2 sqrt(2 / pi) * (1, 0.044715) is GELU by the hyperbolic tangent.
+
+    Args:
+        gate_up: [N, 2 I], x and then the other half.
+        linear: of the sigmoid.
+        cubic: of the sigmoid.
+        out: [N, I].
+    """
+    width = out.shape[1]
+    for n in range(len(out)):
+        gate, up, row = gate_up[n, :width], gate_up[n, width:], out[n]
+        for i in range(width):
+            x = gate[i]
+            y = x * (linear + cubic * x * x)
+            small = _exp(-abs(y))  # of both signs, the one that cannot overflow
+            share = _F(1.0) / (_F(1.0) + small)
+            row[i] = x * (share if y >= 0 else small * share) * up[i]

@@ -1,0 +1,164 @@
+"""Rows on their way whose keys and values lie at slots of the cache: for compiled loops on processors.
+
+A loop goes from slot to slot as fast as along a buffer. So nothing is copied: a row reads its prompt where
+the cache keeps it, and what it has drawn becomes known where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from selfstudy.models.language.prefix_tree import Known
+from selfstudy.models.language.prefixes import PrefixCache
+from selfstudy.models.language.prompts import Charge
+
+
+class SlotFlight:
+    """Rows over a cache with room aside; the interface of `Flight`.
+
+    The first tokens of a row lie where the cache knows them, and are pinned there; at the slots after them,
+    which are the row's own, it draws.
+
+    Args:
+        cache: reads prompts, and takes over what was drawn.
+        places: prompts at the same time.
+        most: rows at the same time.
+        columns: tokens of the longest prompt.
+        steps: most tokens that a row adds.
+    """
+
+    refills = shares = True
+
+    def __init__(self, cache: PrefixCache, *, places: int, most: int, columns: int, steps: int) -> None:
+        # Only here, for the compiler's import takes half a second.
+        from selfstudy.models.language import kernels
+
+        self._kernels, self._cache, self._tree = kernels, cache, cache.tree
+        self._kept = [kept.numpy() for kept in cache.kept]
+        self.places, self.rows, self._steps = places, 0, steps
+        self._at_place: dict[int, Known] = {}
+        self._pinned: list[Known] = []  # of each row
+        self._slots = np.zeros((most, columns + steps), dtype=np.int64)  # of the tokens of each row
+        # Of each row, how many tokens are pinned, how many there are, and for how many there are slots.
+        self._known, self._ends, self._room = np.zeros((3, most), dtype=np.int64)
+
+    def choose(self, prompts: Sequence[np.ndarray], free: Sequence[int]) -> list[int]:
+        """See `Flight.choose`: the first ones, for nothing lies there."""
+        return list(free[: len(prompts)])
+
+    def put(self, places: Sequence[int], prompts: Sequence[np.ndarray], charge: Charge) -> None:
+        """See `Flight.put`."""
+        for place, prompt in zip(places, prompts, strict=True):
+            self._pin(place, prompt)
+        missing = {
+            prompt.tobytes(): prompt
+            for place, prompt in zip(places, prompts, strict=True)
+            if len(self._at_place[place].slots) < len(prompt)
+        }
+        texts = list(missing.values())
+        for part in self._cache.parts(texts):
+            self._cache.read(texts[part], charge)
+            read = {text.tobytes() for text in texts[part]}
+            for place, prompt in zip(places, prompts, strict=True):
+                if prompt.tobytes() in read:
+                    self._pin(place, prompt)
+
+    def _pin(self, place: int, prompt: np.ndarray) -> None:
+        before = self._at_place.get(place)
+        self._at_place[place] = self._tree.pin(prompt)
+        if before is not None:
+            self._tree.unpin(before)
+
+    def begin(self, places: Sequence[int]) -> None:
+        """See `Flight.begin`."""
+        own = self._taken(len(places) * self._steps).reshape(-1, self._steps)
+        for place, slots in zip(places, own, strict=True):
+            self._add(self._tree.pin_again(self._at_place[place]), slots)
+
+    def fork(self, sources: np.ndarray) -> None:
+        """See `Flight.fork`; what the source knows is shared, and the rest is copied."""
+        for source in sources.tolist():
+            known, end, room = self._known[source], self._ends[source], self._room[source]
+            own = self._taken(int(room - known))
+            self._add(self._tree.pin_again(self._pinned[source]), own)
+            self._ends[self.rows - 1] = end
+            drawn, there = self._slots[source, known:end], own[: end - known]
+            for kept in self._kept:
+                kept[there] = kept[drawn]
+            if self._cache.states is not None:
+                states = self._cache.states.numpy()
+                states[there] = states[drawn]
+
+    def _taken(self, count: int) -> np.ndarray:
+        slots = self._tree.take(count)
+        assert slots is not None, "a flight has room for its rows"
+        return slots
+
+    def _add(self, known: Known, own: np.ndarray) -> None:
+        """Add a row after what it knows, with slots of its own."""
+        length = len(known.slots)
+        self._slots[self.rows, :length] = known.slots
+        self._slots[self.rows, length : length + len(own)] = own
+        self._known[self.rows] = self._ends[self.rows] = length
+        self._room[self.rows] = length + len(own)
+        self._pinned.append(known)
+        self.rows += 1
+
+    def leave(self, alive: np.ndarray) -> np.ndarray:
+        """See `Flight.leave`."""
+        for row in np.flatnonzero(~alive).tolist():
+            self._tree.give_back(self._slots[row, self._known[row] : self._room[row]])
+            self._tree.unpin(self._pinned[row])
+        left = np.flatnonzero(alive)
+        for of_rows in (self._slots, self._known, self._ends, self._room):
+            of_rows[: len(left)] = of_rows[left]
+        self._pinned = [self._pinned[row] for row in left.tolist()]
+        self.rows = len(left)
+        return np.cumsum(alive) - 1
+
+    def step(self, tokens: np.ndarray) -> torch.Tensor:
+        """See `Flight.step`."""
+        decoder, row = self._cache.decoder, np.arange(self.rows)
+        slots, positions = self._slots[: self.rows], self._ends[: self.rows].copy()
+
+        def attend(layer: int, mixed: torch.Tensor) -> torch.Tensor:
+            taken = mixed.new_empty(len(mixed), decoder.heads * decoder.width)
+            self._kernels.attend(
+                mixed.numpy(),
+                row,
+                positions,
+                slots,
+                self._kept[layer],
+                decoder.heads,
+                decoder.windows[layer] or 0,
+                np.float32(decoder.scaling),
+                taken.numpy(),
+            )
+            return taken
+
+        hidden = decoder.hidden(torch.from_numpy(tokens), torch.from_numpy(positions), attend)
+        if self._cache.states is not None:
+            self._cache.states.numpy()[slots[row, positions]] = hidden.numpy()
+        self._ends[: self.rows] += 1
+        return decoder.logits(hidden)
+
+    def keep(self, rows: np.ndarray, texts: Sequence[np.ndarray]) -> None:
+        """See `Flight.keep`."""
+        for row, text in zip(rows.tolist(), texts, strict=True):
+            known = self._tree.insert_pinned(text, self._slots[row, : len(text)])
+            self._tree.unpin(self._pinned[row])
+            self._slots[row, : len(text)] = known.slots
+            self._known[row], self._pinned[row] = len(text), known
+
+    def shrink(self) -> np.ndarray | None:
+        """See `Flight.shrink`: nothing is read for places without rows."""
+        return None
+
+    def close(self) -> None:
+        """See `Flight.close`: slots and pins."""
+        self.leave(np.zeros(self.rows, dtype=bool))
+        for known in self._at_place.values():
+            self._tree.unpin(known)
