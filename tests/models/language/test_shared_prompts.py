@@ -49,9 +49,12 @@ def test_logits_and_gradients_are_those_of_answers_alone(kind: str) -> None:
 
 
 def test_when_it_is_worth_it() -> None:
-    """Oracle: long prompts with short answers share, short ones and single answers do not, by their work."""
+    """Oracle: long prompts with short answers share, short ones and single answers do not, as was timed."""
     module = random_tiny_model(1, 128).module
     assert worth_sharing(module, 183, [32] * 8)
+    assert worth_sharing(module, 11, [24] * 8)
+    assert not worth_sharing(module, 11, [48] * 8)
+    assert not worth_sharing(module, 40, [100] * 8)
     assert not worth_sharing(module, 11, [32] * 8)
     assert not worth_sharing(module, 500, [32])
 

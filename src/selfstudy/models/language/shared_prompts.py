@@ -18,8 +18,8 @@ from selfstudy.models.language.scoring import pad_right
 
 # What is known to attend by the mask and the positions that it is given.
 KINDS = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
-# A pair in a masked row against one in a row alone: the mask keeps torch from passing over what is not seen.
-MASKED_PAIR = 3
+# A pair in a row alone against one in a masked row: without a mask torch passes over what is not seen.
+PAIR_ALONE = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def worth_sharing(module: torch.nn.Module, prompt: int, answers: Sequence[int]) 
         return False
     # Multiplications of a layer: 12 H^2 for a token of the linear maps (about), 2 H for a pair of attention.
     saved = (len(answers) - 1) * prompt * 12 * config.hidden_size
-    pairs = MASKED_PAIR * length**2 - sum((prompt + one) ** 2 for one in answers)
+    pairs = length**2 - PAIR_ALONE * sum((prompt + one) ** 2 for one in answers)
     return saved > 2 * pairs
 
 
