@@ -95,7 +95,7 @@ def states(cache_: PrefixCache, reading: Reading, row: int) -> torch.Tensor:
 
 @cache
 def plain(kind: str, text: Text) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    """One text by itself: hidden states [N, H], log-probabilities [N], and by layer [N, 2, heads, D].
+    """One text by itself: hidden states [N, H], log-probabilities [N], and by layer [2, N, heads, D].
 
     Of a sliding layer, transformers keeps the keys and values of its window only.
     """
@@ -105,7 +105,7 @@ def plain(kind: str, text: Text) -> tuple[torch.Tensor, torch.Tensor, list[torch
         hidden = module(kind).base_model(input_ids=ids, past_key_values=kept, use_cache=True)
         logits = module(kind).get_output_embeddings()(hidden.last_hidden_state)[0]
     logprobs = logits[:-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
-    both = [torch.stack([layer.keys[0], layer.values[0]]).permute(2, 0, 1, 3) for layer in kept.layers]
+    both = [torch.stack([layer.keys[0], layer.values[0]]).transpose(1, 2) for layer in kept.layers]
     return hidden.last_hidden_state[0], torch.cat([torch.zeros(1), logprobs]), both
 
 
@@ -139,7 +139,7 @@ def test_reading_on_equals_reading_whole(kind: str, batches: list) -> None:
             slots = torch.from_numpy(reading.slots[row, : len(text)])
             close(cache_.logprobs[slots], logprobs)
             for layer, both in enumerate(layers):
-                close(cache_.keys_values(layer, slots)[-len(both) :], both)
+                close(cache_.keys_values(layer, slots)[:, -both.shape[1] :], both)
 
 
 @pytest.mark.parametrize("kind", KINDS)

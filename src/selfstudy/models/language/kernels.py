@@ -125,62 +125,73 @@ _largest = _compiled(_largest, {*_SUMS, "nnan"})  # a number that is not one sho
 
 
 @_compiled
-def attend(mixed, text, positions, slots, kept, heads, window, scaling, out):
+def _softmax(row):
+    """Turn scores into shares that sum to one, in place."""
+    most, total = _largest(row), _F(0.0)
+    for i in range(len(row)):
+        row[i] = _exp(row[i] - most)
+        total += row[i]
+    inverse = _F(1.0) / total
+    for i in range(len(row)):
+        row[i] *= inverse
+
+
+@_compiled
+def attend(mixed, text, positions, slots, keys, values, heads, window, scaling, out):
     """Keep the keys and values of tokens, and let each look back along its text.
+
+    All heads look at a token before the next, for this is as fast as memory is.
 
     Args:
         mixed: [N, heads + 2 key heads, D] queries, keys and values; tokens of one text in their order.
         text: int64 [N] whose token each is.
         positions: int64 [N] of the tokens in their texts.
         slots: int64 [B, W] where the tokens of each text lie.
-        kept: [S, 2, key heads, D] keys and values by slot; those of the tokens are written first.
+        keys: [S, key heads, D] by slot; those of the tokens are written first.
+        values: the same.
         heads: of the queries, a multiple of the key heads.
         window: tokens that a token sees, itself included; 0 for all.
         scaling: of the products of queries and keys.
         out: [N, heads * D].
     """
-    key_heads, width = kept.shape[2:]
+    key_heads, width = keys.shape[1:]
     group = heads // key_heads
     for n in range(len(mixed)):
-        here = kept[slots[text[n], positions[n]]]
+        slot = slots[text[n], positions[n]]
         for h in range(key_heads):
             for i in range(width):
-                here[0, h, i] = mixed[n, heads + h, i]
-                here[1, h, i] = mixed[n, heads + key_heads + h, i]
-    weights = np.empty(slots.shape[1], np.float32)
+                keys[slot, h, i] = mixed[n, heads + h, i]
+                values[slot, h, i] = mixed[n, heads + key_heads + h, i]
+    weights = np.empty((heads, slots.shape[1]), np.float32)
     for n in range(len(mixed)):
         first = max(0, positions[n] + 1 - window) if window else 0
         seen = slots[text[n], first : positions[n] + 1]
         count = len(seen)
-        weight = weights[:count]
-        for h in range(heads):
-            query, of = mixed[n, h], h // group
-            for t in range(count):
-                key = kept[seen[t], 0, of]
+        for t in range(count):
+            for h in range(heads):
+                query, key = mixed[n, h], keys[seen[t], h // group]
                 product = _F(0.0)
                 for i in range(width):
                     product += query[i] * key[i]
-                weight[t] = product * scaling
-            most, total = _largest(weight), _F(0.0)
-            for t in range(count):
-                weight[t] = _exp(weight[t] - most)
-                total += weight[t]
-            taken = out[n, h * width : (h + 1) * width]
-            taken[:] = _F(0.0)
-            inverse = _F(1.0) / total
-            whole = count // 4 * 4
-            for t in range(0, whole, 4):  # four at once: the sums stay in registers
-                w0, w1, w2, w3 = weight[t], weight[t + 1], weight[t + 2], weight[t + 3]
-                v0, v1 = kept[seen[t], 1, of], kept[seen[t + 1], 1, of]
-                v2, v3 = kept[seen[t + 2], 1, of], kept[seen[t + 3], 1, of]
+                weights[h, t] = product * scaling
+        for h in range(heads):
+            _softmax(weights[h, :count])
+        out[n] = _F(0.0)
+        whole = count // 4 * 4
+        for t in range(0, whole, 4):  # four at once, for a sum is read and written once then
+            for h in range(heads):
+                of, taken = h // group, out[n, h * width : (h + 1) * width]
+                w0, w1, w2, w3 = weights[h, t], weights[h, t + 1], weights[h, t + 2], weights[h, t + 3]
+                v0, v1 = values[seen[t], of], values[seen[t + 1], of]
+                v2, v3 = values[seen[t + 2], of], values[seen[t + 3], of]
                 for i in range(width):
                     taken[i] += (w0 * v0[i] + w1 * v1[i]) + (w2 * v2[i] + w3 * v3[i])
-            for t in range(whole, count):
-                value = kept[seen[t], 1, of]
+        for t in range(whole, count):
+            for h in range(heads):
+                w, value = weights[h, t], values[seen[t], h // group]
+                taken = out[n, h * width : (h + 1) * width]
                 for i in range(width):
-                    taken[i] += weight[t] * value[i]
-            for i in range(width):
-                taken[i] *= inverse
+                    taken[i] += w * value[i]
 
 
 @_compiled

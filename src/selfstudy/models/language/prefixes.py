@@ -9,7 +9,6 @@ through it.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -52,7 +51,7 @@ class PrefixCache:
     Attributes:
         capacity: tokens that fit.
         tree: which texts are known, and at which slots.
-        kept: keys and values by layer and slot, [slots, 2, key heads, D].
+        kept: keys and values of each layer by slot, [2, slots, key heads, D].
         dropped: how often everything was forgotten because the weights had changed.
         states: hidden states by slot, [slots, H].
         logprobs: of the tokens by slot, [slots]; 0 for a text's first.
@@ -69,18 +68,18 @@ class PrefixCache:
     ) -> None:
         self.decoder = decoder
         self.dropped = 0
-        shape = (2, decoder.key_heads, decoder.width)
-        numbers = decoder.layers * math.prod(shape) + states * decoder.hidden_size
+        numbers = 2 * decoder.layers * decoder.key_heads * decoder.width + states * decoder.hidden_size
         self.capacity = max(1, most // (numbers * (torch.finfo(decoder.dtype).bits // 8)))
 
         slots = 2 * self.capacity if aside else self.capacity
         like = torch.empty(0, dtype=decoder.dtype, device=decoder.device)
 
         def memory(*shape: int) -> torch.Tensor:
-            return memory_of(decoder.module).lend(self, (slots, *shape), like)
+            return memory_of(decoder.module).lend(self, shape, like)
 
-        self.kept = [memory(*shape) for _ in range(decoder.layers)]
-        self.states = memory(decoder.hidden_size) if states else None
+        of_layer = (2, slots, decoder.key_heads, decoder.width)
+        self.kept = [memory(*of_layer) for _ in range(decoder.layers)]
+        self.states = memory(slots, decoder.hidden_size) if states else None
         self.logprobs = torch.zeros(slots, device=decoder.device)
         self._score = score
         self.tree = PrefixTree(slots)
@@ -165,8 +164,8 @@ class PrefixCache:
         return self.tree.ids(slots)
 
     def keys_values(self, layer: int, slots: torch.Tensor) -> torch.Tensor:
-        """Return what lies at `slots` [M], [M, 2, key heads, D]: keys, then values."""
-        return self.kept[layer].index_select(0, slots)
+        """Return what lies at `slots` [M]: keys and values, [2, M, key heads, D]."""
+        return self.kept[layer].index_select(1, slots)
 
     def insert(
         self,
@@ -197,7 +196,7 @@ class PrefixCache:
             left = np.repeat(drawn.cumsum(), drawn) - np.arange(drawn.sum())  # to the end of the text
             chosen = torch.from_numpy(np.flatnonzero(left <= np.repeat(new, drawn))).to(at.device)
             for layer, kept in enumerate(self.kept):
-                kept[at, 0], kept[at, 1] = keys_values(layer, chosen)
+                kept[0, at], kept[1, at] = keys_values(layer, chosen)
             if self.states is not None:
                 self.states[at] = hidden(chosen)
             first = 0
@@ -240,10 +239,9 @@ class PrefixCache:
 
         def attend(layer: int, mixed: torch.Tensor) -> torch.Tensor:
             query, both = mixed[:, : decoder.heads], mixed[:, decoder.heads :]
-            kept = self.kept[layer]
-            kept.index_copy_(0, fresh, both.unflatten(1, (2, -1)))
-            whole = kept.index_select(0, places.flatten()).view(*places.shape, *kept.shape[1:])
-            keys, values = whole.permute(2, 0, 3, 1, 4)  # [B, key heads, W, D]
+            self.kept[layer].index_copy_(1, fresh, both.unflatten(1, (2, -1)).transpose(0, 1))
+            whole = self.keys_values(layer, places.flatten()).unflatten(1, places.shape)
+            keys, values = whole.transpose(2, 3)  # [B, key heads, W, D]
             if at is not None:
                 grid = query.new_zeros(len(texts) * queries, *query.shape[1:])
                 query = grid.index_copy_(0, at, query)

@@ -114,9 +114,9 @@ class Prompts:
         source = torch.from_numpy(slots[row, columns]).to(device)
         place, columns_there = torch.from_numpy(places[row]).to(device), torch.from_numpy(columns).to(device)
         for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
-            read = self._cache.keys_values(layer, source)  # [M, 2, heads, D]
-            keys[place, :, :, columns_there] = read[:, 0]
-            values[place, :, columns_there] = read[:, 1]
+            new_keys, new_values = self._cache.keys_values(layer, source)  # [M, heads, D]
+            keys[place, :, :, columns_there] = new_keys
+            values[place, :, columns_there] = new_values
         for one in places.tolist():
             for mark in self._ids[one, MARK - 1 :: MARK].tolist():
                 if self._where.get(mark) == one:

@@ -37,7 +37,7 @@ class SlotFlight:
         from selfstudy.models.language import kernels
 
         self._kernels, self._cache, self._tree = kernels, cache, cache.tree
-        self._kept = [kept.numpy() for kept in cache.kept]
+        self._keys, self._values = zip(*(kept.numpy() for kept in cache.kept), strict=True)
         self.places, self.rows, self._steps = places, 0, steps
         self._at_place: dict[int, Known] = {}
         self._pinned: list[Known] = []  # of each row
@@ -86,7 +86,7 @@ class SlotFlight:
             self._add(self._tree.pin_again(self._pinned[source]), own)
             self._ends[self.rows - 1] = end
             drawn, there = self._slots[source, known:end], own[: end - known]
-            for kept in self._kept:
+            for kept in (*self._keys, *self._values):
                 kept[there] = kept[drawn]
             if self._cache.states is not None:
                 states = self._cache.states.numpy()
@@ -131,7 +131,8 @@ class SlotFlight:
                 row,
                 positions,
                 slots,
-                self._kept[layer],
+                self._keys[layer],
+                self._values[layer],
                 decoder.heads,
                 decoder.windows[layer] or 0,
                 np.float32(decoder.scaling),
