@@ -169,6 +169,17 @@ def test_the_value_model_is_fitted_on_solutions_and_expanded_beginnings(
     assert ((values >= 0) & (values <= 1)).all()
 
 
+def test_the_report_shows_spreads_over_all_iterations(policy, chains, open_run) -> None:
+    """Oracle: two iterations of two steps, each beside the spread of the samples drawn before it."""
+    fitted = fit(open_run(), chains(), policy, iterations=2)
+    before = [one["spread"] for one in fitted.metrics["iterations"]]
+    assert before[0] != before[1]
+    rewards, _, spreads = fitted.pictures
+    trained, sampled = spreads["traces"]
+    assert rewards["traces"][0]["x"] == trained["x"] == [0, 1, 2, 3]
+    np.testing.assert_allclose(sampled["y"], np.repeat(before, 2), rtol=1e-4)
+
+
 def test_problems_that_all_fail_are_refused_with_what_to_do(chains, open_run) -> None:
     """Oracle: a random model never solves a chain."""
     with pytest.raises(DataError, match=r"0\.0 to 0\.1.*easier"):

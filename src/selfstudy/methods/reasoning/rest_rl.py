@@ -27,6 +27,8 @@ import numpy as np
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
+from selfstudy.evaluation.pictures import Picture, line, picture
+from selfstudy.evaluation.reward_pictures import reward_pictures
 from selfstudy.learning.advantages import constant_groups
 from selfstudy.learning.fine_tuning import FineTuning, fine_tune
 from selfstudy.learning.line_values import line_value_samples
@@ -153,7 +155,9 @@ class RestRl(Method):
             targets = line_value_samples(task, policy, trees)
             fitted = partial(fit_values, value, targets, self.value_tuning, run, "value")
             parts["value"] = run.stage("value", lambda: fitted().model)
-        return Fit(model=policy, parts=parts, metrics={"iterations": iterations})
+        return Fit(
+            model=policy, parts=parts, metrics={"iterations": iterations}, pictures=_pictures(run.metrics())
+        )
 
     def sample(self, task: ReasoningTask, policy: LanguageModel, run: Run, i: int) -> list[Sampled]:
         """Draw and grade answers to every training problem; none where all are kept as they are."""
@@ -303,3 +307,31 @@ class Starts(NamedTuple):
 def _prompts(task: ReasoningTask, policy: LanguageModel, samples: Sequence[Sampled]) -> list[str]:
     by_id = {problem.id: problem for problem in task.train}
     return [posed(policy, task, by_id[sample.problem]) for sample in samples]
+
+
+def _pictures(logged: Sequence[dict[str, Any]]) -> list[Picture]:
+    """Return the course of the rewards over the steps of all iterations, and how far they differ in a group.
+
+    Args:
+        logged: lines of the log; none of them is of a step where the policy learnt by DPO or SFT.
+    """
+    steps = [row for row in logged if row.get("part") == "policy" and "spread" in row]
+    pictures = reward_pictures(
+        [{**row, "step": step} for step, row in enumerate(steps)],
+        constant="start states whose answers all got the same",
+    )
+    sampled = [row["spread"] for row in logged if "iteration" in row and "spread" in row]
+    if not steps or not sampled:
+        return pictures
+    before = [sampled[int(row["stage"].rpartition("-")[2])] for row in steps]  # policy-0, policy-1, ...
+    spreads = picture(
+        "How far rewards differ within a group",
+        [
+            line("answers from the start states", range(len(steps)), [row["spread"] for row in steps]),
+            line("answers to all problems, sampled before", range(len(steps)), before),
+        ],
+        x="step",
+        y="standard deviation",
+        note="Start states are worth their samples where their line lies above that of all problems.",
+    )
+    return [*pictures, spreads]
