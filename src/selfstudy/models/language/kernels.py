@@ -32,20 +32,20 @@ def _compiled(function: Callable[..., Any], fastmath: Any = _SUMS) -> Any:
 
 @_compiled
 def _exp(x):
-    """Return e**x to 2e-7 of it for x <= 0 (1e-38 and less become some 1e-38); branches would be slow.
+    """Return e**x to 2e-7 of it for x <= 0, and 0 below 1e-38; without branches, which could not be vectors.
 
     The polynomial is that of Cephes (Moshier): e**x = 2**k * e**r, with |r| <= log(2) / 2.
     """
-    x = _F(-87.0) if x < _F(-87.0) else x
-    k = np.floor(x * _F(1.44269504088896341) + _F(0.5))
-    r = (x - k * _F(0.693359375)) + k * _F(2.12194440e-4)
+    inside = _F(-87.0) if x < _F(-87.0) else x
+    k = np.floor(inside * _F(1.44269504088896341) + _F(0.5))
+    r = (inside - k * _F(0.693359375)) + k * _F(2.12194440e-4)
     p = _F(1.9875691500e-4) * r + _F(1.3981999507e-3)
     p = p * r + _F(8.3334519073e-3)
     p = p * r + _F(4.1665795894e-2)
     p = p * r + _F(1.6666665459e-1)
     p = p * r + _F(5.0000001201e-1)
     two_to_k = np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return (p * r * r + r + _F(1.0)) * two_to_k
+    return _F(0.0) if x < _F(-87.0) else (p * r * r + r + _F(1.0)) * two_to_k
 
 
 @_compiled
@@ -215,3 +215,45 @@ def gated(gate_up, linear, cubic, out):
             small = _exp(-abs(y))  # of both signs, the one that cannot overflow
             share = _F(1.0) / (_F(1.0) + small)
             row[i] = x * (share if y >= 0 else small * share) * up[i]
+
+
+@_compiled
+def choose(logits, temperature, row, uniform, token, logprob):
+    """See `choosing.choose`; for vocabularies whose running sums fit into the processor's cache.
+
+    Args:
+        logits: [B, V].
+        temperature: float64 [B].
+        row: int64 [N].
+        uniform: float64 [N].
+        token: int64 [N], is filled.
+        logprob: float64 [N], is filled.
+    """
+    rows, size = logits.shape
+    tops, totals, likeliest = np.empty(rows, np.float32), np.empty(rows), np.empty(rows, np.int64)
+    weights, sums = np.empty(size, np.float32), np.empty((rows, size))
+    for b in range(rows):
+        top = tops[b] = _largest(logits[b])
+        likeliest[b] = 0
+        while likeliest[b] < size - 1 and logits[b, likeliest[b]] != top:
+            likeliest[b] += 1
+        total = 0.0
+        for t in range(size):
+            total += _exp(logits[b, t] - top)
+        totals[b] = total
+        if temperature[b] > 0:
+            divisor, running = _F(temperature[b]), 0.0
+            for t in range(size):
+                weights[t] = _exp((logits[b, t] - top) / divisor)
+            for t in range(size):
+                running += weights[t]
+                sums[b, t] = running
+    for n in range(len(row)):
+        b = row[n]
+        t = likeliest[b]
+        if temperature[b] > 0:
+            target, t = uniform[n] * sums[b, size - 1], 0
+            # Rounding may carry the target past the last token that has any weight.
+            while sums[b, t] <= target and sums[b, t] < sums[b, size - 1]:
+                t += 1
+        token[n], logprob[n] = t, np.float64(logits[b, t] - tops[b]) - np.log(totals[b])
