@@ -78,10 +78,10 @@ def test_zero_takes_the_first_token_with_weight_and_almost_one_the_last(size: in
 @pytest.mark.parametrize("size", [4, BLOCK, 2 * BLOCK])
 def test_equal_weights_are_equal_pieces(size: int) -> None:
     """Oracle: by hand: of equal tokens, number k is the one for k / size up to below (k + 1) / size."""
-    logits = torch.zeros(size, size)
-    edges = np.arange(size) / size
-    assert chosen(logits, 0.5, edges)[0].tolist() == list(range(size))
-    assert chosen(logits, 0.5, edges + 0.999 / size)[0].tolist() == list(range(size))
+    tokens = np.unique(np.linspace(0, size - 1, 100).round().astype(int))
+    logits, edges = torch.zeros(len(tokens), size), tokens / size
+    assert chosen(logits, 0.5, edges)[0].tolist() == tokens.tolist()
+    assert chosen(logits, 0.5, edges + 0.999 / size)[0].tolist() == tokens.tolist()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -118,10 +118,10 @@ def test_many_draws_of_one_row(size: int) -> None:
 @pytest.mark.parametrize("size", [50, BLOCK + 50])
 def test_a_low_temperature_is_greedy_and_a_high_one_is_even(size: int) -> None:
     """Limit: at 1e-7 the likeliest token is certain, and at 1e6 number k lies in piece k."""
-    logits = logits_of(size, size)
-    middles = (np.arange(size) + 0.5) / size
+    tokens = np.linspace(0, size - 1, 50).round().astype(int)
+    logits, middles = logits_of(50, size), (tokens + 0.5) / size
     assert chosen(logits, 1e-7, middles)[0].tolist() == logits.argmax(-1).tolist()
-    assert chosen(logits, 1e6, middles)[0].tolist() == list(range(size))
+    assert chosen(logits, 1e6, middles)[0].tolist() == tokens.tolist()
 
 
 @pytest.mark.parametrize("size", [12, BLOCK + 12])
@@ -140,23 +140,36 @@ def test_draws_follow_the_distribution(size: int) -> None:
     assert ((seen - expected) ** 2 / expected).sum() < chi2.isf(1e-6, 11)
 
 
+@pytest.mark.parametrize("size", [30, 3 * BLOCK + 100])
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_precisions(dtype: torch.dtype) -> None:
+def test_other_precisions(size: int, temperature: float, dtype: torch.dtype) -> None:
     """Oracle: the same logits in float32."""
-    logits, uniform = logits_of(20, 30).to(torch.bfloat16), np.random.default_rng(2).random(20)
-    expected = chosen(logits.float(), 0.9, uniform)
-    token, logprob = chosen(logits.to(dtype), 0.9, uniform)
+    logits, uniform = logits_of(20, size).to(torch.bfloat16), np.random.default_rng(2).random(20)
+    expected = chosen(logits.float(), temperature, uniform)
+    token, logprob = chosen(logits.to(dtype), temperature, uniform)
     assert token.tolist() == expected[0].tolist()
     np.testing.assert_allclose(logprob, expected[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_vocabularies(dtype: torch.dtype) -> None:
+    """Oracle: softmax in float64; in bfloat16 several tokens are the likeliest, and the first is taken."""
+    logits = logits_of(4, 262_144, scale=1.0).to(dtype)
+    exact = logits.double().numpy()
+    token, logprob = chosen(logits, 0.0, 0.5)
+    assert token.tolist() == exact.argmax(-1).tolist()
+    np.testing.assert_allclose(logprob, np.log(distribution(logits, 1.0)).max(-1), rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("size", [20, BLOCK + 20])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_numbers_that_are_not_finite_show(bad: float, temperature: float) -> None:
+def test_numbers_that_are_not_finite_show(size: int, bad: float, temperature: float) -> None:
     """Limit: of such logits, the log-probability is not finite either; other rows are as ever."""
-    logits = logits_of(3, 20)
+    logits = logits_of(3, size)
     logits[1, 4] = bad
     token, logprob = chosen(logits, temperature, 0.5)
     assert np.isfinite(logprob).tolist() == [True, False, True]
-    whole = chosen(logits_of(3, 20), temperature, 0.5)
+    whole = chosen(logits_of(3, size), temperature, 0.5)
     assert token[[0, 2]].tolist() == whole[0][[0, 2]].tolist()
