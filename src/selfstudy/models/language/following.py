@@ -34,47 +34,85 @@ def follow(sampler: TorchSampler, cache: PrefixCache, rows: Sequence[Row], done:
         rows: any number, that have drawn nothing yet.
         done: what ends, by the place of its request.
     """
-    ends = {row.request.prompt: row.prompt for row in rows}
-    ways = {text: cache.end(np.array(tokens, dtype=np.int32)) for text, tokens in ends.items()}
-    moving = [(row, way) for row in rows if (way := ways[row.request.prompt]) is not None]
-    while moving:
-        sampler.meter.charge(generated_tokens=len(moving))
-        going = []
-        most = sampler.model.engine.rows  # logits in memory at the same time
-        for first in range(0, len(moving), most):
-            part = moving[first : first + most]
-            _draw(sampler, cache, part)
-            for row, way in part:
-                code = _code(sampler, row)
-                if code != GO_ON or len(row.tokens) >= row.limit:
-                    done[row.place] = ended(row, row.tokens, row.logprobs, code)
-                elif (further := cache.onward(way, row.tokens[-1])) is not None:
-                    going.append((row, further))
-        moving = going
+    texts = {row.request.prompt: row.prompt for row in rows}
+    ends = {text: cache.end(np.array(tokens, dtype=np.int32)) for text, tokens in texts.items()}
+    known = [row for row in rows if ends[row.request.prompt] is not None]
+    if known:
+        _Following(sampler, cache, known).run(ends, done)
 
 
-def _draw(sampler: TorchSampler, cache: PrefixCache, part: Sequence[tuple[Row, Way]]) -> None:
-    """Add a token to each row, from the state where its text ends."""
-    assert cache.states is not None
-    at: dict[tuple[int, float], int] = {}
-    number = [at.setdefault((way.slot, row.request.temperature), len(at)) for row, way in part]
-    device = cache.states.device
-    slots, temperature = (torch.tensor(each, device=device) for each in zip(*at, strict=True))
-    keys = np.array([row.request.key & (2**64 - 1) for row, _ in part], dtype=np.uint64)
-    places = np.array([len(row.tokens) for row, _ in part], dtype=np.uint64)
-    drawn = torch.from_numpy(uniforms(keys, places)).to(device)
-    logits = cache.decoder.logits(cache.states[slots])
-    chosen = choose(logits, temperature, torch.tensor(number, device=device), drawn)
-    for (row, _), token, logprob in zip(part, *(each.tolist() for each in chosen), strict=True):
-        if not math.isfinite(logprob):
-            refuse(sampler, row, len(row.tokens) + 1)
-        row.tokens.append(token)
-        row.logprobs.append(logprob)
+class _Following:
+    """Rows that draw from what is known, all of them at once.
 
+    Those that ask at one temperature what follows the same text are a party, as long as they draw the same.
+    """
 
-def _code(sampler: TorchSampler, row: Row) -> int:
-    """Tell whether the last token ends a row; see `stopping`."""
-    code = int(sampler.stopping.table(row.request.stop)[row.tokens[-1]])
-    if code == LOOK:
-        return sampler.stopping.looked(row.tokens, row.request.stop)
-    return code
+    def __init__(self, sampler: TorchSampler, cache: PrefixCache, rows: list[Row]) -> None:
+        self.sampler, self.cache, self.rows = sampler, cache, rows
+        self.keys = np.array([row.request.key & (2**64 - 1) for row in rows], dtype=np.uint64)
+        self.limit = np.array([row.limit for row in rows])
+        sets = {stops: i for i, stops in enumerate(dict.fromkeys(row.request.stop for row in rows))}
+        self.stops = np.array([sets[row.request.stop] for row in rows])
+        self.codes = np.stack([sampler.stopping.table(stops) for stops in sets])  # [sets of stop strings, V]
+
+    def run(self, ends: dict[str, Way | None], done: dict[int, Drawn]) -> None:
+        """Draw until all are done or at the end of what is known."""
+        number: dict[tuple[str, float], int] = {}
+        of_rows = [(row.request.prompt, row.request.temperature) for row in self.rows]
+        party = np.array([number.setdefault(each, len(number)) for each in of_rows])  # of each row on its way
+        ways = [way for text, _ in number if (way := ends[text]) is not None]
+        temperature = np.array([each for _, each in number])
+        here, drawn = np.arange(len(self.rows)), 0
+        while len(here):
+            self.sampler.meter.charge(generated_tokens=len(here))
+            token = self._draw(here, drawn, party, ways, temperature)
+            drawn += 1
+            code = self._codes(here, token)
+            over = (code != GO_ON) | (drawn >= self.limit[here])
+            for i, value in zip(here[over].tolist(), code[over].tolist(), strict=True):
+                row = self.rows[i]
+                done[row.place] = ended(row, row.tokens, row.logprobs, value)
+            # A party parts into those that drew the same, of which some lead on.
+            size = self.codes.shape[1]
+            pairs, which = np.unique(party[~over] * size + token[~over], return_inverse=True)
+            before = (pairs // size).tolist()
+            onward = [
+                self.cache.onward(ways[i], last)
+                for i, last in zip(before, (pairs % size).tolist(), strict=True)
+            ]
+            leads = np.array([way is not None for way in onward], dtype=bool)
+            here, party = here[~over][leads[which]], (leads.cumsum() - 1)[which[leads[which]]]
+            ways = [way for way in onward if way is not None]
+            temperature = temperature[pairs[leads] // size]
+
+    def _draw(
+        self, here: np.ndarray, drawn: int, party: np.ndarray, ways: list[Way], temperature: np.ndarray
+    ) -> np.ndarray:
+        """Add a token to each of these rows, from the state where its party is; return the tokens."""
+        states, device = self.cache.states, self.cache.decoder.device
+        assert states is not None
+        tokens, logprobs = np.empty(len(here), dtype=np.int64), np.empty(len(here))
+        uniform = uniforms(self.keys[here], drawn)
+        most = self.sampler.model.engine.rows  # logits in memory at the same time
+        for first in range(0, len(ways), most):
+            part = np.flatnonzero((party >= first) & (party < first + most))
+            slots = torch.tensor([way.slot for way in ways[first : first + most]], device=device)
+            given = (temperature[first : first + most], party[part] - first, uniform[part])
+            on_device = (torch.from_numpy(each).to(device) for each in given)
+            chosen = choose(self.cache.decoder.logits(states[slots]), *on_device)
+            tokens[part], logprobs[part] = (each.cpu().numpy() for each in chosen)
+        for i, token, logprob in zip(here.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
+            row = self.rows[i]
+            if not math.isfinite(logprob):
+                refuse(self.sampler, row, drawn + 1)
+            row.tokens.append(token)
+            row.logprobs.append(logprob)
+        return tokens
+
+    def _codes(self, here: np.ndarray, token: np.ndarray) -> np.ndarray:
+        """Tell which of these rows their last token ends; see `stopping`."""
+        code = self.codes[self.stops[here], token]
+        for i in np.flatnonzero(code == LOOK).tolist():
+            row = self.rows[here[i]]
+            code[i] = self.sampler.stopping.looked(row.tokens, row.request.stop)
+        return code

@@ -51,8 +51,8 @@ class PrefixTree:
 
     def end(self, tokens: np.ndarray) -> Way | None:
         """Return where a text that is wholly known ends; None for others, and for the empty text."""
-        slots, node, gone = self._walk(tokens.tobytes(), split=False)
-        return Way(node, gone) if 0 < len(slots) == len(tokens) else None
+        parts, node, gone = self._go(tokens.tobytes(), split=False)
+        return Way(node, gone) if 0 < sum(map(len, parts)) == len(tokens) else None
 
     def onward(self, way: Way, token: int) -> Way | None:
         """Return where `way` leads with one more token; None where that is not known."""
@@ -142,9 +142,14 @@ class PrefixTree:
             data: tokens, 4 bytes each.
             split: cut an edge that is gone in part, so that the way ends at a node.
         """
+        parts, node, gone = self._go(data, split=split)
+        return np.concatenate(parts), node, gone
+
+    def _go(self, data: bytes, *, split: bool) -> tuple[list[np.ndarray], _Node, int]:
+        """Go along `data` as `_walk` does; return the slots edge by edge."""
         self._clock += 1
         node, place, gone = self._root, 0, 0
-        parts: list[np.ndarray] = []
+        parts: list[np.ndarray] = [node.slots]
         while (child := node.children.get(data[place : place + 4])) is not None:
             whole = data.startswith(child.data, place)
             gone = len(child.slots) if whole else _shared(child.data, data, place)
@@ -156,7 +161,7 @@ class PrefixTree:
             place += 4 * gone
             if not whole:
                 break
-        return np.concatenate(parts) if parts else self._root.slots, node, gone
+        return parts, node, gone
 
     def give_back(self, slots: np.ndarray) -> None:
         """Let slots be taken again."""
