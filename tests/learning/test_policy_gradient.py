@@ -95,6 +95,21 @@ def test_on_policy_gradient(monkeypatch, open_run, micro_batch, average) -> None
     torch.testing.assert_close(ours, plain_gradient(loss, policy), atol=1e-6, rtol=1e-4)
 
 
+def test_each_token_may_have_its_advantage(monkeypatch, open_run) -> None:
+    """Oracle: -A_t grad log p of every token, token by token."""
+    policy = model()
+    rng = np.random.default_rng(0)
+    collected = [
+        replace(one, advantage=tuple(rng.normal(size=len(one.tokens)).tolist())) for one in rollouts(policy)
+    ]
+    ours = gradients(monkeypatch, open_run, collected, SETTINGS)[0]
+    loss = torch.zeros(())
+    for one in collected:
+        loss = loss - (torch.tensor(one.advantage) * plain_logprobs(policy, one)).sum()
+    loss = loss / sum(len(one.tokens) for one in collected)
+    torch.testing.assert_close(ours, plain_gradient(loss, policy), atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize("ratio", ["token", "sequence"])
 def test_off_policy_gradient(monkeypatch, open_run, ratio) -> None:
     """Oracle: autograd through the clipped loss written out, with log-probabilities of another policy."""

@@ -1,4 +1,4 @@
-"""Advantages of the answers in a group: how much better each is than the others to the same problem."""
+"""Advantages: how much better an answer is than the others to the same problem, or a token than expected."""
 
 from __future__ import annotations
 
@@ -42,6 +42,32 @@ def group_advantages(rewards: np.ndarray, kind: str = "grpo", *, eps: float = EP
     if kind == "grpo":
         return centred / (rewards.std(1, ddof=1, keepdims=True) + eps)
     return centred if kind == "dr-grpo" else centred * (rewards.shape[1] / (rewards.shape[1] - 1))
+
+
+def token_advantages(reward: float, values: np.ndarray, *, discount: float, trace: float) -> np.ndarray:
+    """Return the advantages [T] of the tokens of an answer by values (GAE, Schulman et al., 2016).
+
+    The reward comes with the last token. d_t = r_t + discount * V_t+1 - V_t, and nothing is expected after
+    the end; the advantage of token t is the sum of (discount * trace) ** l * d_t+l.
+
+    >>> token_advantages(1.0, np.array([0.25, 0.5]), discount=1.0, trace=1.0).tolist()
+    [0.75, 0.5]
+    >>> token_advantages(1.0, np.array([0.25, 0.5]), discount=1.0, trace=0.0).tolist()
+    [0.25, 0.5]
+
+    Args:
+        reward: of the answer.
+        values: [T], what is expected before each token.
+        discount: of what comes a token later.
+        trace: lambda; 0 trusts the next value, 1 the reward alone.
+    """
+    rewards = np.zeros(len(values))
+    rewards[-1] = reward
+    surprise = rewards + discount * np.append(values[1:], 0.0) - values
+    found, following = np.zeros(len(values)), 0.0
+    for t in reversed(range(len(values))):
+        found[t] = following = surprise[t] + discount * trace * following
+    return found
 
 
 def constant_groups(rewards: np.ndarray) -> np.ndarray:

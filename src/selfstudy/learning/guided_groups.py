@@ -57,6 +57,11 @@ def with_advantages(rollouts: Sequence[Rollout], rewards: np.ndarray) -> list[Ro
     return [replace(one, advantage=float(a)) for one, a in zip(rollouts, advantages, strict=True)]
 
 
+def with_rewards(rollouts: Sequence[Rollout], rewards: np.ndarray) -> list[Rollout]:
+    """Return the rollouts of one group with their rewards [G], from which a critic makes advantages."""
+    return [replace(one, advantage=float(reward)) for one, reward in zip(rollouts, rewards, strict=True)]
+
+
 def mixed_in(
     hinted: Sequence[Rollout],
     own: Sequence[Rollout],
@@ -124,14 +129,14 @@ def look(
     plain = [one for one in rollouts if not one.elsewhere]
     figures = {"guided_share": float(np.mean([any(one.elsewhere for one in group) for group in groups]))}
     if plain:
-        figures["plain_loss"] = -float(np.repeat(*_by_token(plain)).mean())
+        figures["plain_loss"] = -float(_by_token(plain).mean())
     if not guided:
         return figures
     new = np.concatenate([np.array(row) for row in _behaviours(policy, guided, meter, temperature)])
     old = np.concatenate([np.array(one.behaviour) for one in guided])
     ratio = np.exp(new - old)
     gamma.look(ratio)
-    advantages = np.repeat(*_by_token(guided))
+    advantages = _by_token(guided)
     shape = ratio if shaping.kind == "clip" else _shape(ratio, shaping, gamma)
     outside = (ratio < 1 - gradient.clip_low) | (ratio > 1 + gradient.clip_high)
     return {
@@ -147,8 +152,8 @@ def _shape(ratio: np.ndarray, shaping: RatioShaping, gamma: Gamma) -> np.ndarray
     return shaped_ratio(torch.as_tensor(ratio), shaping.kind, gamma.value).numpy()
 
 
-def _by_token(rollouts: Sequence[Rollout]) -> tuple[list[float], list[int]]:
-    return [one.advantage for one in rollouts], [len(one.tokens) for one in rollouts]
+def _by_token(rollouts: Sequence[Rollout]) -> np.ndarray:
+    return np.concatenate([np.broadcast_to(one.advantage, len(one.tokens)) for one in rollouts])
 
 
 def _behaviours(

@@ -104,8 +104,8 @@ class Rollout:
     """Tokens before the answer in training, which need not be those that it was drawn after."""
     tokens: tuple[int, ...]
     """Of the answer, its end token included where one was drawn."""
-    advantage: float
-    """How much better than expected."""
+    advantage: float | tuple[float, ...]
+    """How much better than expected: of the answer, or of each token."""
     behaviour: tuple[float, ...] | None = None
     """Log-probability of each token where it was drawn under something else (another prompt); None: under
     the policy as it stands, after `prompt`. At the temperature of training, which a sampler's are not."""

@@ -31,7 +31,7 @@ class Tokens:
     ratio: torch.Tensor
     """New over old probabilities, differentiable."""
     advantages: torch.Tensor
-    """[B, 1]."""
+    """Of the answer, the same at all of its tokens, or of each."""
     counted: torch.Tensor
     """Which of the T places belong to the answer."""
     elsewhere: torch.Tensor
@@ -54,6 +54,11 @@ class _Row:
     def elsewhere(self) -> bool:
         told = self.rollout.elsewhere
         return self.rollout.behaviour is not None if told is None else told
+
+    @property
+    def advantages(self) -> np.ndarray:
+        """Of each token [T]."""
+        return np.zeros(len(self.rollout.tokens)) + self.rollout.advantage
 
     @property
     def sequence(self) -> Prompted:
@@ -177,7 +182,7 @@ class PolicyLearner:
         if settings.ratio == "sequence":
             log_ratio = sequence_log_ratio(log_ratio, counted)
         ratio = log_ratio.exp()
-        advantages = logp.new_tensor([[row.rollout.advantage] for row in rows])
+        advantages = _placed([row.advantages for row in rows], torch.zeros_like(logp))
         elsewhere = torch.tensor([[row.elsewhere] for row in rows], device=logp.device)
         loss = self.objective(Tokens(ratio, advantages, counted, elsewhere))
         distance = torch.zeros_like(logp)

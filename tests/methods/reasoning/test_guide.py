@@ -10,6 +10,7 @@ import pytest
 from selfstudy.core.budget import Budget
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.learning import barren
+from selfstudy.learning.critic import Critic, CriticFitting
 from selfstudy.learning.policy_gradient import PolicyGradient
 from selfstudy.learning.ratio_shaping import RatioShaping
 from selfstudy.methods.reasoning import guide
@@ -111,6 +112,34 @@ def test_mixin(drawer) -> None:
     assert [bool(one.elsewhere) for one in group] == [False, True, False, False]
     assert [one.behaviour is None for one in group] == [True, False, True, True]
     assert np.argmax([one.advantage for one in group]) == 1
+
+
+def test_a_critic_is_given_rewards(drawer) -> None:
+    """Oracle: the rewards themselves, of the groups that would have been kept without a critic."""
+    groups = drawer([WRONG, RIGHT, MIXED, WRONG], [MIXED, WRONG], advantages="critic").draw(0)
+    assert kinds(groups) == ["plain", "hinted"]
+    assert all([one.advantage for one in group] == MIXED for group in groups)
+
+
+def test_a_critic_reads_questions_without_hints(policy, open_run, monkeypatch) -> None:
+    """Oracle: the prompts of the problems; every token of what is learnt has an advantage of its own."""
+    task, run = chain100(steps="6-9", train=12, validation=0, test=1), open_run()
+    read, learnt = [], []
+    learn = Critic.learn
+
+    def noted(self, groups, meter):
+        read.extend(one for group in groups for one in group)
+        judged = learn(self, groups, meter)
+        learnt.extend(one for group in judged.groups for one in group)
+        return judged
+
+    monkeypatch.setattr(Critic, "learn", noted)
+    Guide(**SMALL, advantages="critic", hints="always").fit(task.metered(run.meter), policy, run)
+    assert any(one.elsewhere for one in read)
+    questions = {tuple(policy.encode(problem.prompt)) for problem in task.train}
+    assert {one.prompt for one in read} <= questions
+    assert [len(one.advantage) for one in learnt] == [len(one.tokens) for one in learnt]
+    assert all({"critic_loss", "explained"} <= set(row) for row in run.metrics() if "raw_accuracy" in row)
 
 
 def test_fallback(drawer) -> None:
@@ -216,10 +245,12 @@ def weights(model) -> list[float]:
     return [float(one.detach().double().sum()) for one in model.module.parameters()]
 
 
-def test_cut_and_gone_on_is_the_same(policy, open_run, monkeypatch) -> None:
-    """Oracle: a fit that was not cut: groups that wait, gamma and the count of draws come back."""
+@pytest.mark.parametrize("advantages", ["group", "critic"])
+def test_cut_and_gone_on_is_the_same(policy, open_run, monkeypatch, advantages) -> None:
+    """Oracle: a fit that was not cut: groups that wait, gamma, the count of draws and a critic come back."""
     task = chain100(steps="4-6", train=12, validation=0, test=1)
-    method = Guide(**{**SMALL, "steps": 3}, gradient=PolicyGradient(learning_rate=1e-3))
+    gradient = PolicyGradient(learning_rate=1e-3)
+    method = Guide(**{**SMALL, "steps": 3}, gradient=gradient, advantages=advantages)
     whole = open_run("whole", checkpoint_steps=1)
     expected = weights(method.fit(task.metered(whole.meter), policy, whole).model)
     figures = [row["raw_accuracy"] for row in whole.metrics() if "raw_accuracy" in row]
@@ -265,6 +296,7 @@ def test_a_budget_ends_it_with_the_weights_so_far(policy, open_run) -> None:
         {"lowest": 0.9, "highest": 0.1},
         {"gain_samples": -1},
         {"shaping": RatioShaping(quantile=2.0)},
+        {"critic": CriticFitting(trace=2.0)},
     ],
 )
 def test_refused(fields: dict[str, Any]) -> None:

@@ -5,13 +5,15 @@ Reasoning Models", arXiv 2506.13923. What is drawn with the hint is learnt as if
 ratio of the probability without to that with it. Pick it against `grpo` when training problems have hints (a
 strategy, a first step), many are never solved without, and there are no hints when it counts.
 
-Deviations: the variant with a critic (PPO) is not here; gamma is the quantile over all hinted answers of a
-step, so that it does not depend on how a batch is cut to fit the memory, and with fewer than 32 tokens it is
-the mean of the steps before; answers that waited for the next step keep the log-probabilities they were
-drawn with, and those to problems with images do not wait; groups of equal rewards are left out also where
-partial credit puts them between the thresholds. Verifiers with partial credit work: thresholds compare with a
-group's mean reward. Ratios are those of tokens: for answers of more than one token the correction is biased,
-by design of the paper.
+Of the variant with a critic (PPO) the authors tell that it selects and corrects in the same way and that the
+critic reads questions without hints; the rest of it is the common form (`learning.critic`).
+
+Deviations: gamma is the quantile over all hinted answers of a step, so that it does not depend on how a batch
+is cut to fit the memory, and with fewer than 32 tokens it is the mean of the steps before; answers that
+waited for the next step keep the log-probabilities they were drawn with, and those to problems with images do
+not wait; groups of equal rewards are left out also where partial credit puts them between the thresholds.
+Verifiers with partial credit work: thresholds compare with a group's mean reward. Ratios are those of tokens:
+for answers of more than one token the correction is biased, by design of the paper.
 """
 
 from __future__ import annotations
@@ -28,7 +30,16 @@ from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
 from selfstudy.evaluation.guidance_pictures import gains_picture, guidance_pictures
 from selfstudy.evaluation.pass_at_k import gains, sampled_verdicts
-from selfstudy.learning.guided_groups import as_drawn, as_unhinted, held, look, mixed_in, with_advantages
+from selfstudy.learning.critic import Critic, CriticFitting
+from selfstudy.learning.guided_groups import (
+    as_drawn,
+    as_unhinted,
+    held,
+    look,
+    mixed_in,
+    with_advantages,
+    with_rewards,
+)
 from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, Rollout, optimise_policy
 from selfstudy.learning.ratio_shaping import Gamma, RatioShaping, shaped
@@ -36,7 +47,7 @@ from selfstudy.learning.reward_groups import draw_step, reward_cost
 from selfstudy.learning.rollout_buffer import RolloutBuffer
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.search.hints import Hints, draw_hinted, usable_hints
-from selfstudy.search.reasoning import require_room
+from selfstudy.search.reasoning import prompt_tokens, require_room
 from selfstudy.search.rollouts import Group
 from selfstudy.signals.rewards import Reward, verified
 from selfstudy.tasks.reasoning import ReasoningTask
@@ -74,6 +85,8 @@ class Guide(Method):
     """Replace the wrong answers of a hinted group by the problem's own wrong ones."""
     fallback: bool = False
     """Where all answers with the hint are wrong too, try the problem's next stronger hint."""
+    advantages: Literal["group", "critic"] = "group"
+    """Of an answer against its group (GRPO), or of each token by a critic (PPO)."""
     correction: bool = True
     """Compare with the probabilities under the hint; false takes those without it, for comparison."""
     strict_hints: bool = False
@@ -85,6 +98,8 @@ class Guide(Method):
     """How the ratios of hinted answers enter the loss."""
     gradient: PolicyGradient = field(default_factory=PolicyGradient)
     """The gradient steps."""
+    critic: CriticFitting = field(default_factory=CriticFitting)
+    """Of advantages=critic."""
 
     def validate(self) -> None:
         """Check the fields against each other."""
@@ -94,17 +109,23 @@ class Guide(Method):
             raise UsageError("failed must be in [0, 1), and 0 <= lowest <= highest <= 1.")
         self.shaping.validate()
         self.gradient.validate()
+        self.critic.validate()
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit: two draws a batch, half of the problems hinted."""
         times = 2 if self.hints == "never" else 3
         answers = times * self.steps * self.problems * self.group
         labels = 0 if self.hints == "never" else len(task.train) * (2 if self.fallback else 1)
-        return {**reward_cost(task, model, answers, self.gradient), "oracle_labels": labels}
+        cost = reward_cost(task, model, answers, self.gradient)
+        if self.advantages == "critic":
+            read = answers * (task.solution_tokens + prompt_tokens(task, model))
+            cost["flops"] += model.flops((1 + 3 * self.critic.steps) * read)
+        return {**cost, "oracle_labels": labels}
 
     def fit(self, task: ReasoningTask, model: LanguageModel, run: Run) -> Fit:
         """Train `model` on its own answers to the training problems, with hints where it fails."""
         require_room(model, task)
+        critic = self._critic(task, model)
         hinted = self._hints(task, model, run)
         before = self._sampled(task, model, run, "before")
         buffer, gamma = RolloutBuffer(), Gamma(self.shaping)
@@ -119,9 +140,12 @@ class Guide(Method):
             batch, rest = batch[: self.problems], batch[self.problems :]
             waiting = [group for group in rest if not group[0].images]
             buffer.keep(held(policy, waiting, run.meter, self.temperature))
+            judged: dict[str, float] = {}
+            if critic is not None:
+                batch, judged = critic.learn(batch, run.meter)
             seen = look(policy, batch, gamma, self.shaping, self.gradient, run.meter, self.temperature)
             rollouts = [rollout for group in batch for rollout in group]
-            return Collection(rollouts, np.concatenate(drawer.plain), {**drawer.figures(), **seen})
+            return Collection(rollouts, np.concatenate(drawer.plain), {**drawer.figures(), **judged, **seen})
 
         policy = run.stage(
             "policy",
@@ -135,7 +159,7 @@ class Guide(Method):
                 longest=task.solution_tokens,
                 temperature=self.temperature,
                 objective=shaped(self.gradient, self.shaping, gamma),
-                state={"buffer": buffer, "gamma": gamma},
+                state={"buffer": buffer, "gamma": gamma, **(critic.state if critic else {})},
             ),
         )
         logged = [row for row in run.metrics() if "raw_accuracy" in row]
@@ -146,6 +170,13 @@ class Guide(Method):
             metrics["gains"] = found.to_json()
             pictures.append(gains_picture(found))
         return Fit(model=policy, metrics=metrics, pictures=pictures)
+
+    def _critic(self, task: ReasoningTask, model: LanguageModel) -> Critic | None:
+        if self.advantages == "group":
+            return None
+        if any(problem.images for problem in task.train):
+            raise UsageError("A critic reads texts alone; problems with images need advantages=group.")
+        return Critic(model, self.critic)
 
     def _hints(self, task: ReasoningTask, model: LanguageModel, run: Run) -> dict[str, Any]:
         if self.hints == "never":
@@ -198,6 +229,7 @@ class _Drawer:
     ) -> None:
         self.method, self.policy, self.task, self.run, self.hints = method, policy, task, run, hints
         self.reward: Reward = verified(task)
+        self.scored = with_rewards if method.advantages == "critic" else with_advantages
         self.plain: list[np.ndarray] = []
         self.hinted: list[np.ndarray] = []
 
@@ -214,7 +246,7 @@ class _Drawer:
         own = {group.problem.id: (as_drawn(group), row) for group, row in zip(groups, rewards, strict=True)}
         if half:
             return self._halves(groups, own, number)
-        found = [with_advantages(*one) for one in own.values() if self._is_kept(one[1])]
+        found = [self.scored(*one) for one in own.values() if self._is_kept(one[1])]
         failed = [g for g in groups if own[g.problem.id][1].mean() <= method.failed]
         for strength in range(2 if method.fallback else 1):
             again, rows = self._draw_hinted(failed, number, strength, method.group)
@@ -225,7 +257,7 @@ class _Drawer:
                 if method.mixin:
                     mine = own[again[i].problem.id]
                     group = mixed_in(rollouts, mine[0], rows[i], mine[1], method.failed)
-                found.append(with_advantages(*group))
+                found.append(self.scored(*group))
             failed = [group for group, row in zip(again, rows, strict=True) if row.mean() <= method.failed]
         return found
 
@@ -238,7 +270,7 @@ class _Drawer:
         for group, rollouts, row in zip(again, self._unhinted(own, again), rows, strict=True):
             mine = own[group.problem.id]
             joined[group.problem.id] = (mine[0] + rollouts, np.concatenate((mine[1], row)))
-        return [with_advantages(*one) for one in joined.values() if self._is_kept(one[1])]
+        return [self.scored(*one) for one in joined.values() if self._is_kept(one[1])]
 
     def _draw_hinted(
         self, groups: Sequence[Group], number: int, strength: int, size: int
