@@ -327,11 +327,12 @@ def _pictures(logged: Sequence[dict[str, Any]]) -> list[Picture]:
     spreads = picture(
         "How far rewards differ within a group",
         [
-            line("answers from the start states", range(len(steps)), [row["spread"] for row in steps]),
-            line("answers to all problems, sampled before", range(len(steps)), before),
+            line("start states", range(len(steps)), [row["spread"] for row in steps]),
+            line("all problems, sampled before", range(len(steps)), before),
         ],
         x="step",
         y="standard deviation",
-        note="Start states are worth their samples where their line lies above that of all problems.",
+        layout={"yaxis": {"rangemode": "tozero"}},
+        note="The samples that start states cost are repaid where their line lies well above the other.",
     )
     return [*pictures, spreads]
