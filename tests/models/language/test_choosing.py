@@ -7,15 +7,18 @@ import pytest
 import torch
 from scipy.stats import chi2
 
+from selfstudy.models.language import choosing
 from selfstudy.models.language.choosing import BLOCK, choose
 
 SIZES = [1, 2, 17, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 100]
 LAST = 1 - 2.0**-53  # the largest number that `uniforms` gives
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
+@pytest.fixture(autouse=True, params=["compiled", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
+    if request.param == "torch":
+        monkeypatch.setattr(choosing, "_by_compiled_loops", choosing._by_torch)
 
 
 def logits_of(rows: int, size: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:

@@ -218,42 +218,91 @@ def gated(gate_up, linear, cubic, out):
 
 
 @_compiled
-def choose(logits, temperature, row, uniform, token, logprob):
-    """See `choosing.choose`; for vocabularies whose running sums fit into the processor's cache.
+def _read(numbers, out):
+    """Copy float32 numbers, or those of bfloat16 by their bits, uint16."""
+    halves = numbers.itemsize == 2
+    for i in range(len(numbers)):
+        if halves:
+            out[i] = np.uint32(np.uint32(numbers[i]) << np.uint32(16)).view(np.float32)
+        else:
+            out[i] = _F(numbers[i])
+
+
+@_compiled
+def _total(row, top, divisor):
+    """Return the sum of exp((row - top) / divisor), float64."""
+    total = 0.0
+    for i in range(len(row)):
+        total += _exp((row[i] - top) / divisor)
+    return total
+
+
+@_compiled
+def _past(ends, target):
+    """Return where running sums first pass the target."""
+    i = 0
+    # Rounding may carry the target past the last that adds anything.
+    while ends[i] <= target and ends[i] < ends[-1]:
+        i += 1
+    return i
+
+
+@_compiled
+def choose(logits, temperature, row, uniform, block, token, logprob):
+    """See `choosing.choose`. Of large vocabularies, sums of blocks are kept, and one block is looked at anew.
 
     Args:
-        logits: [B, V].
+        logits: [B, V], float32 or the bits of bfloat16, uint16.
         temperature: float64 [B].
         row: int64 [N].
         uniform: float64 [N].
+        block: tokens of a block.
         token: int64 [N], is filled.
         logprob: float64 [N], is filled.
     """
     rows, size = logits.shape
+    several = size > block
     tops, totals, likeliest = np.empty(rows, np.float32), np.empty(rows), np.empty(rows, np.int64)
-    weights, sums = np.empty(size, np.float32), np.empty((rows, size))
+    ends = np.empty((rows, -(-size // block)))
+    inside, sums = np.empty(block, np.float32), np.empty(block)
     for b in range(rows):
-        top = tops[b] = _largest(logits[b])
-        likeliest[b] = 0
-        while likeliest[b] < size - 1 and logits[b, likeliest[b]] != top:
+        tops[b], best = _F(-np.inf), 0
+        for first in range(0, size, block):
+            here = inside[: min(block, size - first)]
+            _read(logits[b, first : first + block], here)
+            most = _largest(here)
+            if most > tops[b]:
+                tops[b], best = most, first
+        here = inside[: min(block, size - best)]
+        if several:
+            _read(logits[b, best : best + block], here)
+        likeliest[b] = best
+        while likeliest[b] < best + len(here) - 1 and here[likeliest[b] - best] != tops[b]:
             likeliest[b] += 1
-        total = 0.0
-        for t in range(size):
-            total += _exp(logits[b, t] - top)
-        totals[b] = total
-        if temperature[b] > 0:
-            divisor, running = _F(temperature[b]), 0.0
-            for t in range(size):
-                weights[t] = _exp((logits[b, t] - top) / divisor)
-            for t in range(size):
-                running += weights[t]
-                sums[b, t] = running
+        divisor = _F(temperature[b]) if temperature[b] > 0 else _F(1.0)
+        running = totals[b] = 0.0
+        for first in range(0, size, block):
+            here = inside[: min(block, size - first)]
+            if several:
+                _read(logits[b, first : first + block], here)
+            total = _total(here, tops[b], _F(1.0))
+            totals[b] += total
+            running += total if divisor == 1 else _total(here, tops[b], divisor)
+            ends[b, first // block] = running
     for n in range(len(row)):
         b = row[n]
-        t = likeliest[b]
+        top, t = tops[b], likeliest[b]
         if temperature[b] > 0:
-            target, t = uniform[n] * sums[b, size - 1], 0
-            # Rounding may carry the target past the last token that has any weight.
-            while sums[b, t] <= target and sums[b, t] < sums[b, size - 1]:
-                t += 1
-        token[n], logprob[n] = t, np.float64(logits[b, t] - tops[b]) - np.log(totals[b])
+            target = uniform[n] * ends[b, -1]
+            k = _past(ends[b], target)
+            here = inside[: min(block, size - k * block)]
+            _read(logits[b, k * block : (k + 1) * block], here)
+            running, divisor = ends[b, k - 1] if k else 0.0, _F(temperature[b])
+            for i in range(len(here)):
+                here[i] = _exp((here[i] - top) / divisor)
+            for i in range(len(here)):
+                running += here[i]
+                sums[i] = running
+            t = k * block + _past(sums[: len(here)], target)
+        _read(logits[b, t : t + 1], inside[:1])
+        token[n], logprob[n] = t, np.float64(inside[0] - top) - np.log(totals[b])
