@@ -141,7 +141,7 @@ def lmsi(task: ReasoningTask, base: LanguageModel, run: Run, fields: dict[str, A
 def _trained(
     task: ReasoningTask, base: LanguageModel, run: Run, labels: Any, fields: dict[str, Any]
 ) -> LanguageModel:
-    model: LanguageModel = MmUpt(labels=labels, **fields).fit(task.metered(run.meter), base, run).model
+    model: LanguageModel = MmUpt(reward=labels, **fields).fit(task.metered(run.meter), base, run).model
     return model
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import pytest
 
+from selfstudy.app.commands.fit import COMMAND
 from selfstudy.app.fields import config_from
 from selfstudy.core.errors import UsageError
+from selfstudy.core.index import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +38,12 @@ def test_options_that_cannot_be_read(options: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         config_from(Settings, None, options)
     assert config_from(Settings, None, ["--storage", "topk", "--top", "3"]) == Settings(storage="topk", top=3)
+
+
+def test_every_field_can_be_given() -> None:
+    """Oracle: the options of `fit` itself: a field of one of their names would never reach its method."""
+    parser = argparse.ArgumentParser()
+    COMMAND.add_options(parser)
+    own = {action.dest for action in parser._actions}
+    for entry in METHODS.values():
+        assert not own & {field.name for field in fields(entry.load())}, entry.slug

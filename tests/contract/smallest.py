@@ -337,9 +337,9 @@ SMALLEST: dict[str, Smallest] = {
         refused=(
             {"samples": 1},
             {"temperature": 0.0},
-            {"labels": "silver"},
+            {"reward": "silver"},
             {"vote": "aloud"},
-            {"labels": "gold", "questions": {"each": 1}},
+            {"reward": "gold", "questions": {"each": 1}},
             {"gradient": {"dual_clip": 1.0}},
         ),
         needs_truth=False,

@@ -20,7 +20,8 @@ from selfstudy.methods.reasoning import mm_upt
 from selfstudy.methods.reasoning.grpo import Grpo
 from selfstudy.methods.reasoning.mm_upt import MmUpt, _Calm
 from selfstudy.models.language.tiny_vision import random_tiny_vision_model
-from selfstudy.signals.rewards import agreement
+from selfstudy.search.rollouts import Answer, Group
+from selfstudy.signals.rewards import agreement, verified
 from selfstudy.tasks.digit_sums import CHARACTERS, digit_sums
 
 GRADIENT = PolicyGradient(learning_rate=1e-4, clip_high=0.3, dual_clip=3.0, kl=0.01)
@@ -84,7 +85,7 @@ def test_gold_answers_are_supervised_grpo(policy, chains, open_run) -> None:
     task, shared = chains(train=12), {k: SMALL[k] for k in ("steps", "problems", "temperature", "gradient")}
     run = open_run("grpo")
     grpo = Grpo(**shared, group=SMALL["samples"], filter=False).fit(task.metered(run.meter), policy, run)
-    gold = fit(open_run("gold"), task, policy, labels="gold")
+    gold = fit(open_run("gold"), task, policy, reward="gold")
     voted = fit(open_run("voted"), task, policy)
     assert same(gold.model, grpo.model)
     assert not same(voted.model, gold.model)
@@ -99,9 +100,9 @@ def test_nothing_but_questions_is_read(policy, chains, open_run) -> None:
     task = chains()
     task._doors = task._doors._replace(grade=never, solve=never)
     fit(open_run("voted"), task, policy)
-    fit(open_run("random"), task, policy, labels="random")
+    fit(open_run("random"), task, policy, reward="random")
     with pytest.raises(AssertionError):
-        fit(open_run("gold"), task, policy, labels="gold")
+        fit(open_run("gold"), task, policy, reward="gold")
 
 
 def test_random_rewards_have_the_same_share(policy, chains, open_run) -> None:
@@ -109,7 +110,7 @@ def test_random_rewards_have_the_same_share(policy, chains, open_run) -> None:
     lines = {}
     for labels in ("majority", "random"):
         run = open_run(labels)
-        fit(run, chains(), policy, labels=labels, steps=1)
+        fit(run, chains(), policy, reward=labels, steps=1)
         lines[labels] = run.metrics()[0]
     assert lines["random"]["reward"] == lines["majority"]["reward"] < 1
     assert lines["random"]["constant"] == lines["majority"]["constant"]
@@ -183,10 +184,30 @@ def test_looks_change_nothing(policy, open_run) -> None:
     assert len(seen.pictures[0]["traces"][0]["x"]) == SMALL["steps"] + 1
 
 
+def test_looks_vote_as_the_rewards_do(policy, open_run, monkeypatch) -> None:
+    """Oracle: by hand: of 7, 7, 1/2, 0.5, 1/2 texts elect 7, which is wrong, and meanings 1/2."""
+    task = selfstudy.task("chain100?steps=2&train=10&validation=1&test=1")
+    texts = ("7", "7", "1/2", "0.5", "1/2")
+    task.form = replace(task.form, answer=lambda question, steps: steps[0])
+    monkeypatch.setattr(task, "_equivalent", lambda question, a, b: float({a, b} == {"1/2", "0.5"}))
+    monkeypatch.setattr(mm_upt, "verified", lambda task: lambda groups: np.array([[0.0, 0, 1, 1, 1]]))
+
+    def drawn(policy, task, problems, meter, **_):
+        answers = tuple(Answer(problems[0], text, (text,), (1,), "end") for text in texts)
+        return [Group(problems[0], (1,), answers)]
+
+    monkeypatch.setattr(mm_upt, "draw_groups", drawn)
+    run = open_run()
+    for vote, right in (("string", 0.0), ("canonical", 1.0)):
+        looked = MmUpt(vote=vote, samples=5)._look(task, policy, run, 1)
+        assert looked == {"pass_at_1": 0.6, "vote_accuracy": right}
+
+
 def test_a_base_that_votes_cannot_better(policy, open_run, monkeypatch) -> None:
-    """Oracle: votes made no better than single samples: said once, before anything is learnt."""
+    """Oracle: votes for a wrong answer wherever there is one: said once, before anything is learnt."""
     task = selfstudy.task("chain100?steps=2&train=10&validation=4&test=1")
-    monkeypatch.setattr(mm_upt, "majority_at_k", lambda answers, right, k: right.mean(1) - 0.1)
+    wrong = lambda task, **_: lambda groups: 1 - verified(task)(groups)  # noqa: E731
+    monkeypatch.setattr(mm_upt, "majority", wrong)
     with pytest.warns(UserWarning, match="no gain is to be expected"):
         fit(open_run(), task, policy)
 

@@ -17,10 +17,11 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from selfstudy.core.errors import BudgetSpent, DataError, UsageError
 from selfstudy.core.method import Fit, Method
 from selfstudy.core.run import Run
-from selfstudy.evaluation.pass_at_k import majority_at_k
 from selfstudy.evaluation.pictures import Picture, line, picture
 from selfstudy.evaluation.reward_pictures import reward_pictures
 from selfstudy.learning.loops import check_not_negative, check_positive
@@ -51,7 +52,7 @@ class MmUpt(Method):
     """Answers to each problem (n)."""
     temperature: float = 0.7
     """Of the draws."""
-    labels: Literal["majority", "gold", "random"] = "majority"
+    reward: Literal["majority", "gold", "random"] = "majority"
     """What answers are compared with: their majority; the true answer (supervised GRPO, the upper reference);
     or nothing, the majority's rewards being dealt out at random within each problem (a control)."""
     vote: Literal["string", "canonical"] = "string"
@@ -77,14 +78,14 @@ class MmUpt(Method):
             raise UsageError(f"samples is {self.samples}; a vote needs at least 2, and 3 to have a majority.")
         self.gradient.validate()
         self.questions.validate()
-        if self.questions.each and self.labels == "gold":
-            raise UsageError("labels=gold needs answers, which questions of the model's own do not have.")
+        if self.questions.each and self.reward == "gold":
+            raise UsageError("reward=gold needs answers, which questions of the model's own do not have.")
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit."""
         looks = (-(-self.steps // self.look_every) + 1) * min(self.monitor, len(task.validation))
         cost = reward_cost(task, model, self.steps * self.problems * self.samples, self.gradient)
-        judged = cost["verifier_calls"] if self.labels == "gold" else 0
+        judged = cost["verifier_calls"] if self.reward == "gold" else 0
         more = looks * self.samples
         drawn = more * task.solution_tokens + self.questions.each * len(task.train) * self.questions.tokens
         return {
@@ -106,7 +107,7 @@ class MmUpt(Method):
             looked = self._look(task, policy, run, step) if step % self.look_every == 0 else {}
             groups = draw_step(policy, task, run, step, self.problems, self.samples, self.temperature)
             unread = unreadable(task, groups, enough=step > 0)
-            rewards, means = summed({self.labels: (1.0, self._reward(task, run, step))}, groups)
+            rewards, means = summed({self.reward: (1.0, self._reward(task, run, step))}, groups)
             figures = {**looked, **means, "unreadable": unread}
             collection = learnable(groups, rewards, "grpo", leave_out=False, figures=figures)
             return replace(collection, last=calm.after(collection))
@@ -136,10 +137,10 @@ class MmUpt(Method):
         return task.posing(new if self.questions.alone else [*task.train, *new])
 
     def _reward(self, task: ReasoningTask, run: Run, step: int) -> Reward:
-        if self.labels == "gold":
+        if self.reward == "gold":
             return verified(task)
         agreeing = majority(task, vote=self.vote, among_none=self.count_none)
-        if self.labels == "majority":
+        if self.reward == "majority":
             return agreeing
         return lambda groups: run.rng("random", step).permuted(agreeing(groups), axis=1)
 
@@ -156,8 +157,10 @@ class MmUpt(Method):
             if step < self.steps:
                 raise
             return {}
-        voted = float(majority_at_k(stated(task, groups), right, self.samples).mean())
-        if step == 0 and voted <= right.mean() and self.labels == "majority":
+        agreeing = majority(task, vote=self.vote, among_none=self.count_none)(groups)
+        # The first that agrees speaks for the vote; where none states an answer, all are wrong.
+        voted = float(right[np.arange(len(groups)), agreeing.argmax(1)].mean())
+        if step == 0 and voted <= right.mean() and self.reward == "majority":
             warnings.warn(
                 f"On {len(problems)} validation problems the model's votes over {self.samples} samples are "
                 f"right in {voted:.1%}, single samples in {right.mean():.1%}: agreement has nothing to teach "
@@ -165,11 +168,6 @@ class MmUpt(Method):
                 stacklevel=2,
             )
         return {"pass_at_1": float(right.mean()), "vote_accuracy": voted}
-
-
-def stated(task: ReasoningTask, groups: list[Group]) -> list[list[str | None]]:
-    """Return the answers [P, n] that the samples state; None for none."""
-    return [[task.answer(answer.steps, answer.problem) for answer in group.answers] for group in groups]
 
 
 def unreadable(task: ReasoningTask, groups: list[Group], *, enough: bool) -> float:
