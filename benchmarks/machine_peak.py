@@ -4,8 +4,9 @@ Work: three things that the public parts do. "prefill": `TorchSampler` draws one
 random prompts of 96 tokens. "decode": it draws 64 more after each of 256 random prompts of 8 tokens; the time
 of drawing just one is taken off. "fine_tuning": the gradient of a batch of 128 solutions of chains of 4 to 12
 steps and one step of AdamW, as `fine_tune` takes it. All figures count the same operations: 2 for each weight
-of a linear layer and token (6 with the gradient), of tokens that are texts' own, not of padding. Products
-within attention count for nothing, and what else is done between two products neither.
+of a linear layer and token (6 with the gradient), of tokens that are texts' own, not of padding, and of the
+vocabulary's layer where logits are needed: not in reading prompts. Products within attention count for
+nothing, and what else is done between two products neither.
 
 Peer: `torch.mm` on the shapes of the same layers, [T, in] x [in, out], one layer after the other; for
 fine-tuning also the two products of its gradient. T is the number of tokens that the work itself reads at
@@ -52,30 +53,42 @@ from selfstudy.models.language.tiny import random_tiny_model
 LETTERS = np.array(list("0123456789+-*=:"))
 PREFILL, DECODE = (512, 96), (256, 8, 64)  # prompts, their tokens, tokens drawn
 BATCH = 128
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Work:
-    """Something to time, its operations, and the shapes that its peer multiplies."""
+    """Something to time, its operations, and what its peer multiplies: weights, and rows of each at once."""
 
     seconds: Callable[[], float]
     operations: float
-    rows: int
+    products: list[tuple[torch.Tensor, int]]
     gradient: bool = False
 
 
-def processor_time(work: Callable[[], Any]) -> float:
-    """Return the seconds of processor time that `work` takes, by thread."""
+def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
+    """Return the seconds that `work` takes: of processor time, by thread; on a GPU by the clock."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        return time.perf_counter() - start
     start = time.process_time()
     work()
     return (time.process_time() - start) / torch.get_num_threads()
 
 
 def layers(model: LanguageModel) -> list[torch.Tensor]:
-    """Return the weights [out, in] of all linear layers."""
-    found = [part.weight for part in model.module.modules() if isinstance(part, torch.nn.Linear)]
-    return [weight.detach() for weight in found]
+    """Return the weights [out, in] of all linear layers, that of the vocabulary last."""
+    head = model.module.get_output_embeddings()
+    inner = [
+        part for part in model.module.modules() if isinstance(part, torch.nn.Linear) and part is not head
+    ]
+    return [part.weight.detach() for part in (*inner, head)]
+
+
+def size(weights: list[torch.Tensor]) -> int:
+    return sum(weight.numel() for weight in weights)
 
 
 def requests(count: int, length: int, drawn: int) -> list[Request]:
@@ -85,21 +98,25 @@ def requests(count: int, length: int, drawn: int) -> list[Request]:
     return [Request(prompt=text, key=i, max_tokens=drawn) for i, text in enumerate(texts)]
 
 
-def sampling(model: LanguageModel, asked: list[Request]) -> float:
-    return processor_time(lambda: TorchSampler(model).sample(asked))
+def sampling(sampler: TorchSampler, asked: list[Request]) -> float:
+    return seconds_of(lambda: sampler.sample(asked), sampler.model.device)
 
 
-def prefill(model: LanguageModel, weights: int) -> Work:
-    count, length = PREFILL
-    asked = requests(count, length, 1)
-    return Work(partial(sampling, model, asked), 2.0 * weights * count * length, READ_TOKENS)
+def prefill(model: LanguageModel) -> Work:
+    (count, length), inner = PREFILL, layers(model)[:-1]
+    asked, sampler = requests(count, length, 1), TorchSampler(model)
+    products = [(weight, READ_TOKENS) for weight in inner]
+    return Work(partial(sampling, sampler, asked), 2.0 * size(inner) * count * length, products)
 
 
-def decode(model: LanguageModel, weights: int) -> Work:
-    count, length, drawn = DECODE
+def decode(model: LanguageModel) -> Work:
+    (count, length, drawn), weights = DECODE, layers(model)
     first, all_of_them = requests(count, length, 1), requests(count, length, drawn + 1)
+    sampler = TorchSampler(model)
     return Work(
-        lambda: sampling(model, all_of_them) - sampling(model, first), 2.0 * weights * count * drawn, count
+        lambda: sampling(sampler, all_of_them) - sampling(sampler, first),
+        2.0 * size(weights) * count * drawn,
+        [(weight, count) for weight in weights],
     )
 
 
@@ -113,7 +130,7 @@ def solutions(model: LanguageModel) -> list[tuple[list[int], int]]:
     return pair_tokens(model, pairs, end=True)
 
 
-def fine_tuning(model: LanguageModel, weights: int) -> Work:
+def fine_tuning(model: LanguageModel) -> Work:
     sequences = solutions(model)
     lengths = [len(tokens) for tokens, _ in sequences]
     learner = model.copy()
@@ -124,39 +141,49 @@ def fine_tuning(model: LanguageModel, weights: int) -> Work:
         accumulate(joint, sequences, None)
         update(joint.optimizer, 1e-6, 1.0)
 
-    rows = sum(lengths) // len(batch_parts(sequences, lengths, None, CPU))
-    return Work(lambda: processor_time(step), 6.0 * weights * sum(lengths), rows, gradient=True)
+    *inner, head = layers(model)
+    told = sum(lengths) - sum(start for _, start in sequences)  # tokens that logits are computed for
+    parts = len(batch_parts(sequences, lengths, None, model.device))
+    products = [*((weight, sum(lengths) // parts) for weight in inner), (head, told // parts)]
+    operations = 6.0 * (size(inner) * sum(lengths) + head.numel() * told)
+    return Work(lambda: seconds_of(step, model.device), operations, products, gradient=True)
 
 
 WORKS = {"prefill": prefill, "decode": decode, "fine_tuning": fine_tuning}
 
 
-def products(weights: list[torch.Tensor], rows: int, gradient: bool, seconds: float) -> float:
+def products(shapes: list[tuple[torch.Tensor, int]], gradient: bool, seconds: float) -> float:
     """Return the operations a second of products on the layers' shapes, measured for about `seconds`."""
-    entering = [torch.randn(rows, weight.shape[1]) for weight in weights]
-    leaving = [torch.randn(rows, weight.shape[0]) for weight in weights]
+    given = [
+        (
+            weight,
+            weight.new_empty(rows, weight.shape[1]).normal_(),
+            weight.new_empty(rows, len(weight)).normal_(),
+        )
+        for weight, rows in shapes
+    ]
 
     def once() -> None:
-        for weight, x, grad in zip(weights, entering, leaving, strict=True):
-            torch.mm(x, weight.T)
+        for weight, entering, leaving in given:
+            torch.mm(entering, weight.T)
             if gradient:
-                torch.mm(grad, weight)
-                torch.mm(grad.T, x)
+                torch.mm(leaving, weight)
+                torch.mm(leaving.T, entering)
 
     once()
     spent, times = 0.0, 0
     while spent < seconds:
-        spent, times = spent + processor_time(once), times + 1
-    size = sum(weight.numel() for weight in weights)
-    return (6.0 if gradient else 2.0) * size * rows * times / spent
+        spent, times = spent + seconds_of(once, shapes[0][0].device), times + 1
+    operations = sum(2.0 * weight.numel() * rows for weight, rows in shapes)
+    return (3 if gradient else 1) * operations * times / spent
 
 
-def measured(work: Work, weights: list[torch.Tensor], repetitions: int) -> dict[str, Any]:
+def measured(work: Work, repetitions: int) -> dict[str, Any]:
     shares, rates, peaks = [], [], []
     for attempt in range(repetitions + 1):
         taken = work.seconds()
         rate = work.operations / taken
-        peak = products(weights, work.rows, work.gradient, min(taken, 1.0))
+        peak = products(work.products, work.gradient, min(taken, 1.0))
         if attempt:  # the first warms up
             shares.append(rate / peak)
             rates.append(rate / 1e9)
@@ -167,7 +194,7 @@ def measured(work: Work, weights: list[torch.Tensor], repetitions: int) -> dict[
         "quartiles": [low, high],
         "gflops": statistics.median(rates),
         "products_gflops": statistics.median(peaks),
-        "rows": work.rows,
+        "rows": work.products[0][1],
     }
 
 
@@ -188,12 +215,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = random_tiny_model()
-    weights = layers(model)
-    size = sum(weight.numel() for weight in weights)
     results: dict[str, Any] = {}
     for name, make in WORKS.items():
-        work = make(model, size)
-        results[name] = measured(work, weights, options.repetitions)
+        work = make(model)
+        results[name] = measured(work, options.repetitions)
         low, high = results[name]["quartiles"]
         print(
             f"{name}: {results[name]['share']:.0%} of torch.mm ({low:.0%} to {high:.0%}); "
@@ -201,7 +226,7 @@ def main() -> None:
         )
     results |= {
         "profile": profiled(work),  # of the last, fine-tuning
-        "shapes": sorted({tuple(weight.shape) for weight in weights}),
+        "shapes": sorted({tuple(weight.shape) for weight in layers(model)}),
         "threads": options.threads,
         "repetitions": options.repetitions,
         "device": "cpu: no accelerator was used",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gemma_shape
 import gemma_works
 import tiny_works
 import transformers
@@ -34,6 +35,7 @@ WORKS: dict[str, Callable[..., dict[str, Any]]] = {
     "score": tiny_works.score,
     "peak": tiny_works.peak,
     "profile": tiny_works.profile,
+    "gemma_shape": gemma_shape.gemma_shape,
     "gemma_ours": gemma_works.gemma_ours,
     "gemma_generate": gemma_works.gemma_generate,
     "gemma_partings": gemma_works.gemma_partings,

@@ -15,7 +15,7 @@ from selfstudy.models.language.flight import Flight
 from selfstudy.models.language.memory import Memory, memory_of
 from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.prompts import Prompts
-from selfstudy.models.language.slot_flight import SlotFlight
+from selfstudy.models.language.slot_flight import CompiledSteps, SlotFlight
 
 from .random_models import random_module
 
@@ -73,7 +73,7 @@ class Rows:
         shape = {"places": places, "most": most, "columns": columns, "steps": steps}
         with torch.inference_mode():
             if self.kind is SlotFlight:
-                self.flight = SlotFlight(self.cache, **shape)
+                self.flight = SlotFlight(self.cache, CompiledSteps(self.cache), **shape)
             else:
                 self.flight = Flight(self.cache, self.prompts, memory_of(self.module), **shape)
         self.texts: list[list[int]] = []

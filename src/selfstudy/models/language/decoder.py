@@ -39,6 +39,7 @@ class Decoder:
         module: the same.
         layers, heads, key_heads, width: of the attention; width is that of a head.
         hidden_size: width of a hidden state.
+        version: another number whenever what a forward pass reads lies elsewhere.
         windows: tokens that each layer looks back, the own one included; None is all.
         scaling: of the products of queries and keys.
         device, dtype: of the weights, and of keys and values.
@@ -57,6 +58,7 @@ class Decoder:
         self.windows = [getattr(block.self_attn, "sliding_window", everywhere) for block in blocks]
         self.scaling = float(blocks[0].self_attn.scaling)
         self._places = torch.empty(0)
+        self.version = 0
         self.refresh()
 
     def refresh(self) -> bool:
@@ -78,6 +80,7 @@ class Decoder:
             self._before = [block.before_attention for block in self._blocks]
             self._before.append(self._norm(self.module.base_model.norm))
             self._head = products(self.module.get_output_embeddings())
+        self.version += 1
         return True
 
     def _norm(self, norm: nn.Module) -> torch.Tensor:
@@ -106,9 +109,16 @@ class Decoder:
 
     def _rotations(self, positions: torch.Tensor) -> dict[str, Any]:
         """Return the rotations to the positions [N], by kind of layer."""
-        if len(self._places) <= (most := int(positions.max())):
-            self._make_tables(max(most + 1, 2 * len(self._places)))
+        # What is recorded must not wait for a GPU: whoever records has called `reach`.
+        if not (positions.is_cuda and torch.cuda.is_current_stream_capturing()):
+            self.reach(int(positions.max()) + 1)
         return {kind: self._operations.rotation(table, positions) for kind, table in self._tables.items()}
+
+    def reach(self, count: int) -> None:
+        """Make ready for so many positions."""
+        if count > len(self._places):
+            self._make_tables(max(count, 2 * len(self._places)))
+            self.version += 1
 
     def _make_tables(self, count: int) -> None:
         rotary = self.module.base_model.rotary_emb

@@ -51,9 +51,10 @@ class PrefixCache:
     Attributes:
         capacity: tokens that fit.
         tree: which texts are known, and at which slots.
-        kept: keys and values of each layer by slot, [2, slots, key heads, D].
+        kept: keys and values of each layer by slot, [2, slots + 1, key heads, D].
+        nowhere: the last slot, which is never read; for what must be written somewhere.
         dropped: how often everything was forgotten because the weights had changed.
-        states: hidden states by slot, [slots, H].
+        states: hidden states by slot, [slots + 1, H].
         logprobs: of the tokens by slot, [slots]; 0 for a text's first.
     """
 
@@ -72,14 +73,15 @@ class PrefixCache:
         self.capacity = max(1, most // (numbers * (torch.finfo(decoder.dtype).bits // 8)))
 
         slots = 2 * self.capacity if aside else self.capacity
+        self.nowhere = slots
         like = torch.empty(0, dtype=decoder.dtype, device=decoder.device)
 
         def memory(*shape: int) -> torch.Tensor:
             return memory_of(decoder.module).lend(self, shape, like)
 
-        of_layer = (2, slots, decoder.key_heads, decoder.width)
+        of_layer = (2, slots + 1, decoder.key_heads, decoder.width)
         self.kept = [memory(*of_layer) for _ in range(decoder.layers)]
-        self.states = memory(slots, decoder.hidden_size) if states else None
+        self.states = memory(slots + 1, decoder.hidden_size) if states else None
         self.logprobs = torch.zeros(slots, device=decoder.device)
         self._score = score
         self.tree = PrefixTree(slots)

@@ -22,13 +22,14 @@ from selfstudy.models.language.decoder import Decoder, can_decode
 from selfstudy.models.language.drawing import Drawing, Drawn, Group, Row
 from selfstudy.models.language.flight import Flight
 from selfstudy.models.language.following import follow
+from selfstudy.models.language.gpu_steps import RecordedSteps, can_record
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.memory import memory_of
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.module_flight import ModuleFlight
 from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.prompts import Prompts, allocated
-from selfstudy.models.language.slot_flight import SlotFlight
+from selfstudy.models.language.slot_flight import CompiledSteps, SlotFlight, Steps
 from selfstudy.models.language.stopping import Stopping
 
 AnyFlight = Flight | SlotFlight | ModuleFlight
@@ -98,8 +99,14 @@ class TorchSampler:
         self._cache: PrefixCache | None = None
         if can_decode(self.model.module):
             decoder, most = Decoder(self.model.module), self.model.engine.cache_mib * 2**19
-            self._cache = PrefixCache(decoder, most, states=self.remember, aside=decoder.compiled)
-            self._prompts = None if decoder.compiled else Prompts(self._cache, memory_of(self.model.module))
+            recorded = can_record(decoder)
+            at_slots = decoder.compiled or recorded
+            self._cache = PrefixCache(decoder, most, states=self.remember, aside=at_slots)
+            self._steps: Steps | None = None
+            if at_slots:
+                self._steps = RecordedSteps(self._cache) if recorded else CompiledSteps(self._cache)
+            else:
+                self._prompts = Prompts(self._cache, memory_of(self.model.module))
 
     def begin_anew(self) -> None:
         """Let go of all memory: there may be numbers in it that are not finite."""
@@ -186,8 +193,8 @@ class TorchSampler:
         if self._cache is None:
             return ModuleFlight(self.model, places=places, steps=steps), beside
         shape = {"places": places, "most": places * beside, "columns": columns, "steps": steps}
-        if self._prompts is None:
-            return SlotFlight(self._cache, **shape), beside
+        if self._steps is not None:
+            return SlotFlight(self._cache, self._steps, **shape), beside
         return Flight(self._cache, self._prompts, memory_of(self.model.module), **shape), beside
 
     def _flight_tokens(self) -> int:

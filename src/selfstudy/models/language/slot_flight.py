@@ -1,4 +1,4 @@
-"""Rows on their way whose keys and values lie at slots of the cache: for compiled loops on processors.
+"""Rows on their way whose keys and values lie at slots of the cache: for compiled loops and kernels.
 
 A loop goes from slot to slot as fast as along a buffer. So nothing is copied: a row reads its prompt where
 the cache keeps it, and what it has drawn becomes known where it lies.
@@ -7,6 +7,7 @@ the cache keeps it, and what it has drawn becomes known where it lies.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,71 @@ import torch
 from selfstudy.models.language.prefix_tree import Known
 from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.prompts import Charge
+
+
+class Steps(Protocol):
+    """How the rows of a `SlotFlight` are computed."""
+
+    def copy(self, source: np.ndarray, target: np.ndarray) -> None:
+        """Copy what lies at slots `source` to slots `target`, int64 [n] each."""
+
+    def logits(self, tokens: np.ndarray, positions: np.ndarray, slots: np.ndarray) -> torch.Tensor:
+        """Feed one token a row, [R]; return the logits after it, [R, V].
+
+        Args:
+            tokens: int64 [R].
+            positions: int64 [R] of the tokens in their texts.
+            slots: int64 [R, W] where the tokens of each text lie, up to the new one.
+        """
+        ...
+
+
+class CompiledSteps:
+    """Steps on a processor, in float32.
+
+    Args:
+        cache: where keys and values lie.
+    """
+
+    def __init__(self, cache: PrefixCache) -> None:
+        # Only here, for the compiler's import takes half a second.
+        from selfstudy.models.language import kernels
+
+        self._kernels, self._cache = kernels, cache
+        self._keys, self._values = zip(*(kept.numpy() for kept in cache.kept), strict=True)
+        self._states = None if cache.states is None else cache.states.numpy()
+
+    def copy(self, source: np.ndarray, target: np.ndarray) -> None:
+        """See `Steps`."""
+        for kept in (*self._keys, *self._values):
+            kept[target] = kept[source]
+        if self._states is not None:
+            self._states[target] = self._states[source]
+
+    def logits(self, tokens: np.ndarray, positions: np.ndarray, slots: np.ndarray) -> torch.Tensor:
+        """See `Steps`."""
+        decoder, row = self._cache.decoder, np.arange(len(tokens))
+
+        def attend(layer: int, mixed: torch.Tensor) -> torch.Tensor:
+            taken = mixed.new_empty(len(mixed), decoder.heads * decoder.width)
+            self._kernels.attend(
+                mixed.numpy(),
+                row,
+                positions,
+                slots,
+                self._keys[layer],
+                self._values[layer],
+                decoder.heads,
+                decoder.windows[layer] or 0,
+                np.float32(decoder.scaling),
+                taken.numpy(),
+            )
+            return taken
+
+        hidden = decoder.hidden(torch.from_numpy(tokens), torch.from_numpy(positions), attend)
+        if self._states is not None:
+            self._states[slots[row, positions]] = hidden.numpy()
+        return decoder.logits(hidden)
 
 
 class SlotFlight:
@@ -24,6 +90,7 @@ class SlotFlight:
 
     Args:
         cache: reads prompts, and takes over what was drawn.
+        by: computes the steps.
         places: prompts at the same time.
         most: rows at the same time.
         columns: tokens of the longest prompt.
@@ -32,12 +99,10 @@ class SlotFlight:
 
     refills = shares = True
 
-    def __init__(self, cache: PrefixCache, *, places: int, most: int, columns: int, steps: int) -> None:
-        # Only here, for the compiler's import takes half a second.
-        from selfstudy.models.language import kernels
-
-        self._kernels, self._cache, self._tree = kernels, cache, cache.tree
-        self._keys, self._values = zip(*(kept.numpy() for kept in cache.kept), strict=True)
+    def __init__(
+        self, cache: PrefixCache, by: Steps, *, places: int, most: int, columns: int, steps: int
+    ) -> None:
+        self._cache, self._by, self._tree = cache, by, cache.tree
         self.places, self.rows, self._steps = places, 0, steps
         self._at_place: dict[int, Known] = {}
         self._pinned: list[Known] = []  # of each row
@@ -80,17 +145,15 @@ class SlotFlight:
 
     def fork(self, sources: np.ndarray) -> None:
         """See `Flight.fork`; what the source knows is shared, and the rest is copied."""
+        drawn, there = [], []
         for source in sources.tolist():
             known, end, room = self._known[source], self._ends[source], self._room[source]
             own = self._taken(int(room - known))
             self._add(self._tree.pin_again(self._pinned[source]), own)
             self._ends[self.rows - 1] = end
-            drawn, there = self._slots[source, known:end], own[: end - known]
-            for kept in (*self._keys, *self._values):
-                kept[there] = kept[drawn]
-            if self._cache.states is not None:
-                states = self._cache.states.numpy()
-                states[there] = states[drawn]
+            drawn.append(self._slots[source, known:end])
+            there.append(own[: end - known])
+        self._by.copy(np.concatenate(drawn), np.concatenate(there))
 
     def _taken(self, count: int) -> np.ndarray:
         slots = self._tree.take(count)
@@ -121,30 +184,9 @@ class SlotFlight:
 
     def step(self, tokens: np.ndarray) -> torch.Tensor:
         """See `Flight.step`."""
-        decoder, row = self._cache.decoder, np.arange(self.rows)
-        slots, positions = self._slots[: self.rows], self._ends[: self.rows].copy()
-
-        def attend(layer: int, mixed: torch.Tensor) -> torch.Tensor:
-            taken = mixed.new_empty(len(mixed), decoder.heads * decoder.width)
-            self._kernels.attend(
-                mixed.numpy(),
-                row,
-                positions,
-                slots,
-                self._keys[layer],
-                self._values[layer],
-                decoder.heads,
-                decoder.windows[layer] or 0,
-                np.float32(decoder.scaling),
-                taken.numpy(),
-            )
-            return taken
-
-        hidden = decoder.hidden(torch.from_numpy(tokens), torch.from_numpy(positions), attend)
-        if self._cache.states is not None:
-            self._cache.states.numpy()[slots[row, positions]] = hidden.numpy()
+        logits = self._by.logits(tokens, self._ends[: self.rows].copy(), self._slots[: self.rows])
         self._ends[: self.rows] += 1
-        return decoder.logits(hidden)
+        return logits
 
     def keep(self, rows: np.ndarray, texts: Sequence[np.ndarray]) -> None:
         """See `Flight.keep`."""
