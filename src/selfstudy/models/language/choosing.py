@@ -13,6 +13,8 @@ def choose(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return one token a draw, int64 [N], and its log-probability at temperature 1, float64 [N].
 
+    Where logits are on a GPU, the rest is better not: what is decided by it then waits for nothing.
+
     Args:
         logits: [B, V].
         temperature: [B]; 0 takes the likeliest token, of equals the first.
@@ -43,13 +45,14 @@ def _by_torch(
     top, likeliest = logits.max(-1)
     weight = (logits - top[:, None]).exp_()  # in place: fresh memory of this size is slow
     log_total = weight.sum(-1, dtype=torch.float64).log()
-    greedy = temperature == 0
+    greedy, row = temperature == 0, row.to(logits.device)
     token = likeliest[row]
     if not bool(greedy.all()):
         if bool(((temperature != 1) & ~greedy).any()):
-            divisor = temperature.masked_fill(greedy, 1.0).float()[:, None]
+            divisor = temperature.masked_fill(greedy, 1.0).float().to(logits.device)[:, None]
             weight = torch.sub(logits, top[:, None], out=weight).div_(divisor).exp_()
-        token = torch.where(greedy[row], token, _invert(weight, row, uniform))
+        drawn = _invert(weight, row, uniform.to(logits.device))
+        token = torch.where(greedy.to(logits.device)[row], token, drawn)
     chosen = (logits[row, token] - top[row]).double()
     return token, chosen - log_total[row]
 

@@ -93,7 +93,6 @@ class Drawing:
 
     def __init__(self, sampler: TorchSampler, groups: list[Group], done: dict[int, Drawn]) -> None:
         self.sampler, self.model, self.done = sampler, sampler.model, done
-        self.device = self.model.device
         self.queue = deque(groups)
         self.flight, self.beside = sampler.flight(groups)
         rows = [row for group in groups for row in group.waiting]
@@ -115,9 +114,6 @@ class Drawing:
                 drawn, rows = len(self.at_seat) - len(self.free), len(self.last)
                 self.sampler.meter.charge(generated_tokens=drawn, flops=self.model.flops(rows))
                 self._advance(self.flight.step(self.last))
-
-    def _given(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
 
     def _admit(self) -> bool:
         """Give places where nothing is left to groups that wait; return whether anything is on its way."""
@@ -197,9 +193,8 @@ class Drawing:
         row, place = seats.row[seat], seats.drawn[seat]
         temperature = np.zeros(len(logits))
         temperature[row] = seats.temperature[seat]
-        chosen = choose(
-            logits, self._given(temperature), self._given(row), self._given(seats.uniform[seat, place])
-        )
+        given = (torch.from_numpy(each) for each in (temperature, row, seats.uniform[seat, place]))
+        chosen = choose(logits, *given)
         token, logprob = (each.cpu().numpy() for each in chosen)
         if not np.isfinite(logprob).all():
             first = seat[~np.isfinite(logprob)][0]

@@ -98,8 +98,8 @@ class _Following:
             part = np.flatnonzero((party >= first) & (party < first + most))
             slots = torch.tensor([way.slot for way in ways[first : first + most]], device=device)
             given = (temperature[first : first + most], party[part] - first, uniform[part])
-            on_device = (torch.from_numpy(each).to(device) for each in given)
-            chosen = choose(self.cache.decoder.logits(states[slots]), *on_device)
+            logits = self.cache.decoder.logits(states[slots])
+            chosen = choose(logits, *(torch.from_numpy(each) for each in given))
             tokens[part], logprobs[part] = (each.cpu().numpy() for each in chosen)
         for i, token, logprob in zip(here.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
             row = self.rows[i]

@@ -17,9 +17,7 @@ from selfstudy.models.language.decoder import Decoder
 from selfstudy.models.language.prefixes import PrefixCache
 
 EVERY = 32  # more rows than these are recorded in multiples of this number, fewer in powers of two
-TOKEN, POSITION, HERE, TEXT = range(
-    4
-)  # columns of what a step is given; the text's slots are all from TEXT on
+TOKEN, POSITION, HERE, TEXT = range(4)  # columns of what a step is given; a text's slots are the rest
 
 
 @dataclass
