@@ -120,6 +120,22 @@ def test_steps_that_go_back_are_no_leaves() -> None:
     assert trees[0].right and all("?<0" not in trees[0].path(leaf) for leaf in trees[0].right)
 
 
+def test_a_playout_ends_where_its_solution_does() -> None:
+    """Oracle: a policy that writes two steps too many: no leaf has them."""
+    task, domain = coin_task(3, DEPTH), Digits()
+    finish = domain.finish
+
+    def too_long(states, **how):
+        paths = zip(states, finish(states, **how), strict=True)
+        return [path if len(begun) == DEPTH else (*path, *path[:2]) for (_, begun), path in paths]
+
+    domain.finish = too_long
+    keys, settings = np.arange(3, dtype=np.uint64), PlayoutSearch(iterations=12, branch=2)
+    trees = grow_by_playouts(task, task.train, domain, settings, keys=keys, temperature=1.0)
+    assert all(len(tree.path(leaf)) == DEPTH for tree in trees for leaf in tree.right)
+    assert sum(len(tree.right) for tree in trees) > 3
+
+
 @pytest.mark.parametrize("field", ["iterations", "branch", "playouts"])
 def test_settings_out_of_range(field: str) -> None:
     """Oracle: each field at 0; a negative weight; the defaults pass."""

@@ -88,18 +88,6 @@ def test_wrong_leaves_are_finished_and_state_something_else() -> None:
     assert choose_wrong(tree, 1, 0, np.random.default_rng(0)) == []
 
 
-def test_a_text_that_goes_on_after_its_answer() -> None:
-    """Oracle: by hand: 1 states wrongly and 2 after it too, 4 wrongly before the right 5, 6 after it.
-
-    Node 1 alone can be left for 5, whichever is drawn; every walk can be written.
-    """
-    tree = tree_of([0, 1, 0, 3, 4, 5], {1: False, 2: False, 4: False, 5: True, 6: False})
-    assert tree.wrong_leaves(5) == [1]
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        assert linearise(tree, 5, choose_wrong(tree, 5, 3, rng)) == ["n1", 0, "n3", "n4", "n5"]
-
-
 def test_wrong_leaves_that_share_more_are_likelier() -> None:
     """Oracle: the weights 1 + shared steps, 2 : 3 : 1, within 4 standard errors of 3000 draws."""
     rng = np.random.default_rng(0)

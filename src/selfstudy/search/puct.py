@@ -165,6 +165,12 @@ class _Playouts:
         plain = returns is None or all(isinstance(item, str) for item in returns.read(path))
         return bool(path) and plain and self.task.is_end(self.problems[t], path)
 
+    def _whole(self, state: State, path: Steps) -> Steps:
+        """Return a played path up to its first end: what a policy writes after it is not judged or learnt."""
+        t, begun = state
+        ends = (n for n in range(len(begun) + 1, len(path)) if self.task.is_end(self.problems[t], path[:n]))
+        return path[: next(ends, len(path))]
+
     def score(self, search: Search, trees: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         """Return the PUCT scores of the nodes' children: [B, C]."""
         forest = search.forest
@@ -185,7 +191,8 @@ class _Playouts:
         count = self.settings.playouts
         many = [state for state in states for _ in range(count)]
         keys = derive(search.streams(trees, ROLL)[:, None], np.arange(count)[None]).reshape(-1)
-        solutions = self.domain.finish(many, keys=keys, temperature=self.temperature)
+        drawn = self.domain.finish(many, keys=keys, temperature=self.temperature)
+        solutions = [self._whole(state, path) for state, path in zip(many, drawn, strict=True)]
         right = self.verdicts([(t, path) for (t, _), path in zip(many, solutions, strict=True)])
         self._reached[trees] = children
         self._reward[trees] = np.array(right, dtype=float).reshape(-1, count).mean(1)

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 MOST_UNFAITHFUL = 0.3  # share of rewritten traces with another answer beyond which rewriting has failed
 SHOWN = 3
+DROPPED = {
+    "judge": "not called right in every vote (--traces.votes)",
+    "length": "longer than a solution may be (solution_tokens of the task)",
+    "answer": "without the right answer at their end",
+    "returns": "going back otherwise than their walk does (--traces.rewriting)",
+}
+"""Why a trace is dropped: the first check that it fails."""
 
 
 @dataclass(frozen=True, kw_only=True)

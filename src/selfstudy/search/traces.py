@@ -72,20 +72,10 @@ class SolutionTree:
         return sorted((i for i, ok in self.right.items() if ok), key=lambda i: (-self.quality(i), i))
 
     def wrong_leaves(self, right: int) -> list[int]:
-        """Return the leaves of finished solutions that state another answer than the leaf `right` does.
-
-        Of solutions on one path, where a text went on after it had stated an answer, none stands beside
-        another: the right one counts, and of wrong ones the first.
-        """
-        stated, to_right = self.answers[right], set(self.line(right))
-        others = (i for i, ok in self.right.items() if not ok and i not in to_right)
-        return [
-            i
-            for i in others
-            if self.answers[i] is not None
-            and self.answers[i] != stated
-            and not any(node in self.right for node in self.line(i)[:-1])
-        ]
+        """Return the leaves of finished solutions that state another answer than the leaf `right` does."""
+        stated = self.answers[right]
+        others = (i for i, ok in self.right.items() if not ok)
+        return [i for i in others if self.answers[i] is not None and self.answers[i] != stated]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; keys become text when it is written."""

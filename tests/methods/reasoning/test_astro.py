@@ -141,6 +141,14 @@ def test_too_few_trees_are_solved() -> None:
         require_solved(9, 10)
 
 
+def test_traces_that_are_all_dropped(base, open_run) -> None:
+    """Oracle: no solution has room for more than 3 tokens: the reason is said in words."""
+    narrow = selfstudy.task(TASK)
+    narrow.form = replace(narrow.form, room=lambda question: 3)
+    with pytest.raises(DataError, match=r"No trace can be learnt: \d+ are longer than a solution may be"):
+        fit(open_run(), narrow, base)
+
+
 def test_no_problem_of_middle_difficulty(task, base, open_run) -> None:
     """Oracle: bounds between which no share of three answers lies."""
     with pytest.raises(DataError, match=r"None of 8 problems.*--difficulty"):

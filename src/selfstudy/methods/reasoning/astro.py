@@ -42,7 +42,7 @@ from selfstudy.search.reasoning import (
     require_room,
 )
 from selfstudy.search.rollouts import draw_groups
-from selfstudy.search.trace_making import TraceMaking, make_traces
+from selfstudy.search.trace_making import DROPPED, TraceMaking, make_traces
 from selfstudy.search.traces import SolutionTree
 from selfstudy.signals.rewards import verified
 from selfstudy.tasks.reasoning import Problem, ReasoningTask
@@ -135,9 +135,8 @@ class Astro(Method):
         metrics = {"trees": len(trees), "unsolved": unsolved, **made, "traces": len(made["traces"])}
         if not made["traces"]:
             if not ended and unsolved < len(trees):
-                raise DataError(
-                    f"Every trace was dropped: {made['dropped']}, by reason. Loosen what dropped them."
-                )
+                why = "; ".join(f"{count} are {DROPPED[name]}" for name, count in made["dropped"].items())
+                raise DataError(f"No trace can be learnt: {why}. Loosen what dropped most of them.")
             return Fit(model=model, metrics=metrics)
         examples = [
             Example(posed(model, task, task.train[one["problem"]]), one["text"]) for one in made["traces"]
