@@ -103,10 +103,16 @@ def compared(function: Callable[[str, list[str]], Any], prompt: str, outputs: Se
             "It is called as function(prompt, outputs) and returns a score for each output, or a square of "
             "the probabilities that the output of the row is better than that of the column."
         ) from error
-    if found.shape not in ((count,), (count, count)) or not np.isfinite(found).all():
+    wanted = f"it must give {count} finite scores, or {count} x {count} probabilities"
+    if found.shape not in ((count,), (count, count)):
         raise DataError(
-            f"The judge {called!r} gave numbers of shape {list(found.shape)}, finite or not, for {count} "
-            f"outputs; it must give {count} finite scores, or {count} x {count} probabilities."
+            f"The judge {called!r} gave numbers of shape {list(found.shape)} for {count} outputs; {wanted}."
+        )
+    bad = ~np.isfinite(found)
+    if bad.any():
+        raise DataError(
+            f"The judge {called!r} gave {bad.sum()} of {bad.size} numbers for {count} outputs that are not "
+            f"finite (the first is {found[bad].flat[0]}), for the prompt {prompt[:60]!r}; {wanted}."
         )
     if found.ndim == 2 and not ((found >= 0) & (found <= 1)).all():
         raise DataError(
