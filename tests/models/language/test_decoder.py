@@ -93,17 +93,18 @@ def test_equals_transformers(kind: str, dtype: torch.dtype, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3_text"])
-def test_bfloat16_is_as_near_as_transformers(kind: str) -> None:
-    """Oracle: the same rounded weights in float64; the decoder errs at most twice as much as transformers."""
+def test_bfloat16_is_nearer_than_transformers(kind: str) -> None:
+    """Oracle: the same rounded weights in float64; the decoder, in float32 between products, errs less."""
     module = random_module(kind, dtype=torch.bfloat16)
     exact = plain(random_module(kind, dtype=torch.bfloat16).to(torch.float64), tokens())[0]
-    (hidden,) = decoded(Decoder(module), [tokens()])
-    assert hidden.dtype == torch.bfloat16
+    decoder = Decoder(module)
+    (hidden,) = decoded(decoder, [tokens()])
+    assert (hidden.dtype, decoder.logits(hidden).dtype) == (torch.float32, torch.bfloat16)
 
     def error(got: torch.Tensor) -> float:
         return float((got.double() - exact).square().mean().sqrt())
 
-    assert error(hidden) < 2 * error(plain(module, tokens())[0]) < 0.2
+    assert error(hidden) < error(plain(module, tokens())[0]) < 0.1
 
 
 def test_longer_texts_than_before() -> None:

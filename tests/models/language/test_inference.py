@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from selfstudy.models.language import inference
-from selfstudy.models.language.inference import LITTLE, Inference, Products
+from selfstudy.models.language.inference import FEW, LITTLE, Inference, Products
 
 
 @pytest.fixture(params=[True, False], autouse=True)
@@ -52,15 +52,28 @@ def test_other_precisions_stay_as_they_are():
         assert type(module) is nn.Linear
 
 
-@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("how", [{}, {"packed": True}, {"arranged": True}])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("rows", [1, 500])
-def test_products_of_layers_with_one_input(packed, bias, rows):
+@pytest.mark.parametrize("rows", [1, FEW, FEW + 1, 500])
+def test_products_of_layers_with_one_input(how, bias, rows):
     """Oracle: the layers themselves in float64, their outputs side by side."""
     torch.manual_seed(0)
     layers = [nn.Linear(96, width, bias=bias) for width in (40, 8)]
     x = torch.randn(rows, 96)
     with torch.inference_mode():
-        got = Products(*layers, packed=packed)(x)
+        got = Products(*layers, **how)(x)
         expected = torch.cat([layer.double()(x.double()) for layer in layers], -1)
     torch.testing.assert_close(got.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", [{}, {"packed": True}, {"arranged": True}])
+@pytest.mark.parametrize("rows", [3, FEW + 1])
+def test_weights_of_another_precision_than_the_rows(how, rows):
+    """Oracle: the rounded layer in float64 on rounded rows; outputs err by their own rounding."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(96, 40, dtype=torch.bfloat16), torch.randn(rows, 96)
+    with torch.inference_mode():
+        got = Products(layer, **how)(x)
+        expected = layer.double()(x.bfloat16().double())
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), expected, atol=2e-2, rtol=1e-2)

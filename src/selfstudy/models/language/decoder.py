@@ -42,7 +42,8 @@ class Decoder:
         version: another number whenever what a forward pass reads lies elsewhere.
         windows: tokens that each layer looks back, the own one included; None is all.
         scaling: of the products of queries and keys.
-        device, dtype: of the weights, and of keys and values.
+        device: of the weights, and of keys and values.
+        dtype: of states, keys and values: that of the weights, or float32 where compiled loops compute them.
     """
 
     def __init__(self, module: PreTrainedModel) -> None:
@@ -67,8 +68,8 @@ class Decoder:
         if getattr(self, "_read", None) == state:
             return False
         self._read = state
-        self.device, self.dtype = self.module.device, self.module.dtype
-        self.compiled = can_compile(self.module)
+        self.device, self.compiled = self.module.device, can_compile(self.module)
+        self.dtype = torch.float32 if self.compiled else self.module.dtype
         self._operations = CompiledOperations(self.module) if self.compiled else TorchOperations(self.module)
         self._norm_shift = 1.0 if self.module.config.model_type == "gemma3_text" else 0.0
         with torch.inference_mode():
@@ -86,12 +87,13 @@ class Decoder:
     def _norm(self, norm: nn.Module) -> torch.Tensor:
         weight = norm.weight
         assert isinstance(weight, torch.Tensor)
-        return weight.detach() + self._norm_shift if self._norm_shift else weight.detach()
+        weight = weight.detach().to(self.dtype)
+        return weight + self._norm_shift if self._norm_shift else weight
 
     def hidden(self, tokens: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Return the last hidden states [N, H] of tokens [N] at positions [N]."""
         do = self._operations
-        state = self.module.base_model.embed_tokens(tokens)  # [N, H]
+        state = self.module.base_model.embed_tokens(tokens).to(self.dtype)  # [N, H]
         rotations = self._rotations(positions)
         inner = do.normed(state, self._before[0])
         for index, block in enumerate(self._blocks):
@@ -104,8 +106,8 @@ class Decoder:
         return inner
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the logits [..., V] after hidden states [..., H]."""
-        return self._head(hidden)
+        """Return the logits [..., V] after hidden states [..., H], in the precision of the weights."""
+        return self._head(hidden.to(self.module.dtype))
 
     def _rotations(self, positions: torch.Tensor) -> dict[str, Any]:
         """Return the rotations to the positions [N], by kind of layer."""

@@ -54,7 +54,10 @@ class Products:
         self._arranged = [_arranged(weight) for weight in weights] if arranged else []
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return [N, O]."""
+        """Return [N, O], computed in the precision of the weights and given in that of the rows."""
+        return self._outputs(rows.to(self._weights[0].dtype)).to(rows.dtype)
+
+    def _outputs(self, rows: torch.Tensor) -> torch.Tensor:
         if self._turned is not None:
             return rows @ self._turned if self._bias is None else torch.addmm(self._bias, rows, self._turned)
         if self._packed is not None:
@@ -65,13 +68,6 @@ class Products:
             outs = [self._product(rows, weight, None) for weight in self._weights]
         out = torch.cat(outs, -1) if len(outs) > 1 else outs[0]
         return out if self._bias is None else out + self._bias
-
-    def add_to(self, state: torch.Tensor, rows: torch.Tensor) -> None:
-        """Add what `rows` give to `state` [N, O], in place."""
-        if self._turned is not None and self._bias is None:
-            state.addmm_(rows, self._turned)
-        else:
-            state += self(rows)
 
     def _product(self, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if self._one_dnn and rows.numel() * len(weight) >= LITTLE:

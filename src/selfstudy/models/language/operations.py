@@ -1,4 +1,4 @@
-"""What a decoder does between two products of matrices: by torch, or compiled for float32 on processors."""
+"""What a decoder does between two products of matrices: by torch, or compiled for processors, in float32."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TorchOperations:
 
 
 class CompiledOperations:
-    """In float32 on processors; the interface of `TorchOperations`."""
+    """On processors, in float32 for weights of bfloat16 too; the interface of `TorchOperations`."""
 
     def __init__(self, module: PreTrainedModel) -> None:
         # Only here, for the compiler's import takes half a second.
@@ -134,4 +134,5 @@ def activation(module: PreTrainedModel) -> str:
 
 def can_compile(module: PreTrainedModel) -> bool:
     """Tell whether `CompiledOperations` does what a decoder wants."""
-    return module.device.type == "cpu" and module.dtype == torch.float32 and activation(module) in GATES
+    precise = module.dtype in (torch.float32, torch.bfloat16)
+    return module.device.type == "cpu" and precise and activation(module) in GATES
