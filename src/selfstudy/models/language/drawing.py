@@ -26,7 +26,7 @@ class Row:
 
     place: int
     request: Request
-    prompt: list[int]
+    prompt: np.ndarray
     limit: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -82,7 +82,7 @@ class _Seats:
         self.row, self.drawn, self.limit, self.stops = (np.zeros(count, dtype=np.int64) for _ in range(4))
         self.temperature = np.zeros(count)
         self.uniform, self.logprobs = (np.zeros((count, steps)) for _ in range(2))
-        self.tokens = np.zeros((count, steps), dtype=np.int64)
+        self.tokens = np.zeros((count, steps), dtype=np.int32)
 
 
 class Drawing:
@@ -241,7 +241,7 @@ class Drawing:
         ):
             row, place = self._request(here)
             self.done[row.place] = ended(row, tokens[:count], logprobs[:count], value)
-            text = np.array([*row.prompt, *tokens[: count - 1]], dtype=np.int32)
+            text = np.concatenate([row.prompt, seats.tokens[here, : count - 1]])
             texts[text.tobytes()] = number, text
             self.at_seat[here] = None
             self.free.append(here)

@@ -35,7 +35,7 @@ def follow(sampler: TorchSampler, cache: PrefixCache, rows: Sequence[Row], done:
         done: what ends, by the place of its request.
     """
     texts = {row.request.prompt: row.prompt for row in rows}
-    ends = {text: cache.end(np.array(tokens, dtype=np.int32)) for text, tokens in texts.items()}
+    ends = {text: cache.end(tokens) for text, tokens in texts.items()}
     known = [row for row in rows if ends[row.request.prompt] is not None]
     if known:
         _Following(sampler, cache, known).run(ends, done)

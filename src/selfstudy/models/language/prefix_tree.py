@@ -47,11 +47,11 @@ class PrefixTree:
 
     def longest(self, tokens: np.ndarray) -> np.ndarray:
         """Return the slots, int64 [m], of the longest known beginning of `tokens`, int32 [n]; now used."""
-        return self._walk(tokens.tobytes(), split=False)[0]
+        return self._walk(tokens)[0]
 
     def end(self, tokens: np.ndarray) -> Way | None:
         """Return where a text that is wholly known ends; None for others, and for the empty text."""
-        parts, node, gone = self._go(tokens.tobytes(), split=False)
+        parts, node, gone = self._go(tokens.tobytes(), split=False, node=self._root)
         return Way(node, gone) if 0 < sum(map(len, parts)) == len(tokens) else None
 
     def onward(self, way: Way, token: int) -> Way | None:
@@ -74,13 +74,13 @@ class PrefixTree:
         """
         self._held_since = self._clock + 1
         try:
-            yield [self._walk(text.tobytes(), split=True)[0] for text in texts]
+            yield [self._walk(text, split=True)[0] for text in texts]
         finally:
             self._held_since = None
 
     def pin(self, tokens: np.ndarray) -> Known:
         """Return the longest known beginning of `tokens`, and keep it until it is unpinned as often."""
-        slots, node, _ = self._walk(tokens.tobytes(), split=True)
+        slots, node, _ = self._walk(tokens, split=True)
         node.pins += 1
         return Known(slots, node)
 
@@ -116,51 +116,56 @@ class PrefixTree:
             slots: int64 [n], where each token lies. Known tokens keep the slots that they have; others that
                 were taken for them are free again.
         """
-        self._insert(tokens.tobytes(), slots)
+        self._insert(self._root, tokens, slots)
 
-    def insert_pinned(self, tokens: np.ndarray, slots: np.ndarray) -> Known:
-        """Make a text known as `insert` does, and keep it; see `pin`."""
-        known, node = self._insert(tokens.tobytes(), slots)
+    def extend(self, known: Known, tokens: np.ndarray, slots: np.ndarray) -> Known:
+        """Make known what follows a pinned text, as `insert` does, and pin the whole in its place."""
+        before, node = self._insert(known.node, tokens, slots)
         node.pins += 1
-        return Known(np.concatenate([known, slots[len(known) :]]), node)
+        self.unpin(known)
+        return Known(np.concatenate([known.slots, before, slots[len(before) :]]), node)
 
-    def _insert(self, data: bytes, slots: np.ndarray) -> tuple[np.ndarray, _Node]:
-        """Return the slots of what was known before, and the node where the text ends."""
-        known, node, _ = self._walk(data, split=True)
+    def _insert(self, node: _Node, tokens: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, _Node]:
+        """Insert what follows a node; return the slots of what was known of it, and where it ends."""
+        data = tokens.tobytes()
+        parts, node, _ = self._go(data, split=True, node=node)
+        known = np.concatenate(parts) if parts else self._root.slots
         self.give_back(slots[: len(known)][slots[: len(known)] != known])
-        if 4 * len(known) < len(data):
+        if len(known) < len(tokens):
             rest = data[4 * len(known) :]
             leaf = _Node(rest, slots[len(known) :].copy(), node)
             leaf.used = self._clock
             node.children[rest[:4]] = node = leaf
         return known, node
 
-    def _walk(self, data: bytes, *, split: bool) -> tuple[np.ndarray, _Node, int]:
-        """Go along `data`; return the slots on the way, the last node, and how far its edge was gone.
+    def _walk(self, tokens: np.ndarray, *, split: bool = False) -> tuple[np.ndarray, _Node, int]:
+        """Go along a text; return the slots on the way, the last node, and how far its edge was gone."""
+        parts, node, gone = self._go(tokens.tobytes(), split=split, node=self._root)
+        return np.concatenate(parts) if parts else self._root.slots, node, gone
+
+    def _go(self, data: bytes, *, split: bool, node: _Node) -> tuple[list[np.ndarray], _Node, int]:
+        """Go along `data` from a node; return the slots edge by edge, and the rest as `_walk`.
 
         Args:
             data: tokens, 4 bytes each.
             split: cut an edge that is gone in part, so that the way ends at a node.
+            node: where to begin.
         """
-        parts, node, gone = self._go(data, split=split)
-        return np.concatenate(parts), node, gone
-
-    def _go(self, data: bytes, *, split: bool) -> tuple[list[np.ndarray], _Node, int]:
-        """Go along `data` as `_walk` does; return the slots edge by edge."""
         self._clock += 1
-        node, place, gone = self._root, 0, 0
-        parts: list[np.ndarray] = [node.slots]
+        parts: list[np.ndarray] = []
+        place, gone = 0, len(node.slots)
         while (child := node.children.get(data[place : place + 4])) is not None:
-            whole = data.startswith(child.data, place)
-            gone = len(child.slots) if whole else _shared(child.data, data, place)
-            if split and not whole:
-                child = child.split(gone)
-            child.used = self._clock
-            node = child
-            parts.append(node.slots[:gone])
-            place += 4 * gone
-            if not whole:
+            if not data.startswith(child.data, place):
+                gone = _shared(child.data, data, place)
+                node = child.split(gone) if split else child
+                node.used = self._clock
+                parts.append(node.slots[:gone])
                 break
+            node = child
+            node.used = self._clock
+            parts.append(node.slots)
+            place += len(node.data)
+            gone = len(node.slots)
         return parts, node, gone
 
     def give_back(self, slots: np.ndarray) -> None:
@@ -179,6 +184,7 @@ class PrefixTree:
             parent = node.parent
             assert parent is not None
             del parent.children[node.data[:4]]
+            parent.used = max(parent.used, node.used)  # what was inserted after a pinned text passed it by
             if parent is not self._root and not parent.children and not self._is_held(parent):
                 heapq.heappush(leaves, (parent.used, next(order), parent))
 

@@ -8,7 +8,7 @@ token. (Batches of different shapes round differently; that changes a token in a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +33,7 @@ from selfstudy.models.language.slot_flight import CompiledSteps, SlotFlight, Ste
 from selfstudy.models.language.stopping import Stopping
 
 AnyFlight = Flight | SlotFlight | ModuleFlight
+TEXTS = 2**14  # whose tokens are remembered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,7 @@ class TorchSampler:
         self.remember = remember
         self.stopping = Stopping(model)
         self._inference = Inference(model.module)
+        self._tokens: dict[str, np.ndarray] = {}
         self._allocate()
 
     def _allocate(self) -> None:
@@ -125,10 +127,9 @@ class TorchSampler:
         """
         for request in requests:
             validate(request)
-        distinct = list(dict.fromkeys(request.prompt for request in requests))
-        prompts = dict(zip(distinct, self.model.encode_all(distinct), strict=True))
+        prompts = self._encoded(dict.fromkeys(request.prompt for request in requests))
         for text, tokens in prompts.items():
-            if not tokens:
+            if not len(tokens):
                 raise DataError(f"The prompt {text!r} has no tokens; a model needs one to go on from.")
         done: dict[int, Drawn] = {}
         rows = []
@@ -143,6 +144,17 @@ class TorchSampler:
             with self._inference:
                 self._draw(rows, done)
         return self._completions([done[i] for i in range(len(requests))])
+
+    def _encoded(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return the tokens of each text, int32; those of texts that were asked lately are remembered."""
+        known = self._tokens if self.remember else {}
+        new = [text for text in texts if text not in known]
+        if len(known) > TEXTS:
+            known.clear()
+            new = list(texts)
+        rows = zip(new, self.model.encode_all(new), strict=True)
+        known.update((text, np.array(tokens, dtype=np.int32)) for text, tokens in rows)
+        return {text: known[text] for text in texts}
 
     def _completions(self, drawn: Sequence[Drawn]) -> list[Completion]:
         out = []
@@ -163,7 +175,7 @@ class TorchSampler:
                 self._cache.forget()
         groups: dict[tuple[int, bytes], Group] = {}
         for row in rows:
-            text = np.array(row.prompt + row.tokens, dtype=np.int32)
+            text = np.array([*row.prompt, *row.tokens], dtype=np.int32) if row.tokens else row.prompt
             group = groups.setdefault((len(text), text.tobytes()), Group(text, deque()))
             group.waiting.append(row)
         if groups:

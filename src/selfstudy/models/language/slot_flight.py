@@ -191,10 +191,10 @@ class SlotFlight:
     def keep(self, rows: np.ndarray, texts: Sequence[np.ndarray]) -> None:
         """See `Flight.keep`."""
         for row, text in zip(rows.tolist(), texts, strict=True):
-            known = self._tree.insert_pinned(text, self._slots[row, : len(text)])
-            self._tree.unpin(self._pinned[row])
-            self._slots[row, : len(text)] = known.slots
-            self._known[row], self._pinned[row] = len(text), known
+            first, end = self._known[row], self._ends[row]
+            known = self._tree.extend(self._pinned[row], text[first:], self._slots[row, first:end])
+            self._slots[row, :end] = known.slots
+            self._known[row], self._pinned[row] = end, known
 
     def shrink(self) -> np.ndarray | None:
         """See `Flight.shrink`: nothing is read for places without rows."""
