@@ -83,6 +83,8 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # A test has one core, as others run beside it; comparing in several processes has tests of its own.
+    monkeypatch.setattr("selfstudy.app.comparing.cores", lambda: 1)
     yield tmp_path
     METHODS.clear()
     METHODS.update(methods)

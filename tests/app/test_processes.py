@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -16,8 +15,10 @@ from selfstudy.app.cli import main
 from selfstudy.core.errors import UsageError
 from selfstudy.core.group import require_alone
 
+from ..contract.sessions import session
+
 FIT = ["fit", "rest-em", "--task", "chain100?steps=2", "--train-limit", "7", "--test-limit", "4"]
-FIELDS = ["--samples", "2", "--batch", "2", "--rounds", "1", "--tuning.steps", "3"]
+FIELDS = ["--samples", "2", "--batch", "2", "--rounds", "1", "--tuning.steps", "5"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 SECONDS = 300  # a busy machine is slow
@@ -41,21 +42,6 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """Kill torchrun and its processes, which are in sessions of their own."""
-    family = psutil.Process(process.pid)
-    for one in [family, *family.children(recursive=True)]:
-        one.kill()
-    assert "Report:" not in process.communicate()[0]  # ends when the last has let go of the pipe
-
-
-def lines_of(file: Path) -> int:
-    try:
-        return file.read_text().count("\n")
-    except FileNotFoundError:
-        return 0
-
-
 def read(path: Path) -> object:
     return json.loads(path.read_text())
 
@@ -69,18 +55,23 @@ def lines(run: Path, *names: str) -> list[dict[str, object]]:
 def test_two_processes_killed_and_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Oracle: this process, for samples, counts and what is said; two that were not killed, bit for bit."""
+    """Oracle: this process, for samples, counts and what is said; two that were not killed, bit for bit.
+
+    Those that are killed, and those that are not, are forks in the place of what torchrun starts.
+    """
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert main([*FIT, *FIELDS, "--out", str(tmp_path / "one")]) == 0
-    for said in (capsys.readouterr().out, finish(start(tmp_path, *FIT, *FIELDS, "--out", "two"))):
+    two, killed = tmp_path / "two", tmp_path / "killed"
+    assert session([*FIT, *FIELDS], two, processes=2)["code"] == 0
+    for said in (capsys.readouterr().out, two.with_suffix(".log").read_text()):
         assert said.count("method    rest-em") == said.count("Report:") == 1  # only the leader speaks
-    killed = start(tmp_path, *FIT, *FIELDS, "--out", "killed")
-    folder = tmp_path / "killed"
-    while lines_of(folder / "partial/samples-0/samples/records.jsonl") < 3:
-        assert killed.poll() is None and not (folder / "stages/policy-0").exists()
-        os.sched_yield()
-    kill(killed)
-    finish(start(tmp_path, "resume", "killed"))
+    assert session([*FIT, *FIELDS], killed, processes=2, within=14)["code"] == -9
+    records = killed / "partial/samples-0/samples/records.jsonl"
+    assert 0 < records.read_text().count("\n") < 7
+    assert session([*FIT, *FIELDS], killed, processes=2, within=55)["code"] == -9
+    assert list(killed.glob("partial/policy-0/policy/*/state.safetensors"))
+    assert not (killed / "stages/policy-0").exists()
+    assert finish(start(tmp_path, "resume", "killed")).count("Report:") == 1
 
     samples = [
         read(tmp_path / name / "stages/samples-0/stage.json")["value"] for name in ("one", "two", "killed")

@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -33,7 +34,8 @@ def session(arguments: list[str], out: Path, **more: Any) -> dict[str, Any]:
         arguments: of the command, without --out.
         out: the run's directory.
         more: `after`: SIGKILL after so many seconds; `at`: SIGKILL before that operation on the run's files;
-            `within`: before that operation on its checkpoints and records;
+            `within`: before that operation on its checkpoints and records; `processes`: so many that torchrun
+            would start, of which the first is counted and killed, and the others with it;
             `listed`: (slug, file, class) of a method to put in the index; `demo`: the settings of the demo.
     """
     server = _server()
@@ -61,20 +63,29 @@ def _server() -> subprocess.Popen[str]:
 
 
 def _fork(request: dict[str, Any]) -> dict[str, Any]:
+    start, processes = time.monotonic(), request.get("processes", 1)
     read, write = os.pipe()
-    start = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        _child(request, write)
+    port = _free_port()
+    pids = []
+    for rank in range(processes):
+        pids.append(os.fork())
+        if pids[-1] == 0:
+            os.close(read)
+            if processes > 1:
+                _join(rank, processes, port)
+            _child(request, write, leads=rank == 0)
     os.close(write)
-    timer = threading.Timer(request.get("after", 3600), os.kill, (pid, signal.SIGKILL))
+    timer = threading.Timer(request.get("after", 3600), os.kill, (pids[0], signal.SIGKILL))
     timer.start()
-    _, status = os.waitpid(pid, 0)
+    _, status = os.waitpid(pids[0], 0)
     timer.cancel()
+    code = os.waitstatus_to_exitcode(status)
+    for pid in pids[1:]:
+        if code:
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
     with os.fdopen(read) as pipe:
         operations, within = map(int, (pipe.read() or "0 0").split())
-    code = os.waitstatus_to_exitcode(status)
     if code == 0:
         _import_all(Path(request["out"] + ".imported").read_text().split())
     return {
@@ -85,12 +96,27 @@ def _fork(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _child(request: dict[str, Any], write: int) -> None:
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _join(rank: int, processes: int, port: int) -> None:
+    """Set what torchrun sets in the process of this rank."""
+    for name in ("RANK", "LOCAL_RANK"):
+        os.environ[name] = str(rank)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        os.environ[name] = str(processes)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
+
+
+def _child(request: dict[str, Any], write: int, *, leads: bool) -> None:
     out, count, within = request["out"], 0, 0
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count, within
-        if event in OPERATIONS and str(arguments[0]).startswith(out):
+        if leads and event in OPERATIONS and str(arguments[0]).startswith(out):
             count += 1
             within += str(arguments[0]).startswith(f"{out}/partial/")
             if count == request.get("at") or within == request.get("within"):
@@ -110,8 +136,9 @@ def _child(request: dict[str, Any], write: int) -> None:
         sys.addaudithook(watch)
         code = cli.main(["--traceback", *request["arguments"], "--out", out])
         sys.stderr.flush()
-        os.write(write, f"{count} {within}".encode())
-        Path(out + ".imported").write_text("\n".join(name for name in sys.modules if name not in known))
+        if leads:
+            os.write(write, f"{count} {within}".encode())
+            Path(out + ".imported").write_text("\n".join(name for name in sys.modules if name not in known))
     os._exit(code)
 
 
