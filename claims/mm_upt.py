@@ -47,6 +47,7 @@ def training(steps: int, problems: int, learning_rate: float) -> dict[str, Any]:
         "problems": problems,
         "samples": SAMPLES,
         "temperature": 1.0,
+        "top_p": 1.0,
         "monitor": 0,
         "gradient": PolicyGradient(learning_rate=learning_rate, clip_high=0.3, dual_clip=3.0, kl=0.01),
     }

@@ -27,12 +27,13 @@ def draw_step(
     problems: int,
     group: int,
     temperature: float,
+    top_p: float = 1.0,
 ) -> list[Group]:
     """Return the groups of a step: the next problems in shuffled passes over the training problems."""
     count = min(problems, len(task.train))
     chosen = [task.train[i] for i in batch_indices(run, "problems", step, len(task.train), count)]
     keys = [[run.key("answers", step, problem.id, i) for i in range(group)] for problem in chosen]
-    return draw_groups(policy, task, chosen, run.meter, keys=keys, temperature=temperature)
+    return draw_groups(policy, task, chosen, run.meter, keys=keys, temperature=temperature, top_p=top_p)
 
 
 def learnable(

@@ -54,6 +54,7 @@ def draw_groups(
     *,
     keys: Sequence[Sequence[int]],
     temperature: float,
+    top_p: float = 1.0,
     prompts: Sequence[str] | None = None,
     begun: Sequence[Steps] | None = None,
 ) -> list[Group]:
@@ -66,6 +67,7 @@ def draw_groups(
         meter: charged by the sampler.
         keys: P rows of stream keys.
         temperature: of the draws.
+        top_p: of the draws; see `Request`.
         prompts: the texts that the policy continues; None poses the problems.
         begun: the lines of a solution that each prompt ends with already: they come first in the steps of the
             answers, and leave less room. None is none.
@@ -86,6 +88,7 @@ def draw_groups(
             key=key,
             max_tokens=room,
             temperature=temperature,
+            top_p=top_p,
             stop=task.stop,
             images=problem.images,
         )

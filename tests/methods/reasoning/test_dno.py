@@ -242,6 +242,15 @@ def test_a_judge_that_contradicts_itself(small, open_run) -> None:
         fit(open_run("strict"), prompts(lopsided), small, validation=0, strict=True)
 
 
+def test_a_nucleus_of_one_token(small, open_run, records) -> None:
+    """Limit: all samples of a prompt are its likeliest output, at any temperature."""
+    run = open_run()
+    with pytest.raises(DataError, match="No two outputs"):
+        fit(run, prompts(gold=None), small, top_p=1e-9, gap=0.0, student_gap=0.1)
+    rows = records(run)["outputs-0"]
+    assert rows and all(len(set(row["texts"])) == 1 for row in rows)
+
+
 def test_fewer_prompts_than_rounds(small, open_run) -> None:
     """Oracle: three rounds of two prompts."""
     with pytest.raises(DataError, match="prompts of its own"):
@@ -254,6 +263,7 @@ def test_fewer_prompts_than_rounds(small, open_run) -> None:
         {"rounds": 0},
         {"samples": 1},
         {"temperature": 0.0},
+        {"top_p": 0.0},
         {"gap": -0.1},
         {"rate_factor": 0.0},
         {"judge": "coin"},

@@ -85,8 +85,8 @@ def test_gold_answers_are_supervised_grpo(policy, chains, open_run) -> None:
     task, shared = chains(train=12), {k: SMALL[k] for k in ("steps", "problems", "temperature", "gradient")}
     run = open_run("grpo")
     grpo = Grpo(**shared, group=SMALL["samples"], filter=False).fit(task.metered(run.meter), policy, run)
-    gold = fit(open_run("gold"), task, policy, reward="gold")
-    voted = fit(open_run("voted"), task, policy)
+    gold = fit(open_run("gold"), task, policy, reward="gold", top_p=1.0)
+    voted = fit(open_run("voted"), task, policy, top_p=1.0)
     assert same(gold.model, grpo.model)
     assert not same(voted.model, gold.model)
 
@@ -259,6 +259,13 @@ def test_the_cost_is_what_is_spent(policy, open_run) -> None:
     assert spent["flops"] == pytest.approx(expected["flops"], rel=0.1)
 
 
+def test_a_nucleus_of_one_token(policy, open_run) -> None:
+    """Limit: all samples of a problem agree, at any temperature, so that there is nothing to learn."""
+    task = selfstudy.task("chain100?steps=2&train=10&validation=4&test=1")
+    with pytest.warns(UserWarning), pytest.raises(DataError, match="Nothing could be learnt"):
+        fit(open_run(), task, policy, top_p=1e-9)
+
+
 def test_two_samples_are_no_majority(policy, chains, open_run) -> None:
     """Oracle: one is refused, two are said to be few, three are not."""
     with pytest.raises(UsageError, match="samples is 1"):
@@ -269,7 +276,7 @@ def test_two_samples_are_no_majority(policy, chains, open_run) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"steps": 0}, {"problems": 0}, {"temperature": 0.0}, {"monitor": -1}, {"look_every": 0}],
+    [{"steps": 0}, {"problems": 0}, {"temperature": 0.0}, {"top_p": 1.5}, {"monitor": -1}, {"look_every": 0}],
 )
 def test_contradictions_are_refused(fields: dict[str, Any]) -> None:
     """Oracle: each field out of range; the defaults pass."""

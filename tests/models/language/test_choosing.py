@@ -176,3 +176,37 @@ def test_numbers_that_are_not_finite_show(size: int, bad: float, temperature: fl
     assert np.isfinite(logprob).tolist() == [True, False, True]
     whole = chosen(logits_of(3, size), temperature, 0.5)
     assert token[[0, 2]].tolist() == whole[0][[0, 2]].tolist()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("top_p", [0.05, 0.6, 0.99])
+def test_draws_from_the_nucleus(size: int, temperature: float, top_p: float) -> None:
+    """Oracle: the fewest of the sorted shares that reach it, float64; log-probabilities among all tokens."""
+    logits = logits_of(100, size)
+    uniform = np.random.default_rng(1).random(100)
+    tensors = (torch.full((100,), value, dtype=torch.float64) for value in (temperature, top_p))
+    heat, cut = tensors
+    token, logprob = choose(logits, heat, torch.arange(100), torch.as_tensor(uniform), cut)
+    share = distribution(logits, temperature)
+    for row, one in enumerate(share):
+        order = np.argsort(-one, kind="stable")
+        enough = int(np.searchsorted(one[order].cumsum(), top_p)) + 1  # the one that reaches it is in
+        kept = np.zeros_like(one)
+        kept[order[:enough]] = one[order[:enough]]
+        ends, drawn = kept.cumsum() / kept.sum(), int(token[row])
+        assert kept[drawn] > 0
+        assert ends[drawn] - kept[drawn] / kept.sum() - 1e-6 <= uniform[row] <= ends[drawn] + 1e-6
+    expected = np.log(distribution(logits, 1.0))[np.arange(100), token]
+    np.testing.assert_allclose(logprob, expected, rtol=0, atol=1e-5)
+
+
+def test_equal_tokens_enter_the_nucleus_in_their_order() -> None:
+    """Oracle: by hand: of four equal tokens two reach 0.3, the first two; 1 and greedy rows keep all."""
+    rows = [[0.0] * 4, [0.0] * 4, [0.0, 1.0, 0.0, 0.0]]
+    heat, cut = (torch.tensor(values, dtype=torch.float64) for values in ([1, 1, 0], [0.3, 1.0, 0.1]))
+    number = torch.full((3,), LAST, dtype=torch.float64)
+    token, logprob = choose(torch.tensor(rows), heat, torch.arange(3), number, cut)
+    assert token.tolist() == [1, 3, 1]
+    expected = [np.log(0.25), np.log(0.25), 1 - np.log(3 + np.e)]
+    np.testing.assert_allclose(logprob, expected, atol=1e-6)

@@ -61,6 +61,7 @@ def test_draws_the_same_as_without_memory(kind: str, settings: dict[str, Any]) -
                 key=int(rng.integers(4)),
                 count=int(rng.integers(1, 9)),
                 temperature=float(rng.choice([0.0, 0.3, 1.0])),
+                top_p=float(rng.choice([1.0, 0.5])),
                 stop=((), ("\n",), ("1", "+5"), ("3-", "8*"))[rng.integers(4)],
             )
             for _ in range(24)

@@ -69,8 +69,10 @@ def plainly(model: LanguageModel, request: Request) -> tuple[list[int], list[flo
     numbers = uniforms(np.array([[request.key]], dtype=np.uint64), places)[0]
     for number in numbers:
         logs = logits(model, [*seen.tokens, *tokens], seen.inputs).log_softmax(-1)
-        heat = (logs / (request.temperature or 1e-6)).softmax(-1).cumsum(-1)
-        drawn = torch.searchsorted(heat, float(number), right=True)
+        share = (logs / (request.temperature or 1e-6)).softmax(-1)
+        likelier = (share[:, None] > share).double().T @ share  # of each token, what is likelier together
+        heat = share.masked_fill(likelier >= request.top_p, 0.0).cumsum(-1)
+        drawn = torch.searchsorted(heat, float(number) * float(heat[-1]), right=True)
         token = int(drawn if request.temperature else logs.argmax())
         tokens.append(token)
         said.append(float(logs[token]))
@@ -79,10 +81,10 @@ def plainly(model: LanguageModel, request: Request) -> tuple[list[int], list[flo
     return tokens, said
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_draws(model: LanguageModel, temperature: float) -> None:
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (0.7, 1.0), (1.0, 1.0), (1.0, 0.6)])
+def test_draws(model: LanguageModel, temperature: float, top_p: float) -> None:
     """Oracle: a second implementation without memory, padding or batches, for each request alone."""
-    requests = requests_of(model, temperature=temperature)
+    requests = requests_of(model, temperature=temperature, top_p=top_p)
     drawn = ImageSampler(model).sample(requests)
     for request, completion in zip(requests, drawn, strict=True):
         tokens, said = plainly(model, request)

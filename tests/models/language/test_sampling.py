@@ -71,6 +71,16 @@ def generate(model: LanguageModel, prompt: str, new: int) -> list[int]:
     return out[0, ids.shape[1] :].tolist()
 
 
+def in_nucleus(share: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The likeliest first, token by token, until they have `top_p` together; all others are 0."""
+    out, taken = torch.zeros_like(share), 0.0
+    for token in sorted(range(len(share)), key=lambda i: -share[i]):
+        if taken < top_p:
+            out[token] = share[token]
+            taken += float(share[token])
+    return out
+
+
 def plain_sample(model: LanguageModel, request: Request) -> tuple[list[int], list[float]]:
     """One sequence, no cache, no stop strings: the definition."""
     tokens, new, logprobs = model.encode(request.prompt), [], []
@@ -80,7 +90,7 @@ def plain_sample(model: LanguageModel, request: Request) -> tuple[list[int], lis
         if request.temperature == 0:
             token = int(logits.argmax())
         else:
-            share = (logits / request.temperature).softmax(-1).cumsum(-1).numpy()
+            share = in_nucleus((logits / request.temperature).softmax(-1), request.top_p).cumsum(-1).numpy()
             u = float(uniforms(np.array([request.key], dtype=np.uint64), t)[0])
             token = int(np.searchsorted(share, u * share[-1], side="right"))
         logprobs.append(float(logits.log_softmax(-1)[token]))
@@ -112,11 +122,13 @@ def test_greedy_equals_generate_in_a_padded_batch(kind):
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_equals_the_plain_loop(kind, temperature):
+@pytest.mark.parametrize("top_p", [(1.0,), (0.5, 0.9, 1.0, 0.01)])
+def test_equals_the_plain_loop(kind, temperature, top_p):
     """Oracle: one sequence at a time without a cache, tokens and log-probabilities."""
     model = sharp_model(kind)
     requests = [
-        Request(prompt=p, key=7 + i, max_tokens=9, temperature=temperature) for i, p in enumerate(PROMPTS)
+        Request(prompt=p, key=7 + i, max_tokens=9, temperature=temperature, top_p=top_p[i % len(top_p)])
+        for i, p in enumerate(PROMPTS)
     ]
     for request, completion in zip(requests, TorchSampler(model).sample(requests), strict=True):
         tokens, logprobs = plain_sample(model, request)
@@ -292,6 +304,8 @@ def test_refuses_bad_requests():
     sampler = TorchSampler(sharp_model())
     for bad in (
         dict(temperature=-1.0),
+        dict(top_p=0.0),
+        dict(top_p=1.1),
         dict(temperature=float("nan")),
         dict(max_tokens=-1),
         dict(stop=("",)),

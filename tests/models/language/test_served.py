@@ -63,7 +63,9 @@ def echo(body: dict[str, Any], _: int) -> Any:
 def test_a_request_in_the_words_of_the_interface(serve: Open) -> None:
     """Oracle: the fields of OpenAI's completions, by hand."""
     server = serve(echo)
-    request = Request(prompt="ab", key=2**40 + 7, max_tokens=5, temperature=0.5, stop=("\n", "END"))
+    request = Request(
+        prompt="ab", key=2**40 + 7, max_tokens=5, temperature=0.5, top_p=0.9, stop=("\n", "END")
+    )
     open_sampler(model_at(server)).sample([request])
     path, headers, body = server.asked[0]
     assert path == "/v1/completions" and "authorization" not in {name.lower() for name in headers}
@@ -72,7 +74,7 @@ def test_a_request_in_the_words_of_the_interface(serve: Open) -> None:
         "prompt": "ab",
         "max_tokens": 5,
         "temperature": 0.5,
-        "top_p": 1.0,
+        "top_p": 0.9,
         "seed": 7,
         "stop": ["\n", "END"],
     }

@@ -112,6 +112,14 @@ def test_a_key_draws_the_same_again(vllm: ModuleType, model: LanguageModel) -> N
     assert len({one.tokens for one in together}) == 6
 
 
+def test_a_nucleus_of_one_token_draws_the_likeliest(vllm: ModuleType, model: LanguageModel) -> None:
+    """Limit: whatever the key and the temperature."""
+    requests = asks(prompts(2), temperature=3.0, top_p=1e-9)
+    greedy = [replace(one, temperature=0.0) for one in requests]
+    sampler = open_sampler(model)
+    assert sampler.sample(requests) == sampler.sample(greedy)
+
+
 def test_solvers_use_it(vllm: ModuleType, model: LanguageModel) -> None:
     """Oracle: the same solver with the other backend."""
     task = selfstudy.task(TASK)

@@ -22,6 +22,7 @@ class SamplingParams:
     """One request's settings; what is not here is refused, as there."""
 
     temperature: float = 1.0
+    top_p: float = 1.0
     seed: int | None = None
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
@@ -126,9 +127,9 @@ class LLM:
             logprobs = logits.log_softmax(-1)
             token = int(logits.argmax())
             if settings.temperature:
-                token = int(
-                    torch.multinomial((logits / settings.temperature).softmax(-1), 1, generator=generator)
-                )
+                share, order = (logits / settings.temperature).softmax(-1).sort(descending=True)
+                share[share.cumsum(0) - share >= settings.top_p] = 0.0
+                token = int(order[torch.multinomial(share, 1, generator=generator)])
             out.token_ids.append(token)
             out.logprobs.append({token: Logprob(float(logprobs[token]))})
             self._end(out, settings, len(start))

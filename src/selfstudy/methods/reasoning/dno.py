@@ -8,10 +8,9 @@ uses the truth directly. Other settings are its baselines: `rounds=1` is offline
 iterative DPO, `pairing="reference-over-students"` DNO-Restrictive, `pairing="reference-always"` SPIN (Chen
 et al. 2024), `lookahead` DNO-Lookahead.
 
-Deviations from the paper: samples are drawn from the whole distribution, not from its upper 95 percent.
-Margins are in win rates by default (`unit="scores"` takes the judge's own points). The win rate for soft
-targets is over the samples alone, for margins over all outputs. The returned model is the best of the
-rounds by wins over the base model on validation prompts, the last one where there are none.
+Deviations from the paper: margins are in win rates by default (`unit="scores"` takes the judge's own points).
+The win rate for soft targets is over the samples alone, for margins over all outputs. The returned model is
+the best of the rounds by wins over the base model on validation prompts, the last one where there are none.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from selfstudy.learning.loops import check_not_negative, check_positive, trainin
 from selfstudy.learning.preference_pairs import Margins, repeats, replayed
 from selfstudy.learning.preferences import Preference, prefer
 from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.sampling import check_top_p
 from selfstudy.search.reasoning import posed, prompt_tokens, require_room
 from selfstudy.search.rollouts import Group, draw_groups
 from selfstudy.signals.judges import Contest, Judge, blind, comparisons, say_asymmetry
@@ -56,6 +56,9 @@ class Dno(Method):
     """Outputs drawn for each prompt (K); 5 in the paper."""
     temperature: float = 1.0
     """Of the draws; 0.7 in the paper."""
+    top_p: float = 1.0
+    """Draw among the likeliest tokens alone that have this share together; 0.95 in the paper. Outputs on
+    validation prompts are drawn from all tokens."""
     judge: str = "task"
     """Who compares: "task" (the verifier, or the task's own judge), "value" (a value model), "pairwise" (a
     language model is asked about every two outputs in both orders), "rubric" (it gives each 0 to 6 points),
@@ -105,6 +108,7 @@ class Dno(Method):
         check_not_negative(self, "gap", "student_gap", "replay", "repeated", "validation")
         if self.pairing == WITHOUT_JUDGE and self.targets == "soft":
             raise UsageError("Soft targets are win rates, which pairing reference-always does not ask for.")
+        check_top_p(self.top_p)
         check_name(self.judge)
         self.preference.validate()
 
@@ -202,7 +206,15 @@ class Dno(Method):
 
         def compare(problems: Sequence[Problem]) -> list[Record]:
             keys = [[run.key("outputs", t, p.id, i) for i in range(self.samples)] for p in problems]
-            groups = draw_groups(policy, task, problems, run.meter, keys=keys, temperature=self.temperature)
+            groups = draw_groups(
+                policy,
+                task,
+                problems,
+                run.meter,
+                keys=keys,
+                temperature=self.temperature,
+                top_p=self.top_p,
+            )
             records = [self._outputs(task, policy, group) for group in groups]
             contests = [
                 Contest(problem, tuple(record["texts"]))

@@ -5,10 +5,10 @@ GRPO", arXiv 2505.22453. Problems may have images, then for a vision-language mo
 the same code. Pick it when there are many problems without answers, answers are short, and the model is right
 more often than wrong in any one way; where answers can be checked, `grpo` learns more from the same samples.
 
-Deviations: samples without an answer neither vote nor earn a reward (`count_none` is the authors' form); no
-top-p in sampling; training ends early when the samples of all problems have agreed ten steps in a row, and a
-step of such problems alone is left out (it would carry the distance from the start only); the authors'
-baselines SRLM, STIC and Genixer are not here, LMSI is in the claim.
+Deviations: samples without an answer neither vote nor earn a reward (`count_none` is the authors' form);
+training ends early when the samples of all problems have agreed ten steps in a row, and a step of such
+problems alone is left out (it would carry the distance from the start only); the authors' baselines SRLM,
+STIC and Genixer are not here, LMSI is in the claim.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from selfstudy.learning.loops import check_not_negative, check_positive
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.sampling import check_top_p
 from selfstudy.search.questions import Questions, write_questions
 from selfstudy.search.reasoning import require_room
 from selfstudy.search.rollouts import Group, draw_groups
@@ -52,6 +53,8 @@ class MmUpt(Method):
     """Answers to each problem (n)."""
     temperature: float = 0.7
     """Of the draws."""
+    top_p: float = 0.99
+    """Draw among the likeliest tokens alone that have this share together."""
     reward: Literal["majority", "gold", "random"] = "majority"
     """What answers are compared with: their majority; the true answer (supervised GRPO, the upper reference);
     or nothing, the majority's rewards being dealt out at random within each problem (a control)."""
@@ -76,6 +79,7 @@ class MmUpt(Method):
         check_not_negative(self, "monitor")
         if self.samples < 2:
             raise UsageError(f"samples is {self.samples}; a vote needs at least 2, and 3 to have a majority.")
+        check_top_p(self.top_p)
         self.gradient.validate()
         self.questions.validate()
         if self.questions.each and self.reward == "gold":
@@ -105,7 +109,9 @@ class MmUpt(Method):
 
         def collect(policy: LanguageModel, step: int) -> Collection:
             looked = self._look(task, policy, run, step) if step % self.look_every == 0 else {}
-            groups = draw_step(policy, task, run, step, self.problems, self.samples, self.temperature)
+            groups = draw_step(
+                policy, task, run, step, self.problems, self.samples, self.temperature, self.top_p
+            )
             unread = unreadable(task, groups, enough=step > 0)
             rewards, means = summed({self.reward: (1.0, self._reward(task, run, step))}, groups)
             figures = {**looked, **means, "unreadable": unread}
@@ -151,7 +157,15 @@ class MmUpt(Method):
             return {}
         keys = [[run.key("look", problem.id, i) for i in range(self.samples)] for problem in problems]
         try:
-            groups = draw_groups(policy, task, problems, run.meter, keys=keys, temperature=self.temperature)
+            groups = draw_groups(
+                policy,
+                task,
+                problems,
+                run.meter,
+                keys=keys,
+                temperature=self.temperature,
+                top_p=self.top_p,
+            )
             right = verified(task)(groups) == 1  # [P, n]
         except BudgetSpent:
             if step < self.steps:

@@ -9,7 +9,11 @@ BLOCK = 512  # tokens; a large vocabulary is searched block by block
 
 
 def choose(
-    logits: torch.Tensor, temperature: torch.Tensor, row: torch.Tensor, uniform: torch.Tensor
+    logits: torch.Tensor,
+    temperature: torch.Tensor,
+    row: torch.Tensor,
+    uniform: torch.Tensor,
+    top_p: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return one token a draw, int64 [N], and its log-probability at temperature 1, float64 [N].
 
@@ -20,9 +24,28 @@ def choose(
         temperature: [B]; 0 takes the likeliest token, of equals the first.
         row: [N] of which row each draw is.
         uniform: float64 [N] in [0, 1): where the distribution function, tokens in their order, is inverted.
+        top_p: [B], draw among the likeliest tokens with this share together alone; None is 1 everywhere.
     """
+    if top_p is not None:
+        kept = _nucleus(logits, temperature.to(logits.device), top_p.to(logits.device))
+        token, logprob = choose(kept, temperature, row, uniform)
+        # So far among the kept tokens; theirs among all is their share at temperature 1.
+        share = kept.double().logsumexp(-1) - logits.double().logsumexp(-1)
+        return token, logprob + share[row.to(logits.device)]
     compiled = logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.bfloat16)
     return (_by_compiled_loops if compiled else _by_torch)(logits, temperature, row, uniform)
+
+
+def _nucleus(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Return the logits with -inf but for the fewest, likeliest tokens that reach `top_p` together.
+
+    Of equally likely ones the first is taken first (Holtzman et al., 2020).
+    """
+    divisor = temperature.masked_fill(temperature == 0, 1.0)[:, None]
+    likeliest = (logits.double() / divisor).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    before = likeliest.values.cumsum(-1) - likeliest.values
+    cut = (before >= top_p[:, None]) & (top_p < 1)[:, None]
+    return logits.masked_fill(cut.scatter(-1, likeliest.indices, cut), -torch.inf)
 
 
 def _by_compiled_loops(

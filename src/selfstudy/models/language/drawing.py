@@ -80,7 +80,7 @@ class _Seats:
     def __init__(self, count: int, steps: int) -> None:
         self.taken = np.zeros(count, dtype=bool)
         self.row, self.drawn, self.limit, self.stops = (np.zeros(count, dtype=np.int64) for _ in range(4))
-        self.temperature = np.zeros(count)
+        self.temperature, self.top_p = np.zeros(count), np.ones(count)
         self.uniform, self.logprobs = (np.zeros((count, steps)) for _ in range(2))
         self.tokens = np.zeros((count, steps), dtype=np.int32)
 
@@ -160,7 +160,7 @@ class Drawing:
                 row, here = group.waiting.popleft(), self.free.pop()
                 self.at_seat[here] = row, place
                 self.at_place[place] += 1
-                one = row.request.temperature if self.flight.shares else here
+                one = (row.request.temperature, row.request.top_p) if self.flight.shares else here
                 if (place, one) not in begun:
                     begun[place, one] = len(begun)
                     feeds.append(group.prompt[-1])
@@ -182,6 +182,7 @@ class Drawing:
         seats.limit[seat] = [row.limit for row in rows]
         seats.stops[seat] = [self.stop_sets[row.request.stop] for row in rows]
         seats.temperature[seat] = temperature = [row.request.temperature for row in rows]
+        seats.top_p[seat] = [row.request.top_p for row in rows]
         if any(temperature):
             keys = np.array([row.request.key & (2**64 - 1) for row in rows], dtype=np.uint64)
             seats.uniform[seat] = uniforms(keys[:, None], np.arange(seats.uniform.shape[1], dtype=np.uint64))
@@ -191,10 +192,15 @@ class Drawing:
         seats = self.seats
         seat = np.flatnonzero(seats.taken)
         row, place = seats.row[seat], seats.drawn[seat]
-        temperature = np.zeros(len(logits))
-        temperature[row] = seats.temperature[seat]
-        given = (torch.from_numpy(each) for each in (temperature, row, seats.uniform[seat, place]))
-        chosen = choose(logits, *given)
+        temperature, top_p = np.zeros(len(logits)), np.ones(len(logits))
+        temperature[row], top_p[row] = seats.temperature[seat], seats.top_p[seat]
+        chosen = choose(
+            logits,
+            torch.from_numpy(temperature),
+            torch.from_numpy(row),
+            torch.from_numpy(seats.uniform[seat, place]),
+            torch.from_numpy(top_p) if top_p.min() < 1 else None,
+        )
         token, logprob = (each.cpu().numpy() for each in chosen)
         if not np.isfinite(logprob).all():
             first = seat[~np.isfinite(logprob)][0]

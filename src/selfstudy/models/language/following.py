@@ -44,7 +44,8 @@ def follow(sampler: TorchSampler, cache: PrefixCache, rows: Sequence[Row], done:
 class _Following:
     """Rows that draw from what is known, all of them at once.
 
-    Those that ask at one temperature what follows the same text are a party, as long as they draw the same.
+    Those that ask alike (temperature, top-p) what follows the same text are a party, as long as they draw
+    the same.
     """
 
     def __init__(self, sampler: TorchSampler, cache: PrefixCache, rows: list[Row]) -> None:
@@ -57,15 +58,15 @@ class _Following:
 
     def run(self, ends: dict[str, Way | None], done: dict[int, Drawn]) -> None:
         """Draw until all are done or at the end of what is known."""
-        number: dict[tuple[str, float], int] = {}
-        of_rows = [(row.request.prompt, row.request.temperature) for row in self.rows]
+        number: dict[tuple[str, float, float], int] = {}
+        of_rows = [(row.request.prompt, row.request.temperature, row.request.top_p) for row in self.rows]
         party = np.array([number.setdefault(each, len(number)) for each in of_rows])  # of each row on its way
-        ways = [way for text, _ in number if (way := ends[text]) is not None]
-        temperature = np.array([each for _, each in number])
+        ways = [way for text, *_ in number if (way := ends[text]) is not None]
+        how = np.array([each for _, *each in number])  # temperature and top-p of each party, [P, 2]
         here, drawn = np.arange(len(self.rows)), 0
         while len(here):
             self.sampler.meter.charge(generated_tokens=len(here))
-            token = self._draw(here, drawn, party, ways, temperature)
+            token = self._draw(here, drawn, party, ways, how)
             drawn += 1
             code = self._codes(here, token)
             over = (code != GO_ON) | (drawn >= self.limit[here])
@@ -83,10 +84,10 @@ class _Following:
             leads = np.array([way is not None for way in onward], dtype=bool)
             here, party = here[~over][leads[which]], (leads.cumsum() - 1)[which[leads[which]]]
             ways = [way for way in onward if way is not None]
-            temperature = temperature[pairs[leads] // size]
+            how = how[pairs[leads] // size]
 
     def _draw(
-        self, here: np.ndarray, drawn: int, party: np.ndarray, ways: list[Way], temperature: np.ndarray
+        self, here: np.ndarray, drawn: int, party: np.ndarray, ways: list[Way], how: np.ndarray
     ) -> np.ndarray:
         """Add a token to each of these rows, from the state where its party is; return the tokens."""
         states, device = self.cache.states, self.cache.decoder.device
@@ -97,7 +98,9 @@ class _Following:
         for first in range(0, len(ways), most):
             part = np.flatnonzero((party >= first) & (party < first + most))
             slots = torch.tensor([way.slot for way in ways[first : first + most]], device=device)
-            given = (temperature[first : first + most], party[part] - first, uniform[part])
+            temperature, top_p = how[first : first + most].T.copy()
+            given = [temperature, party[part] - first, uniform[part]]
+            given += [top_p] if top_p.min() < 1 else []
             logits = self.cache.decoder.logits(states[slots])
             chosen = choose(logits, *(torch.from_numpy(each) for each in given))
             tokens[part], logprobs[part] = (each.cpu().numpy() for each in chosen)

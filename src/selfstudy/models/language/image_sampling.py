@@ -141,6 +141,8 @@ class _Drawing:
         self.codes = [sampler.stopping.table(row.request.stop) for row in rows]
         device = sampler.model.device
         self.temperature = torch.tensor([row.request.temperature for row in rows], device=device)
+        top_p = [row.request.top_p for row in rows]
+        self.top_p = torch.tensor(top_p, device=device) if min(top_p) < 1 else None
         keys = np.array([row.request.key & (2**64 - 1) for row in rows], dtype=np.uint64)
         places = np.arange(max(row.limit for row in rows), dtype=np.uint64)
         self.uniform = torch.from_numpy(uniforms(keys[:, None], places)).to(device)  # [B, T]
@@ -157,7 +159,7 @@ class _Drawing:
         # A place of an image in an answer would lack its image when the answer is read in training.
         scores = scores.index_fill(1, self.places_of_images, -torch.inf)
         rows = torch.arange(len(self.rows), device=scores.device)
-        tokens, logprobs = choose(scores, self.temperature, rows, self.uniform[:, self.step])
+        tokens, logprobs = choose(scores, self.temperature, rows, self.uniform[:, self.step], self.top_p)
         self.step += 1
         for row, codes, token, logprob in zip(
             self.rows, self.codes, tokens.tolist(), logprobs.tolist(), strict=True

@@ -48,6 +48,8 @@ class Request:
     """Most tokens to draw."""
     temperature: float = 1.0
     """Divides the logits; 0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Draw among the likeliest tokens alone that have this share together, at the temperature."""
     stop: tuple[str, ...] = ()
     """Strings that end the sequence as soon as one is complete."""
     images: tuple[ProblemImage, ...] = ()
@@ -119,8 +121,8 @@ class TorchSampler:
         """Return one completion for each request, in their order.
 
         Raises:
-            UsageError: a negative temperature or number of tokens, an empty stop string, or a request that
-                does not fit into the memory.
+            UsageError: a negative temperature or number of tokens, a top-p out of range, an empty stop
+                string, or a request that does not fit into the memory.
             DataError: a prompt without a token, or with characters the tokenizer does not know.
             MachineError: the model gives logits that are not finite.
             BudgetSpent: the meter does not cover the next step; what was drawn in this call is lost.
@@ -224,7 +226,14 @@ def validate(request: Request) -> None:
     """Raise a `UsageError` for a request that cannot be."""
     if not request.temperature >= 0:
         raise UsageError(f"The temperature {request.temperature} must be 0 (greedy) or above.")
+    check_top_p(request.top_p)
     if request.max_tokens < 0:
         raise UsageError(f"max_tokens is {request.max_tokens}; it must not be negative.")
     if "" in request.stop:
         raise UsageError("An empty stop string would end every sequence. Leave it out.")
+
+
+def check_top_p(top_p: float) -> None:
+    """Raise a `UsageError` where this is no share of a distribution to draw from."""
+    if not 0 < top_p <= 1:
+        raise UsageError(f"top-p is {top_p}; it must be above 0, and 1 draws from all tokens.")

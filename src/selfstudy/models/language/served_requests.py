@@ -90,7 +90,7 @@ class Caller:
             "model": self.model.name,
             "max_tokens": most,
             "temperature": request.temperature,
-            "top_p": 1.0,  # some servers would take the model's own
+            "top_p": request.top_p,  # 1 too: some servers would take the model's own
             "seed": request.key % 2**31,  # some servers read no larger ones
         }
         if chat:

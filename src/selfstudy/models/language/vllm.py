@@ -119,6 +119,7 @@ class VllmSampler:
         return {
             "max_tokens": limit,
             "temperature": request.temperature,
+            "top_p": request.top_p,
             "seed": request.key & (2**63 - 1),  # a key has 64 bits, a seed 63
             "stop": list(request.stop),
             "stop_token_ids": list(self._stopping.end_tokens),
