@@ -21,7 +21,7 @@ from selfstudy.core.errors import UsageError, nearest
 def config_from(cls: type[Config], config: Path | None, options: Sequence[str]) -> Config:
     """Return the dataclass `cls` with the fields of the file `config`, overridden by `options`.
 
-    Options look like `--search.branch 3`.
+    Options look like `--search.branch 3`; a switch stands alone, `--value`, or is turned off, `--no-value`.
 
     Raises:
         UsageError: an unknown field (with the nearest name), or a value of the wrong type.
@@ -29,6 +29,7 @@ def config_from(cls: type[Config], config: Path | None, options: Sequence[str]) 
     default = from_dict(cls, read_yaml(config)) if config else cls()
     if not options:
         return default
+    options = _with_switches(default, options)
     _refuse_unknown(default, options)
     import tyro
 
@@ -37,7 +38,7 @@ def config_from(cls: type[Config], config: Path | None, options: Sequence[str]) 
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             return tyro.cli(
                 cls,
-                args=list(options),
+                args=options,
                 default=default,
                 add_help=False,
                 config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
@@ -49,6 +50,24 @@ def config_from(cls: type[Config], config: Path | None, options: Sequence[str]) 
 def field_names(config: Any) -> list[str]:
     """Return the dotted names of all fields, nested ones included."""
     return list(flatten(to_dict(config)))
+
+
+def _with_switches(default: Any, options: Sequence[str]) -> list[str]:
+    """Return options in which each switch has its value: --x alone is --x True, and --no-x is --x False."""
+    switches = {name for name, value in flatten(to_dict(default)).items() if isinstance(value, bool)}
+    spelt: list[str] = []
+    for option, following in itertools.pairwise([*options, "--"]):
+        path, dot, last = option.removeprefix("--").replace("-", "_").rpartition(".")
+        off = path + dot + last.removeprefix("no_")
+        if not option.startswith("--") or not following.startswith("--"):
+            spelt.append(option)
+        elif path + dot + last in switches:
+            spelt += [option, "True"]
+        elif off in switches:
+            spelt += [f"--{off}", "False"]
+        else:
+            spelt.append(option)
+    return spelt
 
 
 def _refuse_unknown(default: Any, options: Sequence[str]) -> None:
