@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import math
 import os
@@ -44,9 +45,17 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     torch has threads of its own, which go on waiting for work at full speed: a linear probe of 1,000 inputs
     took 36 times as long on two cores.
     """
-    from threadpoolctl import threadpool_limits
+    found: AbstractContextManager[Any] = _blas().limit(limits=1)
+    return found
 
-    return threadpool_limits(1, user_api="blas")
+
+@functools.cache
+def _blas() -> Any:
+    """Return what sets the threads of numpy and scipy: to look for their libraries takes milliseconds."""
+    import scipy.linalg  # noqa: F401 - so that its library can be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def memory() -> int:
