@@ -104,6 +104,7 @@ def test_version(command) -> None:
         (("claim",), 2, "Name one method"),
         (("claim", "--all", "cram"), 2, "Name one method"),
         (("claim", "cram", "--seeds", "0"), 2, "--seeds"),
+        (("claim", "cram", "--ray", "nowhere"), 2, "There is no Ray cluster"),
     ],
 )
 def test_mistakes_are_one_paragraph(arguments: tuple[str, ...], code: int, words: str, command) -> None:

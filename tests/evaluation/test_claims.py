@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
 
 from selfstudy.core.errors import UsageError
+from selfstudy.core.fan_out import fan_out
 from selfstudy.core.run import Run
 from selfstudy.evaluation import claims
-from selfstudy.evaluation.claims import Claim, Relation, judge, run_claim, together, verdict
+from selfstudy.evaluation.claims import Claim, Relation, judge, load_claims, run_claim, together, verdict
 from selfstudy.evaluation.statistics import Difference, paired_interval
 
 
@@ -138,3 +140,52 @@ def test_claims_are_found_in_the_repository(tmp_path: Path, monkeypatch: pytest.
         claims.load_claims("my-metod")
     path = claims.record("my-method", [{"name": "a"}], folder / "results")
     assert path == folder / "results" / "my-method.json" and path.exists()
+
+
+FILE = """
+import os
+from dataclasses import dataclass
+from selfstudy.evaluation.claims import Claim, Relation
+
+@dataclass
+class Shift:
+    by: float
+
+def measure(seed, run, shift):
+    drawn = run.stage("drawn", lambda: float(run.rng("x").random()))
+    with open(run.directory / "processes", "a") as file:
+        file.write(f"{os.getpid()} ")
+    return {"new": drawn + shift.by, "old": drawn, "items": [True, False]}
+
+CLAIMS = [
+    Claim(name=name, statement="new beats old", seeds=range(3),
+          measure=lambda seed, run, by=by: measure(seed, run, Shift(by)),
+          relations=[Relation("r", "new", "old")])
+    for name, by in (("R1", 0.5), ("R2", -0.5))
+]
+"""
+
+
+def test_seeds_measured_by_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the same claims in this process; seeds that are done are read back by either."""
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "cram.py").write_text(FILE)
+    monkeypatch.setattr(claims, "claims_folder", lambda: tmp_path / "claims")
+    monkeypatch.chdir(tmp_path)
+
+    def same(a: dict, b: dict) -> bool:
+        return {**a, "minutes": 0} == {**b, "minutes": 0}
+
+    with fan_out("local", workers=2) as workers:
+        with pytest.raises(UsageError, match="from its file"):
+            run_claim(claim([]), tmp_path / "made", fan_out=workers)
+        for one in load_claims("cram"):
+            alone = run_claim(one, Path("alone") / one.name)
+            spread = run_claim(one, Path("spread") / one.name, fan_out=workers)
+            assert same(spread, alone) and spread["verdict"] == {"R1": "holds", "R2": "fails"}[one.name]
+            files = [tmp_path / "spread" / one.name / f"seed-{seed}" / "processes" for seed in range(3)]
+            processes = [file.read_text().split() for file in files]
+            assert all(len(some) == 1 for some in processes) and [str(os.getpid())] not in processes
+            assert same(run_claim(one, Path("spread") / one.name), alone)
+            assert same(run_claim(one, Path("alone") / one.name, fan_out=workers), alone)
+            assert [file.read_text().split() for file in files] == processes

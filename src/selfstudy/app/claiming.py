@@ -10,6 +10,7 @@ from rich.table import Table
 
 from selfstudy.app.rows import difference_text, figure
 from selfstudy.core.errors import MachineError
+from selfstudy.core.fan_out import FanOut, fan_out
 from selfstudy.core.files import write_json
 from selfstudy.evaluation.claims import FAILS, claimed, claims_folder, load_claims, record, run_claim
 
@@ -17,7 +18,7 @@ SIGNS = {"above": ">", "level": "="}
 FAILED = 1  # exit code when a claim fails; unclear is not a failure
 
 
-def claim(slug: str | None, out: Path, seeds: int | None, console: Console) -> int:
+def claim(slug: str | None, out: Path, seeds: int | None, console: Console, *, ray: str | None = None) -> int:
     """Test the claims of one method, or of all when `slug` is None; return the exit code.
 
     Args:
@@ -25,7 +26,13 @@ def claim(slug: str | None, out: Path, seeds: int | None, console: Console) -> i
         out: where the runs go.
         seeds: only the first so many of each claim; the result is then not recorded in claims/results.
         console: where the evidence is printed.
+        ray: the cluster whose workers take seeds, as for `fan_out`; None works in this process.
     """
+    with fan_out(ray) as workers:
+        return _claim(slug, out, seeds, console, workers)
+
+
+def _claim(slug: str | None, out: Path, seeds: int | None, console: Console, workers: FanOut | None) -> int:
     folder = claims_folder()
     if slug is None and folder is None:
         raise MachineError("Claims live in the repository: clone it and run this command inside.")
@@ -34,7 +41,8 @@ def claim(slug: str | None, out: Path, seeds: int | None, console: Console) -> i
         results = []
         for each in load_claims(name):
             chosen = None if seeds is None else list(each.seeds)[:seeds]
-            results.append(run_claim(each, out / name / each.name, seeds=chosen, visible=True))
+            directory = out / name / each.name
+            results.append(run_claim(each, directory, seeds=chosen, visible=True, fan_out=workers))
             print_result(results[-1], console)
         failed |= any(result["verdict"] == FAILS for result in results)
         write_json(out / name / "result.json", results)

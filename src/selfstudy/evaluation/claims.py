@@ -6,17 +6,21 @@ its own, so that a claim cut off goes on where it was; the relations are then ju
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib.util
 import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from selfstudy.core.errors import MachineError, UsageError, nearest
+from selfstudy.core.fan_out import FanOut
 from selfstudy.core.files import write_json
 from selfstudy.core.machine import hardware, versions
 from selfstudy.core.progress import Progress
@@ -50,6 +54,7 @@ class Claim:
             Figures that no relation names are reported and not judged.
         relations: all must hold.
         share: whether the figures are shares, shown in percent.
+        source: the file that it was read from; None where it was made otherwise.
     """
 
     name: str
@@ -58,6 +63,14 @@ class Claim:
     measure: Callable[[int, Run], Values]
     relations: Sequence[Relation]
     share: bool = True
+    source: Path | None = None
+
+
+class Measured(NamedTuple):
+    """What one seed came to."""
+
+    values: Values
+    seconds: float
 
 
 def verdict(difference: Difference, how: How = "above") -> str:
@@ -83,7 +96,12 @@ def together(verdicts: Sequence[str]) -> str:
 
 
 def run_claim(
-    claim: Claim, directory: Path, *, seeds: Sequence[int] | None = None, visible: bool = False
+    claim: Claim,
+    directory: Path,
+    *,
+    seeds: Sequence[int] | None = None,
+    visible: bool = False,
+    fan_out: FanOut | None = None,
 ) -> dict[str, Any]:
     """Test one claim and return the result as JSON data; seeds already measured in `directory` are read back.
 
@@ -92,16 +110,19 @@ def run_claim(
         directory: holds a run for each seed.
         seeds: other seeds than the claim's; the result then says it is not complete.
         visible: draw progress bars.
+        fan_out: workers that measure seeds at the same time, each in its run; they must reach the claim's
+            file and `directory`. None measures them here, one after the other.
+
+    Raises:
+        UsageError: workers, and a claim that was not read from a file.
     """
     chosen = list(claim.seeds if seeds is None else seeds)
-    measured: dict[int, Values] = {}
-    seconds = 0.0
-    for seed in chosen:
-        config = {"claim": claim.name, "statement": claim.statement}
-        with Run(directory / f"seed-{seed}", config, seed=seed, progress=Progress(visible)) as run:
-            measured[seed] = run.stage("measure", lambda seed=seed, run=run: claim.measure(seed, run))  # type: ignore[misc]
-            seconds += run.meter.snapshot()["seconds"]
-    relations = [judge(relation, list(measured.values())) for relation in claim.relations]
+    if fan_out is None:
+        found = [_measured(claim, directory, seed, visible=visible) for seed in chosen]
+    else:
+        found = _measured_by_workers(fan_out, claim, directory, chosen, visible=visible)
+    measured = [one.values for one in found]
+    relations = [judge(relation, measured) for relation in claim.relations]
     return {
         "name": claim.name,
         "statement": claim.statement,
@@ -110,14 +131,47 @@ def run_claim(
         "seeds": chosen,
         "complete": chosen == list(claim.seeds),
         "share": claim.share,
-        "values": {
-            name: [_figure(values[name]) for values in measured.values()]
-            for name in next(iter(measured.values()))
-        },
-        "minutes": round(seconds / 60, 2),
+        "values": {name: [_figure(values[name]) for values in measured] for name in measured[0]},
+        "minutes": round(sum(one.seconds for one in found) / 60, 2),
         "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def _measured(claim: Claim, directory: Path, seed: int, *, visible: bool = False) -> Measured:
+    """Measure one seed in a run of its own, or read it back."""
+    config = {"claim": claim.name, "statement": claim.statement}
+    with Run(directory / f"seed-{seed}", config, seed=seed, progress=Progress(visible)) as run:
+        values = run.stage("measure", lambda: claim.measure(seed, run))
+        return Measured(values, run.meter.snapshot()["seconds"])
+
+
+def _measured_by_workers(
+    workers: FanOut, claim: Claim, directory: Path, seeds: Sequence[int], *, visible: bool
+) -> list[Measured]:
+    if claim.source is None:
+        raise UsageError(
+            f"Workers read a claim from its file, and {claim.name!r} was not read from one. Put it into "
+            "claims/, or measure it without workers."
+        )
+    # They read the file again: what it defines has no name by which another process could import it.
+    work = partial(_measured_again, claim.source, claim.name, directory.absolute())
+    config = {"claim": claim.name, "statement": claim.statement}
+    with (
+        Run(directory / "workers", config, progress=Progress(visible)) as run,
+        run.progress.bar(claim.name, len(seeds), 0) as advance,
+        contextlib.closing(workers.map(run, claim.name, seeds, work)) as coming,
+    ):
+        found = []
+        for one in coming:
+            found.append(one)
+            advance(1)
+        return found
+
+
+def _measured_again(source: Path, name: str, directory: Path, seed: int) -> Measured:
+    (claim,) = (one for one in _claims_of(source) if one.name == name)
+    return _measured(claim, directory, seed)
 
 
 def judge(relation: Relation, measured: Sequence[Values]) -> dict[str, Any]:
@@ -195,13 +249,17 @@ def load_claims(slug: str) -> list[Claim]:
     known = claimed(folder)
     if slug not in known:
         raise UsageError(f"There is no claim of {slug!r} in {folder}. {nearest(slug, known)}")
-    spec = importlib.util.spec_from_file_location(f"claims_{slug}", folder / f"{slug.replace('-', '_')}.py")
+    return _claims_of(folder / f"{slug.replace('-', '_')}.py")
+
+
+def _claims_of(source: Path) -> list[Claim]:
+    spec = importlib.util.spec_from_file_location(f"claims_{source.stem}", source)
     if spec is None or spec.loader is None:
-        raise UsageError(f"The claims of {slug!r} in {folder} cannot be loaded.")
+        raise UsageError(f"The claims in {source} cannot be loaded.")
     module: ModuleType = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
-    return list(module.CLAIMS)
+    return [dataclasses.replace(claim, source=source) for claim in module.CLAIMS]
 
 
 def claimed(folder: Path) -> list[str]:

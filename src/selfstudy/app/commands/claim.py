@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from selfstudy.app.commands.command import Command, positive
+from selfstudy.app.commands.command import Command, add_ray, positive
 from selfstudy.core.errors import UsageError
 
 
@@ -16,6 +16,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/claims"), help="where the runs go (default: %(default)s)"
     )
+    add_ray(parser, "seeds")
 
 
 def _work(known: argparse.Namespace, _: list[str]) -> int:
@@ -24,7 +25,8 @@ def _work(known: argparse.Namespace, _: list[str]) -> int:
 
     if bool(known.method) == known.all:
         raise UsageError("Name one method, or give --all: selfstudy claim METHOD.")
-    return claim(known.method, known.out, positive("--seeds", known.seeds), Output())
+    seeds = positive("--seeds", known.seeds)
+    return claim(known.method, known.out, seeds, Output(), ray=known.ray)
 
 
 COMMAND = Command("test what a method is worth, on all its seeds", _add_options, _work)

@@ -35,12 +35,12 @@ def always(known: argparse.Namespace) -> bool:
     return True
 
 
-def add_ray(parser: argparse.ArgumentParser) -> None:
-    """Add --ray."""
+def add_ray(parser: argparse.ArgumentParser, what: str = "batches of problems") -> None:
+    """Add --ray, which spreads `what`."""
     parser.add_argument(
         "--ray",
         metavar="WHERE",
-        help="batches of problems go to Ray workers: local (a worker a core), auto (the cluster of this "
+        help=f"{what} go to Ray workers: local (a worker a core), auto (the cluster of this "
         "machine) or HOST:PORT of its head (default: this process)",
     )
 
