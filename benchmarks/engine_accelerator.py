@@ -50,6 +50,10 @@ from selfstudy.models.language.tiny import random_tiny_model
 DTYPES = ("float32", "bfloat16")
 
 
+def gemma(bench: engine.Bench, dtype: str, batch: int) -> dict[str, Any]:
+    return engine.gemma_of(bench.ours, bench, dtype, batch)
+
+
 def share(bench: engine.Bench, shape: str, dtype: str) -> dict[str, Any]:
     """Return the shares of prefill, decode and fine-tuning beside products on the same layers."""
     model = _model(shape, dtype)
@@ -115,7 +119,7 @@ SECTIONS: dict[str, Callable[[engine.Bench], dict[str, Any]]] = {
     "plain": engine.plain,
     "values": engine.values,
     **{
-        f"gemma-{dtype}-{batch}": partial(engine.gemma, dtype=dtype, batch=batch)
+        f"gemma-{dtype}-{batch}": partial(gemma, dtype=dtype, batch=batch)
         for dtype in DTYPES
         for batch in (8, 32, 256)
     },
@@ -164,11 +168,12 @@ def main() -> None:
             return peers["foundation"]
 
         ours = stack.enter_context(closing(Peer(ROOT / "src", 1)))
-        if any("gemma" in name for name in options.only):
-            ours.ask("gemma_shape", folder=str(folder / "gemma-3-270m"))
         bench = engine.Bench(ours, foundation, folder, options.repetitions, 1)
         results: dict[str, Any] = {}
         for name in options.only:
+            shape = folder / "gemma-3-270m"
+            if "gemma" in name and not shape.exists():
+                ours.ask("gemma_shape", folder=str(shape))
             results[name] = SECTIONS[name](bench)
             sys.stdout.write(f"{name}: {json.dumps(results[name], indent=1)}\n")
             sys.stdout.flush()

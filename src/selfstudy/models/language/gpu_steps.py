@@ -8,6 +8,8 @@ step of as many rows, until weights change or texts become longer.
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,5 +138,8 @@ def recorded_rows(rows: int) -> int:
 
 
 def can_record(decoder: Decoder) -> bool:
-    """Tell whether there is a GPU, and what compiles for it."""
-    return decoder.device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    """Tell whether a decoder is on this process's GPU, and Triton and a C compiler for it are there."""
+    if decoder.device.type != "cuda" or decoder.device.index != torch.cuda.current_device():
+        return False
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return compiler is not None and importlib.util.find_spec("triton") is not None
