@@ -16,7 +16,12 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
+_intrinsic: Any = intrinsic
+LINE = 16  # numbers in a line of memory
 _F = np.float32
 _SUMS = {"reassoc", "contract", "arcp", "nsz"}  # sums may be reordered; nan and infinity remain what they are
 
@@ -125,6 +130,30 @@ _largest = _compiled(_largest, {*_SUMS, "nnan"})  # a number that is not one sho
 
 
 @_compiled
+def _fetch(array, first, count):
+    """Ask for `count` numbers of an array, in the order of memory, that will be read soon."""
+    for i in range(first, first + count, LINE):
+        _ask_for_line(array, i)
+
+
+@_intrinsic
+def _ask_for_line(typing, array, index):
+    """Ask for the line of memory that holds a number of an array; what reads it later need not wait."""
+
+    def written(context, builder, signature, given):
+        numbers = context.make_array(signature.args[0])(context, builder, given[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        place = builder.bitcast(builder.gep(numbers, [given[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        # To read, in all caches, data.
+        builder.call(prefetch, [place, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), written
+
+
+@_compiled
 def _softmax(row):
     """Turn scores into shares that sum to one, in place."""
     most, total = _largest(row), _F(0.0)
@@ -140,7 +169,8 @@ def _softmax(row):
 def attend(mixed, text, positions, slots, keys, values, heads, window, scaling, out):
     """Keep the keys and values of tokens, and let each look back along its text.
 
-    All heads look at a token before the next, for this is as fast as memory is.
+    Keys and values come from all over memory, which is slow to begin and fast to go on: all heads look at a
+    token before the next, and what the next row will look at is asked for meanwhile.
 
     Args:
         mixed: [N, heads + 2 key heads, D] queries, keys and values; tokens of one text in their order.
@@ -163,11 +193,19 @@ def attend(mixed, text, positions, slots, keys, values, heads, window, scaling, 
                 keys[slot, h, i] = mixed[n, heads + h, i]
                 values[slot, h, i] = mixed[n, heads + key_heads + h, i]
     weights = np.empty((heads, slots.shape[1]), np.float32)
-    for n in range(len(mixed)):
+
+    def seen_by(n):
         first = max(0, positions[n] + 1 - window) if window else 0
-        seen = slots[text[n], first : positions[n] + 1]
+        return slots[text[n], first : positions[n] + 1]
+
+    for n in range(len(mixed)):
+        seen = seen_by(n)
+        next_seen = seen_by(n + 1) if n + 1 < len(mixed) else seen[:0]
         count = len(seen)
         for t in range(count):
+            if t < len(next_seen):
+                _fetch(keys, next_seen[t] * key_heads * width, key_heads * width)
+                _fetch(values, next_seen[t] * key_heads * width, key_heads * width)
             for h in range(heads):
                 query, key = mixed[n, h], keys[seen[t], h // group]
                 product = _F(0.0)
