@@ -20,7 +20,7 @@ from selfstudy.methods.reasoning import mm_upt
 from selfstudy.methods.reasoning.grpo import Grpo
 from selfstudy.methods.reasoning.mm_upt import MmUpt, _Calm
 from selfstudy.models.language.tiny_vision import random_tiny_vision_model
-from selfstudy.search.rollouts import Answer, Group
+from selfstudy.search.rollouts import Answer, Group, draw_groups
 from selfstudy.signals.rewards import agreement, verified
 from selfstudy.tasks.digit_sums import CHARACTERS, digit_sums
 
@@ -115,6 +115,16 @@ def test_random_rewards_have_the_same_share(policy, chains, open_run) -> None:
     assert lines["random"]["reward"] == lines["majority"]["reward"] < 1
     assert lines["random"]["constant"] == lines["majority"]["constant"]
     assert lines["random"]["norm"] != lines["majority"]["norm"]
+
+
+def test_random_rewards_stay_within_their_problem(policy, chains, open_run) -> None:
+    """Oracle: as many ones for each problem as votes give, in another order for some."""
+    task, run = chains(), open_run()
+    keys = [[run.key(problem.id, i) for i in range(6)] for problem in task.train]
+    groups = draw_groups(policy, task, task.train, run.meter, keys=keys, temperature=1.5)
+    votes, dealt = (MmUpt(reward=one)._reward(task, run, 0)(groups) for one in ("majority", "random"))
+    assert votes.sum(1).tolist() == dealt.sum(1).tolist() and len(set(votes.sum(1))) > 1
+    assert (votes != dealt).any()
 
 
 def test_an_expected_step_of_a_tabular_policy() -> None:
