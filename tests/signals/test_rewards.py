@@ -12,7 +12,7 @@ from selfstudy.core.budget import Meter
 from selfstudy.core.errors import DataError
 from selfstudy.data.chains import solve
 from selfstudy.search.rollouts import Answer, Group
-from selfstudy.signals.rewards import agreement, formatted, majority, shorter, summed, verified
+from selfstudy.signals.rewards import agreement, formatted, majority, shorter, summed, valued, verified
 
 TASK = selfstudy.task("chain100?steps=2&train=4&validation=0&test=1")
 
@@ -37,6 +37,24 @@ def test_each_reward_by_hand() -> None:
     assert majority(TASK)([group(WRONG, RIGHT, WRONG, ())]).tolist() == [[1, 0, 1, 0]]
     assert majority(TASK)([group(RIGHT, WRONG)]).tolist() == [[1, 0]]  # of equals the first
     assert majority(TASK, among_none=True)([group((), (), RIGHT)]).tolist() == [[1, 1, 0]]
+
+
+def test_a_value_model_as_reward() -> None:
+    """Oracle: a scorer by hand of (prompt, lines); an answer without a line is not read, and gets 0."""
+    asked = []
+
+    class Values:
+        def values(self, prefixes, meter):
+            asked.extend(prefixes)
+            meter.charge(scored_tokens=len(prefixes))
+            return np.array([0.2, 0.9, 0.4][: len(prefixes)])
+
+    meter = Meter()
+    reward = valued(Values(), lambda problem: f"<{problem.prompt}>", meter)
+    assert reward([group(RIGHT, ()), group(WRONG, RIGHT[:1])]).tolist() == [[0.2, 0], [0.9, 0.4]]
+    assert asked == [(f"<{TASK.train[0].prompt}>", steps) for steps in (RIGHT, WRONG, RIGHT[:1])]
+    assert meter.snapshot()["scored_tokens"] == 3
+    assert reward([group((), ())]).tolist() == [[0, 0]]
 
 
 def test_verifier_calls_are_counted() -> None:

@@ -65,7 +65,7 @@ def open_judge(
     if name == "task":
         return task_judge(task)
     if name == "value":
-        return value_judge(_value_model(source, policy), task, prompt, meter)
+        return value_judge(value_model_for(policy, source), task, prompt, meter)
     if name in _ASKED:
         make, question = _ASKED[name]
         asked = model_named(source) if source else policy
@@ -74,7 +74,12 @@ def open_judge(
     return function_judge(user_function(name, "judge"), meter)
 
 
-def _value_model(source: str, policy: LanguageModel) -> ValueModel:
+def value_model_for(policy: LanguageModel, source: str = "") -> ValueModel:
+    """Return the value model in the folder `source`, or the one that comes with `policy` where it is empty.
+
+    Raises:
+        UsageError: there is none.
+    """
     if source:
         if not (Path(source).expanduser() / "reader").is_dir():
             raise UsageError(
@@ -85,7 +90,7 @@ def _value_model(source: str, policy: LanguageModel) -> ValueModel:
     value = shipped_value_model(policy)
     if value is None:
         raise UsageError(
-            f"No value model comes with {policy.name!r}. Give the folder of one as the judge's model, such "
-            "as the folder value of a run of rest-mcts."
+            f"No value model comes with {policy.name!r}. Give the folder of one, such as the folder value of "
+            "a run of rest-mcts."
         )
     return value

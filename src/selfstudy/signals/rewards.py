@@ -12,8 +12,10 @@ import numpy as np
 from selfstudy.core.errors import DataError
 
 if TYPE_CHECKING:
+    from selfstudy.core.budget import Meter
+    from selfstudy.search.reasoning import Values
     from selfstudy.search.rollouts import Answer, Group
-    from selfstudy.tasks.reasoning import ReasoningTask
+    from selfstudy.tasks.reasoning import Problem, ReasoningTask
 
 Vote = Literal["string", "canonical"]
 Reward = Callable[[Sequence["Group"]], np.ndarray]
@@ -39,6 +41,25 @@ def formatted(task: ReasoningTask) -> Reward:
 def shorter(task: ReasoningTask) -> Reward:
     """Reward the share of the allowed tokens that an answer leaves unused."""
     return _each(lambda answer: 1 - len(answer.tokens) / task.room(answer.problem))
+
+
+def valued(value: Values, prompt: Callable[[Problem], str], meter: Meter) -> Reward:
+    """Reward by a value model: what it says of an answer's lines, in [0, 1]; 0 for an answer without any.
+
+    Args:
+        value: scores (prompt, lines).
+        prompt: how the value model sees a problem.
+        meter: charged what it reads.
+    """
+
+    def reward(groups: Sequence[Group]) -> np.ndarray:
+        answers = [answer for group in groups for answer in group.answers]
+        written = [(prompt(answer.problem), answer.steps) for answer in answers if answer.steps]
+        scores = iter(value.values(written, meter).tolist() if written else [])
+        found = [next(scores) if answer.steps else 0.0 for answer in answers]
+        return np.array(found).reshape(len(groups), -1)
+
+    return reward
 
 
 def closed(task: ReasoningTask) -> Reward:

@@ -1,42 +1,17 @@
-"""What is particular to GRPO: which problems and groups a step learns from, and what is logged."""
+"""What is particular to GRPO: its rewards, and what is logged."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from selfstudy.core.errors import UsageError
 from selfstudy.learning.policy_gradient import PolicyGradient
-from selfstudy.learning.reward_groups import learnable
 from selfstudy.methods.reasoning.grpo import Grpo
-from selfstudy.search.rollouts import Answer, Group
+from selfstudy.models.language.tiny import random_tiny_model
 
 SMALL: dict[str, Any] = {"steps": 2, "problems": 3, "group": 4, "temperature": 2.0}
-
-
-def groups(count: int, size: int) -> list[Group]:
-    return [
-        Group(None, (i,), tuple(Answer(None, "", (), (7,) * (j + 1), "length") for j in range(size)))  # type: ignore[arg-type]
-        for i in range(count)
-    ]
-
-
-@pytest.mark.parametrize("leave_out", [True, False])
-def test_constant_groups(leave_out: bool) -> None:
-    """Oracle: by hand: the constant group is left out on demand, has no advantage, and counts in the log."""
-    rewards = np.array([[1.0, 0.0], [1.0, 1.0]])
-    found = learnable(groups(2, 2), rewards, "grpo", leave_out=leave_out, figures={"x": 3.0})
-    advantages = [rollout.advantage for rollout in found.rollouts]
-    assert advantages == pytest.approx([0.7071, -0.7071] + ([] if leave_out else [0, 0]), abs=1e-3)
-    assert [rollout.prompt for rollout in found.rollouts] == [(0,), (0,)] + ([] if leave_out else [(1,)] * 2)
-    assert found.figures == {"x": 3.0, "constant": 0.5, "length": 1.5}
-
-
-def test_only_constant_groups_teach_nothing() -> None:
-    """Oracle: no rollouts at all, also where groups are not left out."""
-    assert not learnable(groups(1, 2), np.ones((1, 2)), "grpo", leave_out=False, figures={}).rollouts
 
 
 def test_a_fit(policy, chains, open_run) -> None:
@@ -50,6 +25,28 @@ def test_a_fit(policy, chains, open_run) -> None:
     for line in lines:
         parts = line["reward_verifier"] + 0.5 * line["reward_format"] + 0.1 * line["reward_length"]
         assert line["reward"] == pytest.approx(parts)
+
+
+def test_a_value_model_may_reward(policy, chains, open_run) -> None:
+    """Oracle: the mean in the log under its name; what it reads is charged, and expected."""
+    run, task, grpo = open_run(), chains(), Grpo(**SMALL, value_reward=0.5)
+    expected = grpo.cost(task, policy)
+    grpo.fit(task.metered(run.meter), policy, run)
+    for line in run.metrics():
+        assert 0 < line["reward_value"] < 1
+        assert line["reward"] == pytest.approx(line["reward_verifier"] + 0.5 * line["reward_value"])
+    spent = run.meter.snapshot()
+    assert spent["scored_tokens"] == pytest.approx(expected["scored_tokens"], rel=0.1)
+    assert spent["flops"] <= expected["flops"]
+
+
+def test_a_value_model_that_is_not_there(policy, chains, open_run, tmp_path) -> None:
+    """Oracle: a folder without one, before anything is drawn; a model that none comes with."""
+    run = open_run()
+    for model, source in ((policy, str(tmp_path)), (random_tiny_model(1, 16), "")):
+        with pytest.raises(UsageError, match="value model"):
+            Grpo(**SMALL, value_reward=1.0, value_model=source).fit(chains(), model, run)
+    assert run.meter.snapshot()["generated_tokens"] == 0
 
 
 @pytest.mark.parametrize(

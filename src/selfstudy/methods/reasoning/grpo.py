@@ -14,6 +14,7 @@ gradient step for each collection of answers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from selfstudy.core.method import Fit, Method
@@ -23,8 +24,9 @@ from selfstudy.learning.loops import check_positive
 from selfstudy.learning.policy_gradient import Collection, PolicyGradient, optimise_policy
 from selfstudy.learning.reward_groups import draw_step, learnable, reward_cost
 from selfstudy.models.language.model import LanguageModel
-from selfstudy.search.reasoning import require_room
-from selfstudy.signals.rewards import Reward, formatted, shorter, summed, verified
+from selfstudy.search.reasoning import posed, prompt_tokens, require_room
+from selfstudy.signals.named_judges import value_model_for
+from selfstudy.signals.rewards import Reward, formatted, shorter, summed, valued, verified
 from selfstudy.tasks.reasoning import ReasoningTask
 
 
@@ -50,6 +52,11 @@ class Grpo(Method):
     """Weight of a reward for answers in the task's form, beside the verifier's of weight 1."""
     length_reward: float = 0.0
     """Weight of a reward for the share of the allowed tokens that an answer leaves unused."""
+    value_reward: float = 0.0
+    """Weight of a reward for what a value model says of a whole answer."""
+    value_model: str = ""
+    """Its folder, such as the folder value of a run of rest-mcts; empty takes the one that comes with the
+    model."""
     gradient: PolicyGradient = field(default_factory=PolicyGradient)
     """The gradient steps."""
 
@@ -60,12 +67,17 @@ class Grpo(Method):
 
     def cost(self, task: ReasoningTask, model: LanguageModel) -> dict[str, float]:
         """Return about what a fit spends, by budget unit."""
-        return reward_cost(task, model, self.steps * self.problems * self.group, self.gradient)
+        answers = self.steps * self.problems * self.group
+        cost = reward_cost(task, model, answers, self.gradient)
+        if self.value_reward:
+            read = answers * (prompt_tokens(task, model) + task.solution_tokens)
+            cost |= {"scored_tokens": read, "flops": cost["flops"] + model.flops(read)}
+        return cost
 
     def fit(self, task: ReasoningTask, model: LanguageModel, run: Run) -> Fit:
         """Train `model` on the rewards of its own answers to the training problems."""
         require_room(model, task)
-        rewards = self._rewards(task)
+        rewards = self._rewards(task, model, run)
 
         def collect(policy: LanguageModel, step: int) -> Collection:
             groups = draw_step(policy, task, run, step, self.problems, self.group, self.temperature)
@@ -88,10 +100,16 @@ class Grpo(Method):
         logged = [row for row in run.metrics() if row.get("part") == "policy"]
         return Fit(model=policy, pictures=reward_pictures(logged))
 
-    def _rewards(self, task: ReasoningTask) -> dict[str, tuple[float, Reward]]:
+    def _rewards(
+        self, task: ReasoningTask, model: LanguageModel, run: Run
+    ) -> dict[str, tuple[float, Reward]]:
         rewards = {"verifier": (1.0, verified(task))}
         if self.format_reward:
             rewards["format"] = (self.format_reward, formatted(task))
         if self.length_reward:
             rewards["length"] = (self.length_reward, shorter(task))
+        if self.value_reward:
+            value = value_model_for(model, self.value_model)
+            seen = partial(posed, model, task)
+            rewards["value"] = (self.value_reward, valued(value, seen, run.meter))
         return rewards
