@@ -167,7 +167,7 @@ def test_constant_groups_say_which_bounds_to_change(task, base, open_run, monkey
 
 @pytest.mark.parametrize("context", [256, 24])
 def test_runaway_lengths_end_the_training(context: int, open_run, monkeypatch) -> None:
-    """Oracle: a form that no answer finishes, a model without an end token; room for 32 tokens or for less."""
+    """Oracle: a form that no answer finishes, a model without an end token; room for 32 tokens or less."""
     open_ended = selfstudy.task(TASK.replace("length=120", "length=32"))
     open_ended.form = replace(open_ended.form, ended=lambda prompt, steps: len(steps) == 2)
     monkeypatch.setattr(open_ended, "is_end", lambda problem, steps: False)

@@ -202,7 +202,7 @@ class Astro(Method):
             if figures["unfinished"] > self.runaway:
                 warnings.warn(
                     f"Learning from reward ended in step {step}: {figures['unfinished']:.0%} of the answers "
-                    f"ran on without an end, to the longest length of {task.solution_tokens} tokens or to the "
+                    f"ran on without an end, to the longest length of {task.solution_tokens} tokens or the "
                     f"end of the model's context of {policy.context}.",
                     stacklevel=2,
                 )
