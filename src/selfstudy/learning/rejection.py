@@ -68,9 +68,9 @@ def rejection_sampling(
         name: names the loop, uniquely within its stage.
     """
     settings.validate()
-    prompts = [tuple(row) for row in model.encode_all([posed(model, task, p) for p in task.train])]
     count = min(settings.problems, len(task.train))
     learner = SequenceLearner(model, settings.tuning, run, name)
+    prompts = [tuple(row) for row in learner.policy.encode_all([posed(model, task, p) for p in task.train])]
     for step in run.steps(settings.steps, state=learner.state, desc=name):
         chosen = batch_indices(run, name, step, len(prompts), count).repeat(settings.particles)
         keys = [run.key(name, step, i, task.train[n].id) for i, n in enumerate(chosen)]

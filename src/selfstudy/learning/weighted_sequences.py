@@ -19,6 +19,7 @@ from selfstudy.learning.optimizers import OptimizerName, check_optimizer, named_
 from selfstudy.models.ema import follow, follower
 from selfstudy.models.language.model import LanguageModel
 from selfstudy.models.language.scoring import completion_logprobs
+from selfstudy.models.language.soft_prompt import train_only_soft_prompt, with_soft_prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +44,22 @@ class SequenceTuning:
     cache holds, all of them on an accelerator."""
     lora_rank: int | None = None
     """Train low-rank updates of all linear layers instead of the weights (LoRA); merged at the end."""
+    soft_prompt: int | None = None
+    """Train the embeddings of so many new tokens before every prompt instead of the weights (prompt tuning,
+    with rates as high as 0.1)."""
 
     def validate(self) -> None:
         """Raise `UsageError` for a setting out of range."""
-        check_positive(self, learning_rate=0, clip=0, micro_batch=0, lora_rank=0)
+        check_positive(self, learning_rate=0, clip=0, micro_batch=0, lora_rank=0, soft_prompt=0)
         check_optimizer(self.optimizer, self.betas)
         if self.weight_decay < 0 or not 0 <= self.average < 1:
             raise UsageError(
                 f"SequenceTuning has weight-decay {self.weight_decay} and average {self.average}; the first "
                 "must be 0 or more, the second from 0 to below 1."
+            )
+        if self.soft_prompt and (self.lora_rank or self.weight_decay):
+            raise UsageError(
+                "With soft-prompt nothing else is trained: leave lora-rank and weight-decay out."
             )
 
 
@@ -94,7 +102,7 @@ class SequenceLearner:
         name: of the loop.
 
     Attributes:
-        policy: the model as it stands, to draw from.
+        policy: the model as it stands, to draw from, and to read prompts with: a soft prompt is tokens.
         state: what a checkpoint holds.
     """
 
@@ -102,9 +110,13 @@ class SequenceLearner:
         settings.validate()
         self._start, self._settings = model, settings
         self._result = model.copy()
+        if settings.soft_prompt:
+            self._result = with_soft_prompt(model, settings.soft_prompt, run.rng(name, "soft prompt"))
         # In evaluation mode: with dropout the texts would not be weighed under the model that drew them.
         module = trainable_module(self._result, settings.lora_rank, run, name).eval()
-        self.policy = LanguageModel(model.name, module, model.tokenizer, model.engine)
+        if settings.soft_prompt:
+            train_only_soft_prompt(module, self._result.tokenizer, settings.soft_prompt)
+        self.policy = LanguageModel(model.name, module, self._result.tokenizer, model.engine)
         self._joint = Joint(
             module,
             named_optimizer(

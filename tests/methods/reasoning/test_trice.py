@@ -99,10 +99,12 @@ def test_subsampling(policy, chains, open_run, monkeypatch) -> None:
         )
 
 
-@pytest.mark.parametrize("refresh", [1, 3])
-def test_resumed_at_any_step(refresh: int, policy, chains, open_run, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "fields", [{"refresh": 1}, {"refresh": 3}, {"tuning": SequenceTuning(soft_prompt=2)}]
+)
+def test_resumed_at_any_step(fields: dict[str, Any], policy, chains, open_run, monkeypatch) -> None:
     """Oracle: the uninterrupted run: the same hash of the memory, the same weights, the same log."""
-    whole = fit(open_run("whole"), chains(), policy, refresh=refresh)
+    whole = fit(open_run("whole"), chains(), policy, **fields)
     log = [{**line, "seconds": 0} for line in log_of(open_run("whole"))]
     charge = trice.SequenceLearner.charge
     for stop in (1, 3):
@@ -115,8 +117,8 @@ def test_resumed_at_any_step(refresh: int, policy, chains, open_run, monkeypatch
 
         with monkeypatch.context() as patched, pytest.raises(Stopped):
             patched.setattr(trice.SequenceLearner, "charge", charging)
-            fit(open_run(f"cut-{stop}", checkpoint_steps=1), chains(), policy, refresh=refresh)
-        again = fit(open_run(f"cut-{stop}", checkpoint_steps=1), chains(), policy, refresh=refresh)
+            fit(open_run(f"cut-{stop}", checkpoint_steps=1), chains(), policy, **fields)
+        again = fit(open_run(f"cut-{stop}", checkpoint_steps=1), chains(), policy, **fields)
         assert again.metrics == whole.metrics and again.parts == whole.parts
         pairs = zip(again.model.module.parameters(), whole.model.module.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
@@ -158,6 +160,23 @@ def test_a_guide_that_sees_answers(policy, chains, open_run, monkeypatch) -> Non
     assert {text.prompt for texts in seen for text in texts} <= plain
     lines = task.oracle.solution(task.train[0])
     assert task.guided_prompt(task.train[0]) == f"{task.train[0].prompt[:-1]}={lines[-1][-2:]}:"
+
+
+def test_a_soft_prompt(policy, chains, open_run, monkeypatch) -> None:
+    """Oracle: what is drawn and learnt stands after the soft prompt; only its embeddings have changed."""
+    run, task, seen = open_run(), chains(), learnt(monkeypatch)
+    tuning = SequenceTuning(learning_rate=0.03, soft_prompt=3)
+    fitted = fit(run, task, policy, steps=6, tuning=tuning, guide="base")
+    known = len(policy.tokenizer)
+    soft = tuple(range(known, known + 3))
+    assert all(text.prompt[:3] == soft for step in seen for text in step)
+    assert fitted.model.encode("47+8:") == [*soft, *policy.encode("47+8:")]
+    start, end = policy.module.state_dict(), fitted.model.module.state_dict()
+    assert all(torch.equal(end[name][: len(start[name])], start[name]) for name in start)
+    embedding = fitted.model.module.get_input_embeddings().weight
+    assert all(not torch.isin(row, start["model.embed_tokens.weight"]).all() for row in embedding[known:])
+    again = fit(open_run("again"), task, policy, steps=6, tuning=tuning, guide="base")
+    assert torch.equal(again.model.module.get_input_embeddings().weight, embedding)
 
 
 def test_nothing_right(policy, chains, open_run, monkeypatch) -> None:
@@ -225,6 +244,9 @@ def test_a_task_that_cannot_show_answers(policy, chains, open_run) -> None:
         {"batch": 0},
         {"refresh": 0},
         {"tuning": SequenceTuning(clip=-1)},
+        {"tuning": SequenceTuning(soft_prompt=0)},
+        {"tuning": SequenceTuning(soft_prompt=2, lora_rank=2)},
+        {"tuning": SequenceTuning(soft_prompt=2, weight_decay=0.1)},
     ],
 )
 def test_contradictions_are_refused(fields: dict[str, Any]) -> None:

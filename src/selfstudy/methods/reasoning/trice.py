@@ -7,8 +7,8 @@ gradient as the model gets good. Pick it over `rest-em` or STaR when hard proble
 kept by a filter, and over `grpo` when the check is right or wrong and batches are small.
 
 Deviations from the paper: the initial rationales come from the model itself unless `guide="answer"`, as a
-small model cannot read a prompt with the answer in it; all weights are trained, or low-rank updates, not a
-soft prompt; where no more than `terms` gradients have a weight they are all computed instead of resampled;
+small model cannot read a prompt with the answer in it; all weights are trained unless a soft prompt is asked
+for; where no more than `terms` gradients have a weight they are all computed instead of resampled;
 M, L, the optimiser's settings and the exact weighting within beta are ours, as the paper's were not at hand.
 """
 
@@ -103,11 +103,13 @@ class Trice(Method):
         self, task: ReasoningTask, model: LanguageModel, start: Sequence[dict[str, Any]], run: Run
     ) -> Trained:
         """MCMC-EM: move the chains of a minibatch, follow the gradient, again."""
-        prompts = [tuple(row) for row in model.encode_all([posed(model, task, p) for p in task.train])]
         memory, ahead = RationaleStore(len(task.train)), RationaleStore(self.refresh * self._size(task))
         for n, record in enumerate(start):
             memory.put(n, _drawn(record), -1)
         learner = SequenceLearner(model, self.tuning, run, "policy")
+        require_room(learner.policy, task)
+        texts = [posed(model, task, problem) for problem in task.train]
+        prompts = [tuple(row) for row in learner.policy.encode_all(texts)]
         drought = Drought(min(BARREN, self.steps))
         state = {**learner.state, "memory": memory, "ahead": ahead, "drought": drought}
         for step in run.steps(self.steps, state=state, desc="policy"):
