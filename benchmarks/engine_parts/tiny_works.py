@@ -55,9 +55,9 @@ def calls_of(path: str, greedy: bool) -> list[list[Request]]:
 
 
 def written(request: Request) -> dict[str, Any]:
-    """Return what both packages' requests have; the foundation's show no images."""
+    """Return what both packages' requests have; the foundation's show no images and know no top-p."""
     fields = asdict(request)
-    assert not fields.pop("images")
+    assert not fields.pop("images") and fields.pop("top_p") == 1
     return fields
 
 

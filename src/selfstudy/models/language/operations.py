@@ -110,7 +110,7 @@ class CompiledOperations:
     def rotation(self, tables: Tables, positions: torch.Tensor) -> Any:
         """See `TorchOperations.rotation`."""
         cosine, sine = tables
-        return positions.numpy(), cosine.numpy(), sine.numpy()
+        return positions.contiguous().numpy(), cosine.numpy(), sine.numpy()
 
     def turn(
         self, mixed: torch.Tensor, heads: int, rotation: Any, norms: tuple[torch.Tensor, torch.Tensor] | None
