@@ -416,7 +416,7 @@ SMALLEST: dict[str, Smallest] = {
         learning={
             "search": {"iterations": 12, "branch": 2},
             "traces": {"wrong": (1.0,), "per_tree": 4},
-            "tuning": {"learning_rate": 1e-4, "steps": 40, "batch": 32},
+            "tuning": {"learning_rate": 1e-4, "steps": 20, "batch": 32},
             "steps": 0,
         },
         learning_temperature=1.0,  # in seconds what it draws becomes better, not yet its likeliest answer
