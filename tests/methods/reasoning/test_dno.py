@@ -166,6 +166,18 @@ def test_the_best_round_on_validation_is_returned(small, open_run, monkeypatch) 
     assert not same(found.parts["policy-1"], found.parts["policy-2"])
 
 
+@pytest.mark.parametrize(("rates", "said"), [((0.4, 0.3), True), ((0.4, 0.5), False), ((None, None), False)])
+def test_rounds_that_all_lose_are_said(rates, said: bool, small, open_run, monkeypatch) -> None:
+    """Oracle: of made-up win rates the best is below 1/2, or not, or not known."""
+    known = iter(rates)
+    monkeypatch.setattr(Dno, "_against_base", lambda *_: {"win_rate": next(known), "length_controlled": None})
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fit(open_run(), prompts(), small)
+    told = [str(one.message) for one in found if "No round wins" in str(one.message)]
+    assert len(told) == said and all("the best, round 1, wins 40.0%" in one for one in told)
+
+
 def test_wins_and_lengths_are_reported(small, open_run) -> None:
     """Oracle: a judge of lengths: longer outputs win; figures of each round, and pictures of them."""
     quick = Preference(steps=8, batch=32, learning_rate=3e-2)

@@ -169,6 +169,7 @@ class Dno(Method):
             self._say_one_sided(rounds)
             run.log(round=t, **rounds[t])
         best = _best(rounds)
+        _say_no_gain(rounds, best)
         policy = policies[best + 1] if rounds else model
         if self.lookahead and history:
             pooled = [pair for pairs in history for pair, _ in pairs]
@@ -306,6 +307,18 @@ class Dno(Method):
                 "cannot overtake. Lower student_gap, or start from a better model.",
                 stacklevel=2,
             )
+
+
+def _say_no_gain(rounds: Sequence[Record], best: int) -> None:
+    """Warn where even the best round loses to the given model."""
+    rate = rounds[best]["win_rate"] if rounds else None
+    if rate is not None and rate < 0.5:
+        warnings.warn(
+            f"No round wins over the given model on validation prompts: the best, round {best + 1}, wins "
+            f"{rate:.1%}, by the judge that it learnt from. Take a lower rate (--preference.learning-rate), "
+            "wider margins (--gap, --student-gap) or more prompts a round.",
+            stacklevel=3,
+        )
 
 
 def _best(rounds: Sequence[Record]) -> int:
