@@ -92,6 +92,13 @@ def test_likelihood_term(model, run) -> None:
     assert logged(run, "loss")[0] == pytest.approx(np.log(2) + 0.5 * nll.mean(), rel=1e-4)
 
 
+def test_optimism_term(model, run) -> None:
+    """Oracle: log 2 plus the weight times the mean log-likelihood of the rejected completions."""
+    prefer(model, PAIRS, Preference(**{**ONE_STEP.__dict__, "optimism": 0.5}), run, "a")
+    rows = pair_tokens(model, [(p.prompt, p.rejected) for p in PAIRS], end=True)
+    assert logged(run, "loss")[0] == pytest.approx(np.log(2) + 0.5 * logprobs(model, rows).mean(), rel=1e-4)
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many texts the reference was given, call by call."""
