@@ -6,11 +6,11 @@ be checked, and one long generation at test time is cheaper to run than a search
 right paths only and keeps answers short; `grpo` alone seldom brings about that a model goes back.
 
 Deviations from the paper, of which no code is public: the prior of PUCT is uniform over distinct children,
-and what playouts write becomes part of the tree; a wrong leaf is drawn with a weight of 1 + the steps that
-it shares with the right one; small models write traces by a template (`traces.rewriter="template"`) instead
-of telling them anew; rewards are compared with the sample standard deviation, without a distance from the
-fine-tuned model. Fine-tuning learns all tokens of a trace, as in the paper; leaving out the wrong steps is
-not offered.
+and what playouts write, up to its first end, becomes part of the tree; a wrong leaf is drawn with a weight
+of 1 + the steps that it shares with the right one; small models write traces by a template
+(`traces.rewriter="template"`) instead of telling them anew; rewards are compared with the sample standard
+deviation, without a distance from the fine-tuned model. Fine-tuning learns all tokens of a trace, as in the
+paper; leaving out the wrong steps is not offered.
 """
 
 from __future__ import annotations
