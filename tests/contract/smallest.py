@@ -331,7 +331,7 @@ SMALLEST: dict[str, Smallest] = {
     "mm-upt": Smallest(
         # Drawn hot, so that not all answers to a problem agree.
         fields={"steps": 3, "problems": 6, "samples": 4, "temperature": 1.4, "gradient": {"mini_batches": 2}},
-        learning={"steps": 12, "problems": 16, "samples": 8, "temperature": 1.0},
+        learning={"steps": 12, "problems": 16, "samples": 8, "temperature": 1.0, "top_p": 1.0},
         learning_task="chain100?steps=6&train=200&validation=0&test=500",
         learning_temperature=1.0,  # votes are above single samples, not above the likeliest answer
         refused=(
