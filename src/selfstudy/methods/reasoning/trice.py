@@ -108,8 +108,8 @@ class Trice(Method):
             memory.put(n, _drawn(record), -1)
         learner = SequenceLearner(model, self.tuning, run, "policy")
         require_room(learner.policy, task)
-        texts = [posed(model, task, problem) for problem in task.train]
-        prompts = [tuple(row) for row in learner.policy.encode_all(texts)]
+        posed_texts = [posed(model, task, problem) for problem in task.train]
+        prompts = [tuple(row) for row in learner.policy.encode_all(posed_texts)]
         drought = Drought(min(BARREN, self.steps))
         state = {**learner.state, "memory": memory, "ahead": ahead, "drought": drought}
         for step in run.steps(self.steps, state=state, desc="policy"):
