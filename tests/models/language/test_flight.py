@@ -113,9 +113,9 @@ class Rows:
         assert self.flight.rows == len(self.texts)
 
     @torch.inference_mode()
-    def step(self, rng: np.random.Generator) -> None:
-        """Feed a token a row; each row's logits are those of its whole text by itself."""
-        tokens = rng.integers(0, 16, len(self.texts)).tolist()
+    def step(self, rng: np.random.Generator, most: int = 16) -> None:
+        """Feed a token below `most` a row; each row's logits are those of its whole text by itself."""
+        tokens = rng.integers(0, most, len(self.texts)).tolist()
         for text, token in zip(self.texts, tokens, strict=True):
             text.append(token)
         logits = self.flight.step(np.array(tokens))
@@ -227,6 +227,21 @@ def test_copies_go_their_own_ways(rows_of: Callable[..., Rows]) -> None:
     rows.fork([2])
     for _ in range(3):
         rows.step(rng)
+
+
+def test_rows_that_have_drawn_the_same_go_on_after_both_are_kept(rows_of: Callable[..., Rows]) -> None:
+    """Oracle: plain passes; what was kept twice lies once, and a row that begins then takes what is left."""
+    rng = np.random.default_rng(5)
+    rows = rows_of(random_module(), places=2, most=4)
+    places = rows.put([(1, 2, 3), (4, 5)], [0, 1])
+    rows.begin([places[0], places[0]])
+    for _ in range(3):
+        rows.step(rng, most=1)
+    rows.keep([0, 1])
+    rows.begin([places[1], places[1]])
+    for _ in range(4):
+        rows.step(rng)
+    rows.close()
 
 
 def test_places_without_rows_are_left_out() -> None:

@@ -210,3 +210,25 @@ def test_ways_along_what_is_known() -> None:
             assert (further is not None) == ((*text, token) in known)
             if further:
                 assert further.slot == tree.longest(tokens((*text, token)))[-1]
+
+
+def test_what_is_pinned_makes_no_room() -> None:
+    """Oracle: by hand, in a tree of 16 tokens of which a text of 8 is pinned up to its fifth, twice."""
+    tree = PrefixTree(16)
+    text = (1, 2, 1, 2, 0, 0, 1, 1)
+    for each in (text, (2,) * 8):
+        taken = tree.take(8)
+        assert taken is not None
+        tree.insert(tokens(each), taken)
+    first, again = tree.pin(tokens((*text[:5], 2))), tree.pin(tokens(text[:5]))
+    assert first.slots.tolist() == again.slots.tolist() == tree.longest(tokens(text[:5])).tolist()
+    assert tree.take(12) is None and len(tree.longest(tokens(text))) == 5, "all but what is pinned has gone"
+    tree.unpin(first)
+    assert tree.take(12) is None
+    given = tree.take(2)
+    assert given is not None
+    longer = tree.extend(again, tokens((0, 0)), given)
+    assert longer.slots.tolist() == [*first.slots, *given]
+    assert tree.take(10) is None and tree.longest(tokens((*text[:5], 0, 0))).tolist() == longer.slots.tolist()
+    tree.unpin(longer)
+    assert tree.take(16) is not None and not known(tree)
