@@ -112,9 +112,32 @@ def test_groups_of_equal_tests_are_left_out_unless_ties_decide(
     assert max(rollout.advantage for rollout in decided.rollouts) == pytest.approx(1.5, abs=0.01)
 
 
-def test_samples_of_the_next_iteration_come_from_the_trained_policy(
-    policy, chains, open_run, records
-) -> None:
+def test_each_iteration_goes_on_from_the_trained_policy(policy, chains, open_run, monkeypatch) -> None:
+    """Oracle: a training that turns one weight to 1, then to 2: who samples, is trained, and gives values."""
+    seen: dict[str, list[float]] = {"samples": [], "trained": [], "value": []}
+
+    def mark(model) -> float:
+        return float(next(model.module.parameters()).flatten()[0].detach())
+
+    def optimise(model, *rest: Any, **options: Any):
+        seen["trained"].append(mark(model))
+        trained = model.copy()
+        next(trained.module.parameters()).data.view(-1)[0] = float(len(seen["trained"]))
+        return trained
+
+    sample, value = RestRl.sample, rest_rl.ValueModel.from_policy
+    monkeypatch.setattr(rest_rl, "optimise_policy", optimise)
+    monkeypatch.setattr(
+        RestRl, "sample", lambda self, *given: seen["samples"].append(mark(given[1])) or sample(self, *given)
+    )
+    monkeypatch.setattr(
+        rest_rl.ValueModel, "from_policy", lambda model: seen["value"].append(mark(model)) or value(model)
+    )
+    fit(open_run(), chains(), policy, iterations=2, value=True)
+    assert seen == {"samples": [mark(policy), 1], "trained": [mark(policy), 1], "value": [2]}
+
+
+def test_samples_of_each_iteration_are_drawn_anew(policy, chains, open_run, records) -> None:
     """Oracle: the same keys but for the iteration; what is drawn is recorded for each of them."""
     run = open_run()
     facts = fit(run, chains(), policy, iterations=2).metrics["iterations"]
