@@ -160,11 +160,14 @@ class TorchSampler:
 
     def _completions(self, drawn: Sequence[Drawn]) -> list[Completion]:
         out = []
-        texts = self.model.decode_all([one.tokens for one in drawn])
-        for one, text in zip(drawn, texts, strict=True):
+        rows = [tuple(one.tokens) for one in drawn]
+        distinct = dict.fromkeys(rows)
+        texts = dict(zip(distinct, self.model.decode_all([list(row) for row in distinct]), strict=True))
+        for one, row in zip(drawn, rows, strict=True):
+            text = texts[row]
             if one.finish == "stop":
                 text = self.stopping.cut(text, one.row.request.stop)
-            out.append(Completion(text, tuple(one.tokens), tuple(one.logprobs), one.finish))
+            out.append(Completion(text, row, tuple(one.logprobs), one.finish))
         return out
 
     def _draw(self, rows: list[Row], done: dict[int, Drawn]) -> None:
