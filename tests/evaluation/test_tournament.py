@@ -98,7 +98,7 @@ def test_a_spent_budget_leaves_the_rest_out(tmp_path) -> None:
     model = selfstudy.model("tiny-lm")
     with Run(tmp_path / "run", {}, budget=Budget(generated_tokens=20)) as run:
         assert len(outputs_of(model, task, task.validation, run, 1.0, batch=2)) == 2
-    theirs = [{"text": "1+1=2\n", "tokens": 8}] * 4
+    theirs = [{"text": "1+1=2\n", "tokens": 3}] * 4
     with Run(tmp_path / "duel", {}, budget=Budget(generated_tokens=20)) as run:
         rows = duel(model, theirs, task, task.validation, task_judge(task), run, 1.0, batch=2)
-    assert len(rows) == 2
+    assert [row["lengths"] for row in rows] == [[8, 3]] * 2

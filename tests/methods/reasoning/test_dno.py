@@ -122,6 +122,17 @@ def test_the_reference_moves_with_the_rounds(small, open_run, spied) -> None:
     assert same(fourth["model"], third["result"]) and not same(fourth["model"], small)
 
 
+def test_outputs_come_from_the_policy_of_their_round(small, open_run, spied, monkeypatch) -> None:
+    """Oracle: who draws: the given model in the first round, what it gave in the second."""
+    drew: list[LanguageModel] = []
+    real = dno.draw_groups
+    monkeypatch.setattr(
+        dno, "draw_groups", lambda policy, *a, **k: drew.append(policy) or real(policy, *a, **k)
+    )
+    fit(open_run(), prompts(), small, validation=0)
+    assert len(drew) == 2 and drew[0] is small and same(drew[1], spied[0]["result"])
+
+
 def test_old_pairs_come_again(small, open_run, spied) -> None:
     """Oracle: half as many old pairs as there are new ones, from round 1; the rate falls by its factor."""
     fit(open_run(), prompts(), small, validation=0, replay=0.5, rate_factor=0.1)

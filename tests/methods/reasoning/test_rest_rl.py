@@ -203,6 +203,21 @@ def test_the_report_shows_spreads_over_all_iterations(policy, chains, open_run) 
     np.testing.assert_allclose(sampled["y"], np.repeat(before, 2), rtol=1e-4)
 
 
+def test_every_tree_has_random_numbers_of_its_own(policy, chains, open_run, monkeypatch) -> None:
+    """Oracle: a stream for each problem, by its name."""
+    keys: list[int] = []
+    real = rest_rl.collect_trees
+
+    def collect(*given: Any, **options: Any):
+        keys.extend(options["keys"])
+        return real(*given, **options)
+
+    monkeypatch.setattr(rest_rl, "collect_trees", collect)
+    run, task = open_run(), chains()
+    fit(run, task, policy, value=True, searched=4, batch=3)
+    assert keys == [run.key("trees", problem.id) for problem in task.train[:4]]
+
+
 def test_problems_that_all_fail_are_refused_with_what_to_do(chains, open_run) -> None:
     """Oracle: a random model never solves a chain."""
     with pytest.raises(DataError, match=r"0\.0 to 0\.1.*easier"):
