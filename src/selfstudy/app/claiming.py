@@ -56,7 +56,8 @@ def print_result(result: dict[str, Any], console: Console) -> None:
     """Print one claim: its statement, each contestant's mean, each paired difference, the verdict."""
     console.print(f"[bold]{result['name']}[/]  {result['statement']}", highlight=False)
     for name, values in result["values"].items():
-        mean = figure(sum(values) / len(values), result["share"])
+        mean = sum(values) / len(values)
+        mean = f"{mean:,.0f}" if name.endswith(" tokens") else figure(mean, result["share"])
         console.print(f"  {name:<28} {mean}", highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 2))
     for heading in ("relation", "paired difference", "pairs", "verdict"):
