@@ -164,6 +164,7 @@ CURVES: dict[str, Callable[[Any], Curve]] = {
     "StageTraining": _rated,
     "Gpicl": _warmed,
     "PolicyGradient": _constant,
+    "CriticFitting": _constant,
     "SequenceTuning": _constant,
     "Gcool": _constant,
     "OneStepGd": lambda settings: _rated(settings.training),

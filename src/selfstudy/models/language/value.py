@@ -236,7 +236,9 @@ class ValueNet(nn.Module):
 
     def logprobs(self, before: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Return log p(token) given the hidden state [..., H] at the place before it, [...]."""
-        logits = self.module.get_output_embeddings()(before).float()
+        vocabulary = self.module.get_output_embeddings()
+        # States that compiled loops gave are float32, also of a model in bfloat16.
+        logits = vocabulary(before.to(vocabulary.weight.dtype)).float()
         return logits.log_softmax(-1).take_along_dim(tokens[..., None], -1)[..., 0]
 
     def judge(self, hidden: torch.Tensor, least: torch.Tensor | None = None) -> torch.Tensor:
