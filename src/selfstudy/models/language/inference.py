@@ -7,6 +7,7 @@ the faster of the two.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from types import TracebackType
 
@@ -18,6 +19,11 @@ from selfstudy.core.machine import hardware
 
 LITTLE = 2**20  # multiplications; below, the longer way to oneDNN costs more than it gains
 FEW = 64  # rows; with more, arranging the weights costs little beside the product
+
+# torch and oneDNN both keep what they have prepared for the last 1,024 shapes of a product, half a megabyte
+# for each. Searches have rows in every number, so that would be most of their memory.
+os.environ.setdefault("LRU_CACHE_CAPACITY", "1")
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 @cache
