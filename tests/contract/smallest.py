@@ -967,7 +967,7 @@ SMALLEST: dict[str, Smallest] = {
         fields={"simclr": False, "training": {"epochs": 3, "batch": 32}, "detection": {"least_noisy": 5}},
         learning={
             "simclr": False,
-            "training": {"epochs": 30, "batch": 32, "warmup_epochs": 5, "learning_rate": 0.1},
+            "training": {"epochs": 30, "batch": 32, "warmup_epochs": 5, "learning_rate": 0.2},
             "weak": {"flip": 0.0},
             "strong": {"flip": 0.0},
             "hard": {"flip": 0.0},
