@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -77,3 +81,28 @@ def test_weights_of_another_precision_than_the_rows(how, rows):
         expected = layer.double()(x.bfloat16().double())
     assert got.dtype == torch.float32
     torch.testing.assert_close(got.double(), expected, atol=2e-2, rtol=1e-2)
+
+
+SHAPES = """
+import resource, torch
+from selfstudy.models.language import inference
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+weight = torch.randn(344, 128)
+with torch.inference_mode():
+    inference._one_dnn_linear(torch.randn(1024, 128), weight, None)
+    before = peak()
+    for rows in range(9, 1009):
+        inference._one_dnn_linear(torch.randn(rows, 128), weight, None)
+print(peak() - before)
+"""
+
+
+def test_products_of_many_shapes_take_little_memory(processor):
+    """A thousand numbers of rows, MiB: some 60 here, and 550 where 1,024 prepared shapes are kept."""
+    if not processor:
+        pytest.skip("of oneDNN's products alone")
+    kept = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    environment = {name: value for name, value in os.environ.items() if name not in kept}
+    done = subprocess.run([sys.executable, "-c", SHAPES], env=environment, capture_output=True, text=True)
+    assert float(done.stdout) < 200, done.stderr
