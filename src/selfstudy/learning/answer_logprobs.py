@@ -55,7 +55,8 @@ def token_logprobs(
         for batch in batches_by_length([unit.length for unit, _ in units]):
             part = [units[i] for i in batch]
             logits, tokens, _ = answer_logits(module, [unit for unit, _ in part])
-            logp = -F.cross_entropy(logits.transpose(1, 2) / temperature, tokens, reduction="none")
+            scores = logits.flatten(0, 1) / temperature
+            logp = -F.cross_entropy(scores, tokens.flatten(), reduction="none").view_as(tokens)
             places = [place for _, some in part for place in some]
             for place, values in zip(places, logp.float().cpu().numpy(), strict=True):
                 found[place] = values[: len(sequences[place][1])].copy()

@@ -9,12 +9,12 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.data.text_domains import Domain, known_domains, made_domains, own_domains
 from selfstudy.evaluation.scores import Metric
 from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.scoring import completion_logprobs
 from selfstudy.tasks.base import HELD
 from selfstudy.tasks.sampled import SampledTask
 
@@ -93,15 +93,7 @@ def excerpt_bits(model: LanguageModel, texts: Sequence[str]) -> list[float]:
 @torch.no_grad()
 def _nats(model: LanguageModel, rows: list[list[int]]) -> list[float]:
     """Return the summed negative log-likelihood of each row after its first token."""
-    longest = max(map(len, rows))
-    tokens = torch.zeros(len(rows), longest, dtype=torch.long)
-    read = torch.zeros(len(rows), longest, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        tokens[i, : len(row)], read[i, : len(row)] = torch.tensor(row), True
-    # Rows are filled up on the right, where a causal model sees nothing of it.
-    scores = model.module(input_ids=tokens[:, :-1].to(model.device), use_cache=False).logits.float()
-    costs = functional.cross_entropy(scores.transpose(1, 2), tokens[:, 1:].to(model.device), reduction="none")
-    return (costs.cpu() * read[:, 1:]).sum(1).tolist()
+    return (-completion_logprobs(model.module, [(row, 1) for row in rows])).tolist()
 
 
 def require_language_model(model: Any) -> None:
