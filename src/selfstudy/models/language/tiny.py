@@ -64,15 +64,7 @@ def character_tokenizer(
     ids = {character: i for i, character in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.WordLevel({**ids, "<pad>": len(ids)}))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<pad>" if end else None,
-        padding_side="left",
-        model_max_length=context,
-        clean_up_tokenization_spaces=False,
-    )
+    return _fast_tokenizer(tokenizer, context, end=end)
 
 
 def random_tiny_model(
@@ -94,6 +86,45 @@ def random_tiny_model(
         module = LlamaForCausalLM(config)
     tokenizer = character_tokenizer(vocabulary, context=context, end=end)
     return LanguageModel(f"tiny-{layers}x{width}", module, tokenizer)
+
+
+def random_number_model(
+    symbols: str,
+    largest: int,
+    *,
+    layers: int = 4,
+    width: int = 128,
+    seed: int = 0,
+    context: int = CONTEXT,
+) -> LanguageModel:
+    """Return an untrained tiny model for which a number is one token, as in the vocabularies of large models.
+
+    Args:
+        symbols: the other characters, one token each; then one for padding that also ends a text.
+        largest: it knows the numbers from 0 to this one.
+        layers: of the decoder.
+        width: of a hidden state.
+        seed: of the weights.
+        context: most tokens.
+    """
+    tokenizer = number_tokenizer(symbols, largest, context=context)
+    config = tiny_config(layers, width, vocabulary="?" * (len(tokenizer) - 1), context=context, end=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = LlamaForCausalLM(config)
+    return LanguageModel(f"numbers-{layers}x{width}", module, tokenizer)
+
+
+def number_tokenizer(symbols: str, largest: int, *, context: int = CONTEXT) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of `random_number_model`: ids of numbers first, then those of `symbols`, <pad>.
+
+    >>> number_tokenizer("+= ", 99)("7+12=19")["input_ids"]
+    [7, 100, 12, 101, 19]
+    """
+    words = [*map(str, range(largest + 1)), *symbols, "<pad>"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\d+|[\s\S]"), "isolated")
+    return _fast_tokenizer(tokenizer, context)
 
 
 def random_line_model(
@@ -138,11 +169,16 @@ def line_tokenizer(lines: Sequence[str], largest: int, *, context: int = CONTEXT
             pre_tokenizers.Split(Regex(r"\A \z"), "removed"),
         ]
     )
+    return _fast_tokenizer(tokenizer, context)
+
+
+def _fast_tokenizer(tokenizer: Tokenizer, context: int, *, end: bool = True) -> PreTrainedTokenizerFast:
+    """Return a tokenizer for transformers, with <pad> for padding and, where `end`, for the end of a text."""
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
-        eos_token="<pad>",
+        eos_token="<pad>" if end else None,
         padding_side="left",
         model_max_length=context,
         clean_up_tokenization_spaces=False,
