@@ -18,15 +18,15 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic as untyped_intrinsic
 
-_intrinsic: Any = intrinsic
+intrinsic: Any = untyped_intrinsic
 LINE = 16  # numbers in a line of memory
 _F = np.float32
 _SUMS = {"reassoc", "contract", "arcp", "nsz"}  # sums may be reordered; nan and infinity remain what they are
 
 
-def _compiled(function: Callable[..., Any], fastmath: Any = _SUMS) -> Any:
+def compiled(function: Callable[..., Any], fastmath: Any = _SUMS) -> Any:
     """Compile on first use, and keep the machine code on disk where some folder for it can be written."""
     how = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
@@ -35,8 +35,8 @@ def _compiled(function: Callable[..., Any], fastmath: Any = _SUMS) -> Any:
         return numba.njit(**how)(function)
 
 
-@_compiled
-def _exp(x):
+@compiled
+def exp(x):
     """Return e**x to 2e-7 of it for x <= 0, and 0 below 1e-38; without branches, which could not be vectors.
 
     The polynomial is that of Cephes (Moshier): e**x = 2**k * e**r, with |r| <= log(2) / 2.
@@ -53,7 +53,7 @@ def _exp(x):
     return _F(0.0) if x < _F(-87.0) else (p * r * r + r + _F(1.0)) * two_to_k
 
 
-@_compiled
+@compiled
 def _normed(row, weight, eps, out):
     """Root mean square normalisation of one row."""
     squares = _F(0.0)
@@ -64,14 +64,14 @@ def _normed(row, weight, eps, out):
         out[i] = row[i] * inverse * weight[i]
 
 
-@_compiled
+@compiled
 def normed(state, weight, eps, out):
     """Normalise each row [N, H] by its root mean square, times weight [H]."""
     for n in range(len(state)):
         _normed(state[n], weight, eps, out[n])
 
 
-@_compiled
+@compiled
 def add_normed(state, added, after, before, eps, out):
     """Add rows to a state, and normalise the sum for the next product.
 
@@ -92,7 +92,7 @@ def add_normed(state, added, after, before, eps, out):
         _normed(row, before, eps, out[n])
 
 
-@_compiled
+@compiled
 def turn(mixed, heads, positions, cosine, sine, query_norm, key_norm, eps):
     """Turn queries and keys by their positions.
 
@@ -119,24 +119,25 @@ def turn(mixed, heads, positions, cosine, sine, query_norm, key_norm, eps):
                 head[half + i] = y * cos[half + i] + x * sin[half + i]
 
 
-def _largest(row):
+def largest(row):
+    """Return the largest number of a row."""
     most = row[0]
     for i in range(1, len(row)):
         most = max(most, row[i])
     return most
 
 
-_largest = _compiled(_largest, {*_SUMS, "nnan"})  # a number that is not one shows in what follows
+largest = compiled(largest, {*_SUMS, "nnan"})  # a number that is not one shows in what follows
 
 
-@_compiled
+@compiled
 def _fetch(array, first, count):
     """Ask for `count` numbers of an array, in the order of memory, that will be read soon."""
     for i in range(first, first + count, LINE):
         _ask_for_line(array, i)
 
 
-@_intrinsic
+@intrinsic
 def _ask_for_line(typing, array, index):
     """Ask for the line of memory that holds a number of an array; what reads it later need not wait."""
 
@@ -153,19 +154,19 @@ def _ask_for_line(typing, array, index):
     return types.void(array, types.intp), written
 
 
-@_compiled
+@compiled
 def _softmax(row):
     """Turn scores into shares that sum to one, in place."""
-    most, total = _largest(row), _F(0.0)
+    most, total = largest(row), _F(0.0)
     for i in range(len(row)):
-        row[i] = _exp(row[i] - most)
+        row[i] = exp(row[i] - most)
         total += row[i]
     inverse = _F(1.0) / total
     for i in range(len(row)):
         row[i] *= inverse
 
 
-@_compiled
+@compiled
 def attend(mixed, text, positions, slots, keys, values, heads, window, scaling, out):
     """Keep the keys and values of tokens, and let each look back along its text.
 
@@ -232,7 +233,7 @@ def attend(mixed, text, positions, slots, keys, values, heads, window, scaling, 
                     taken[i] += w * value[i]
 
 
-@_compiled
+@compiled
 def gated(gate_up, linear, cubic, out):
     """Return x * sigmoid(linear * x + cubic * x**3) times the other half of the row.
 
@@ -250,12 +251,12 @@ def gated(gate_up, linear, cubic, out):
         for i in range(width):
             x = gate[i]
             y = x * (linear + cubic * x * x)
-            small = _exp(-abs(y))  # of both signs, the one that cannot overflow
+            small = exp(-abs(y))  # of both signs, the one that cannot overflow
             share = _F(1.0) / (_F(1.0) + small)
             row[i] = x * (share if y >= 0 else small * share) * up[i]
 
 
-@_compiled
+@compiled
 def _read(numbers, out):
     """Copy float32 numbers, or those of bfloat16 by their bits, uint16."""
     halves = numbers.itemsize == 2
@@ -266,16 +267,16 @@ def _read(numbers, out):
             out[i] = _F(numbers[i])
 
 
-@_compiled
+@compiled
 def _total(row, top, divisor):
     """Return the sum of exp((row - top) / divisor), float64."""
     total = 0.0
     for i in range(len(row)):
-        total += _exp((row[i] - top) / divisor)
+        total += exp((row[i] - top) / divisor)
     return total
 
 
-@_compiled
+@compiled
 def _past(ends, target):
     """Return where running sums first pass the target."""
     i = 0
@@ -285,7 +286,7 @@ def _past(ends, target):
     return i
 
 
-@_compiled
+@compiled
 def choose(logits, temperature, row, uniform, block, token, logprob):
     """See `choosing.choose`. Of large vocabularies, sums of blocks are kept, and one block is looked at anew.
 
@@ -308,7 +309,7 @@ def choose(logits, temperature, row, uniform, block, token, logprob):
         for first in range(0, size, block):
             here = inside[: min(block, size - first)]
             _read(logits[b, first : first + block], here)
-            most = _largest(here)
+            most = largest(here)
             if most > tops[b]:
                 tops[b], best = most, first
         here = inside[: min(block, size - best)]
@@ -337,7 +338,7 @@ def choose(logits, temperature, row, uniform, block, token, logprob):
             _read(logits[b, k * block : (k + 1) * block], here)
             running, divisor = ends[b, k - 1] if k else 0.0, _F(temperature[b])
             for i in range(len(here)):
-                here[i] = _exp((here[i] - top) / divisor)
+                here[i] = exp((here[i] - top) / divisor)
             for i in range(len(here)):
                 running += here[i]
                 sums[i] = running

@@ -14,6 +14,8 @@ from selfstudy.data.problem_images import ProblemImage
 from selfstudy.models.language.images import Inputs, joined, look_at
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.packed_texts import Packing
+from selfstudy.models.language.training_pass import can_train, packed_logits
 
 Tokens = tuple[list[int], int] | tuple[list[int], int, Inputs]
 """The tokens of a prompt and its completion, the place where this begins, and what the module is given of the
@@ -85,10 +87,22 @@ def pair_tokens(
 
 def completion_logprobs(module: torch.nn.Module, sequences: Sequence[Tokens]) -> torch.Tensor:
     """Return [B] sums of log p(token | all before it) over the tokens from `start` on; differentiable."""
+    if can_train(module) and not any(len(row) > 2 for row in sequences):
+        return _packed_logprobs(module, sequences)
     logits, tokens, counted = completion_logits(module, sequences)
     # Token by token: with the vocabulary in the middle, a large one takes twice to three times as long.
     nll = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
     return -(nll * counted).sum(1)
+
+
+def _packed_logprobs(module: torch.nn.Module, sequences: Sequence[Tokens]) -> torch.Tensor:
+    """See `completion_logprobs`, without padding; a last token is not read, for nothing follows."""
+    packing = Packing()
+    counts = [len(packing.add(row[0][:-1], after=row[1] - 1)) for row in sequences]
+    tokens = torch.tensor([token for row in sequences for token in row[0][row[1] :]])
+    logp = -F.cross_entropy(packed_logits(module, packing.done()), tokens, reduction="none")
+    owner = torch.arange(len(sequences)).repeat_interleave(torch.tensor(counts))
+    return logp.new_zeros(len(sequences)).index_add(0, owner, logp)
 
 
 def completion_logits(

@@ -1,8 +1,9 @@
 """Log-probabilities of several answers to one prompt, which is read once for all of them.
 
 The answers stand one after the other in one row; each sees the prompt and itself, at the positions that it
-would have alone. What is saved are the operations on repeated prompts; what it costs is attention over the
-whole row. Only for decoders whose layers all look at everything before them.
+would have alone. What is saved are the operations on repeated prompts; what it costs, where transformers'
+module reads the row, is attention over the whole of it. Only for decoders whose layers all look at everything
+before them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 import torch
 
 from selfstudy.models.language.images import Inputs, joined
+from selfstudy.models.language.packed_texts import Packing
 from selfstudy.models.language.scoring import pad_right
+from selfstudy.models.language.training_pass import can_train, packed_logits
 
 # What is known to attend by the mask and the positions that it is given.
 KINDS = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
@@ -48,6 +51,8 @@ def worth_sharing(module: torch.nn.Module, prompt: int, answers: Sequence[int]) 
     config: Any = getattr(module, "config", None)
     if len(answers) < 2 or getattr(config, "model_type", None) not in KINDS:
         return False
+    if can_train(module):
+        return True  # what is not seen costs nothing
     length = prompt + sum(answers)
     windows = [getattr(config, "sliding_window", None)] if _slides(config) else []
     if any(window is not None and window < length for window in windows):
@@ -70,6 +75,8 @@ def answer_logits(
 
     B counts the answers of all units in their order, T is the length of the longest; differentiable.
     """
+    if can_train(module) and not any(unit.images for unit in units):
+        return _packed(module, units)
     device = next(module.parameters()).device
     rows = pad_right([[*u.prompt, *(token for one in u.answers for token in one)] for u in units], device)
     # Logits only where some answer needs them: with large vocabularies they are most of the memory.
@@ -86,6 +93,26 @@ def answer_logits(
     counted = torch.arange(tokens.shape[1], device=device) < lengths[:, None]
     at = torch.tensor(places, device=device) - first
     return logits[torch.tensor(owners, device=device)[:, None], at].float(), tokens, counted
+
+
+def _packed(
+    module: torch.nn.Module, units: Sequence[Answers]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """See `answer_logits`, without padding; the last token of an answer is not read, for nothing follows."""
+    packing = Packing()
+    found: list[list[int]] = []
+    for unit in units:
+        if len(unit.answers) == 1:
+            found.append(packing.add([*unit.prompt, *unit.answers[0][:-1]], after=len(unit.prompt) - 1))
+            continue
+        last = packing.add(unit.prompt, after=len(unit.prompt) - 1)
+        stem = packing.last
+        found += [last + packing.add(one[:-1], stem=stem) for one in unit.answers]
+    tokens = pad_right([one for unit in units for one in unit.answers])
+    counted = torch.arange(tokens.shape[1]) < torch.tensor([len(one) for one in found])[:, None]
+    at = pad_right(found)
+    logits = packed_logits(module, packing.done())
+    return logits[at], tokens, counted
 
 
 def _places(units: Sequence[Answers], longest: int) -> tuple[list[list[int]], list[int]]:
