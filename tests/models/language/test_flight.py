@@ -16,6 +16,7 @@ from selfstudy.models.language.memory import Memory, memory_of
 from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.prompts import Prompts
 from selfstudy.models.language.slot_flight import CompiledSteps, SlotFlight
+from selfstudy.models.language.small_layers import SmallLayers
 
 from .random_models import random_module
 
@@ -156,11 +157,15 @@ class Rows:
         return now is not None
 
 
+@pytest.mark.parametrize("width", [32, 24])  # compiled layers know whole panels of a state alone
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_of_one_length_beside_shared_prompts(rows_of: Callable[..., Rows], kind: str) -> None:
+def test_rows_of_one_length_beside_shared_prompts(
+    rows_of: Callable[..., Rows], kind: str, width: int
+) -> None:
     """Oracle: plain passes; every place has the same number of rows, which all take the same steps."""
     rng = np.random.default_rng(0)
-    rows = rows_of(random_module(kind), places=3, most=6)
+    rows = rows_of(random_module(kind, hidden_size=width, intermediate_size=44), places=3, most=6)
+    assert SmallLayers.fits(rows.cache.decoder) == (width == 32)
     places = rows.put([(1, 2, 3), (4,) * 17, (5, 6)], [0, 1, 2])
     rows.begin([place for place in places for _ in range(2)])
     for _ in range(12):

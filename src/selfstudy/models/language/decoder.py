@@ -22,6 +22,7 @@ from selfstudy.models.language.operations import CompiledOperations, TorchOperat
 
 KINDS = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text")
 PACKED_BYTES = 2**27  # larger models wait for their weights: their copy is arranged for few rows instead
+SMALL_BYTES = 2**23  # of smaller models in float32, on processors, products are compiled loops as well
 ARRANGED_BYTES = 2**31  # a copy of still larger models would cost memory that is needed elsewhere
 _ROTARY = ("default", "linear", "llama3", "yarn")  # tables that do not depend on a text's length
 
@@ -44,6 +45,11 @@ class Decoder:
         scaling: of the products of queries and keys.
         device: of the weights, and of keys and values.
         dtype: of states, keys and values: that of the weights, or float32 where compiled loops compute them.
+        compiled: whether they do, between products.
+        small: whether they compute the products as well.
+        blocks: the weights of each layer.
+        norms_before: weights of the norm before each layer, and after the last.
+        tables: cosine and sine by position, by kind of layer.
     """
 
     def __init__(self, module: PreTrainedModel) -> None:
@@ -75,11 +81,12 @@ class Decoder:
         with torch.inference_mode():
             size = sum(weight.numel() * weight.element_size() for weight in self.module.parameters())
             packed = size <= (ARRANGED_BYTES if self.device.type == "cuda" else PACKED_BYTES)
-            products = partial(Products, packed=packed, arranged=not packed and size <= ARRANGED_BYTES)
-            self._blocks = [_Block(block, self._norm, products) for block in self.module.base_model.layers]
-            # The norm before each layer, and that after the last.
-            self._before = [block.before_attention for block in self._blocks]
-            self._before.append(self._norm(self.module.base_model.norm))
+            self.small = self.compiled and self.module.dtype == torch.float32 and size <= SMALL_BYTES
+            arranged = not packed and size <= ARRANGED_BYTES
+            products = partial(Products, packed=packed, arranged=arranged, compiled=self.small)
+            self.blocks = [_Block(block, self._norm, products) for block in self.module.base_model.layers]
+            self.norms_before = [block.before_attention for block in self.blocks]
+            self.norms_before.append(self._norm(self.module.base_model.norm))
             self._head = products(self.module.get_output_embeddings())
         self.version += 1
         return True
@@ -95,14 +102,14 @@ class Decoder:
         do = self._operations
         state = self.module.base_model.embed_tokens(tokens).to(self.dtype)  # [N, H]
         rotations = self._rotations(positions)
-        inner = do.normed(state, self._before[0])
-        for index, block in enumerate(self._blocks):
+        inner = do.normed(state, self.norms_before[0])
+        for index, block in enumerate(self.blocks):
             mixed = block.query_key_value(inner).view(len(state), -1, self.width)
             do.turn(mixed, self.heads, rotations[block.rotary], block.turned_norms)
             taken = block.out(attend(index, mixed))
             inner = do.add_normed(state, taken, block.after_attention, block.before_mlp)
             made = block.down(do.gated(block.gate_up(inner)))
-            inner = do.add_normed(state, made, block.after_mlp, self._before[index + 1])
+            inner = do.add_normed(state, made, block.after_mlp, self.norms_before[index + 1])
         return inner
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -114,7 +121,7 @@ class Decoder:
         # What is recorded must not wait for a GPU: whoever records has called `reach`.
         if not (positions.is_cuda and torch.cuda.is_current_stream_capturing()):
             self.reach(int(positions.max()) + 1)
-        return {kind: self._operations.rotation(table, positions) for kind, table in self._tables.items()}
+        return {kind: self._operations.rotation(table, positions) for kind, table in self.tables.items()}
 
     def reach(self, count: int) -> None:
         """Make ready for so many positions."""
@@ -128,10 +135,10 @@ class Decoder:
         like = torch.empty((), dtype=self.dtype, device=self.device)
         sign = torch.ones(self.width, device=self.device, dtype=self.dtype)
         sign[: self.width // 2] = -1
-        self._tables = {}
-        for kind in {block.rotary for block in self._blocks}:
+        self.tables = {}
+        for kind in {block.rotary for block in self.blocks}:
             cos, sin = rotary(like, self._places[None], *([kind] if kind else []))
-            self._tables[kind] = cos[0].contiguous(), sin[0] * sign
+            self.tables[kind] = cos[0].contiguous(), sin[0] * sign
 
 
 class _Block:

@@ -11,6 +11,7 @@ import os
 from functools import cache
 from types import TracebackType
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -40,15 +41,26 @@ class Products:
         packed: keep one copy of all weights that is faster to multiply with.
         arranged: keep a copy of each layer's weights that is faster to multiply few rows with, on processors:
             the products of few rows with large weights otherwise spend most of their time on arranging them.
+        compiled: multiply by `product_kernels`, on processors in float32: the fastest for small weights.
 
-    With neither, the layers' own weights are used.
+    With none, the layers' own weights are used.
+
+    Attributes:
+        panels: where compiled, all weights as `product_kernels` wants them.
+        bias: of all layers together [O], where they have some.
     """
 
-    def __init__(self, *layers: nn.Linear, packed: bool = False, arranged: bool = False) -> None:
+    def __init__(
+        self, *layers: nn.Linear, packed: bool = False, arranged: bool = False, compiled: bool = False
+    ) -> None:
         weights = [layer.weight.detach() for layer in layers]
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-        self._bias = torch.cat(biases) if biases else None
+        self.bias = torch.cat(biases) if biases else None
         self._weights = weights
+        self.panels: np.ndarray | None = None
+        if compiled:
+            self._arrange(torch.cat(weights))
+            return
         on_processor = weights[0].device.type == "cpu"
         self._one_dnn = on_processor and weights[0].dtype == torch.float32 and one_dnn()
         together = torch.cat(weights) if packed and len(weights) > 1 else weights[0]  # [O, I]
@@ -63,17 +75,35 @@ class Products:
         """Return [N, O], computed in the precision of the weights and given in that of the rows."""
         return self._outputs(rows.to(self._weights[0].dtype)).to(rows.dtype)
 
+    def _arrange(self, together: torch.Tensor) -> None:
+        # Only here, for the compiler's import takes half a second.
+        from selfstudy.models.language import product_kernels
+
+        self._kernels, self._outs = product_kernels, len(together)
+        count = -(-len(together) // product_kernels.COLUMNS)
+        self.panels = np.empty((count, together.shape[1], product_kernels.COLUMNS), dtype=np.float32)
+        product_kernels.arrange_turned(together.numpy(), self.panels)
+
+    def _by_panels(self, rows: torch.Tensor, panels: np.ndarray) -> torch.Tensor:
+        flat = rows.reshape(-1, rows.shape[-1]).contiguous()
+        out = flat.new_empty(len(flat), len(panels) * panels.shape[2])
+        self._kernels.multiply(flat.numpy(), panels, out.numpy(), False)
+        out = out[:, : self._outs].contiguous().view(*rows.shape[:-1], self._outs)
+        return out if self.bias is None else out.add_(self.bias)
+
     def _outputs(self, rows: torch.Tensor) -> torch.Tensor:
+        if self.panels is not None:
+            return self._by_panels(rows, self.panels)
         if self._turned is not None:
-            return rows @ self._turned if self._bias is None else torch.addmm(self._bias, rows, self._turned)
+            return rows @ self._turned if self.bias is None else torch.addmm(self.bias, rows, self._turned)
         if self._packed is not None:
-            return self._product(rows, self._packed, self._bias)
+            return self._product(rows, self._packed, self.bias)
         if self._arranged and rows.numel() // rows.shape[-1] <= FEW:
             outs = [_one_dnn_linear(rows, weight, None) for weight in self._arranged]
         else:
             outs = [self._product(rows, weight, None) for weight in self._weights]
         out = torch.cat(outs, -1) if len(outs) > 1 else outs[0]
-        return out if self._bias is None else out + self._bias
+        return out if self.bias is None else out + self.bias
 
     def _product(self, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if self._one_dnn and rows.numel() * len(weight) >= LITTLE:

@@ -15,6 +15,7 @@ import torch
 from selfstudy.models.language.prefix_tree import Known
 from selfstudy.models.language.prefixes import PrefixCache
 from selfstudy.models.language.prompts import Charge
+from selfstudy.models.language.small_layers import SmallLayers
 
 
 class Steps(Protocol):
@@ -48,6 +49,7 @@ class CompiledSteps:
         self._kernels, self._cache = kernels, cache
         self._keys, self._values = zip(*(kept.numpy() for kept in cache.kept), strict=True)
         self._states = None if cache.states is None else cache.states.numpy()
+        self._small = SmallLayers(cache.decoder) if SmallLayers.fits(cache.decoder) else None
 
     def copy(self, source: np.ndarray, target: np.ndarray) -> None:
         """See `Steps`."""
@@ -76,7 +78,11 @@ class CompiledSteps:
             )
             return taken
 
-        hidden = decoder.hidden(torch.from_numpy(tokens), torch.from_numpy(positions), attend)
+        if self._small is not None:
+            kept = self._keys, self._values
+            hidden = torch.from_numpy(self._small.hidden(tokens, positions, slots, *kept))
+        else:
+            hidden = decoder.hidden(torch.from_numpy(tokens), torch.from_numpy(positions), attend)
         if self._states is not None:
             self._states[slots[row, positions]] = hidden.numpy()
         return decoder.logits(hidden)

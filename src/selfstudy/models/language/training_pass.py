@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from selfstudy.models.language.decoder import can_decode
-from selfstudy.models.language.memory import memory_of
+from selfstudy.models.language.memory import Memory
 from selfstudy.models.language.operations import GATES, activation, can_compile
 from selfstudy.models.language.packed_texts import Packed
 
@@ -284,7 +284,7 @@ class _Room:
 
     def __init__(self, module: Any, numbers: int) -> None:
         size = 2 ** max(20, (numbers - 1).bit_length())  # of few sizes, so that it is found again
-        self._flat = memory_of(module).lend(self, (size,), torch.empty(0)).numpy()
+        self._flat = _MEMORY.setdefault(module, Memory()).lend(self, (size,), torch.empty(0)).numpy()
         self._used = 0
         self._marks: list[int] = []
 
@@ -313,3 +313,6 @@ def _tables(module: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 _TABLES: weakref.WeakKeyDictionary[nn.Module, tuple[np.ndarray, np.ndarray]] = weakref.WeakKeyDictionary()
 """Of modules that were trained."""
+
+_MEMORY: weakref.WeakKeyDictionary[nn.Module, Memory] = weakref.WeakKeyDictionary()
+"""Of modules that were trained; apart from that of samplers, which must hold finite numbers."""
