@@ -13,6 +13,7 @@ from selfstudy.models.language.images import Inputs
 from selfstudy.models.language.inference import Inference
 from selfstudy.models.language.scoring import batches_by_length
 from selfstudy.models.language.shared_prompts import Answers, answer_logits, worth_sharing
+from selfstudy.models.language.training_pass import can_train
 
 Prompted = tuple[tuple[int, ...], tuple[int, ...]] | tuple[tuple[int, ...], tuple[int, ...], Inputs]
 """(prompt, answer) as tokens, and what the module is given of the prompt's images, where it has some."""
@@ -26,11 +27,12 @@ def units_of(module: torch.nn.Module, sequences: Sequence[Prompted]) -> list[tup
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, (prompt, _, *images) in enumerate(sequences):
         groups.setdefault((prompt, *map(id, images)), []).append(place)
+    packs = can_train(module)  # where what is not seen costs nothing
     units = []
     for places in groups.values():
         prompt, _, *images = sequences[places[0]]
         answers = [sequences[i][1] for i in places]
-        if not images and worth_sharing(module, len(prompt), [len(one) for one in answers]):
+        if not images and (packs or worth_sharing(module, len(prompt), [len(one) for one in answers])):
             units.append((Answers(prompt, tuple(answers)), places))
         else:
             units += [(Answers(prompt, (one,), *images), [i]) for i, one in zip(places, answers, strict=True)]

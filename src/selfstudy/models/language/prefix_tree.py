@@ -35,15 +35,20 @@ class PrefixTree:
     def clear(self) -> None:
         """Forget everything."""
         self._root = _Node(b"", np.zeros(0, dtype=np.int64), None)
-        self._free = np.arange(self.capacity)[::-1].copy()  # a stack, its top at `_left - 1`
-        self._left = self.capacity
+        # Slots given back, a stack whose top is at `_returned - 1`; those from `_fresh` on were never taken.
+        self._free = np.empty(self.capacity, dtype=np.int64)
+        self._returned = self._fresh = 0
         self._clock = 0
         self._held_since: int | None = None
 
     @property
     def used(self) -> int:
         """How many tokens are known or taken."""
-        return self.capacity - self._left
+        return self._fresh - self._returned
+
+    @property
+    def _left(self) -> int:
+        return self.capacity - self.used
 
     def longest(self, tokens: np.ndarray) -> np.ndarray:
         """Return the slots, int64 [m], of the longest known beginning of `tokens`, int32 [n]; now used."""
@@ -99,8 +104,11 @@ class PrefixTree:
             self._make_room(max(count, self.capacity // SPARE))
         if self._left < count:
             return None
-        self._left -= count
-        slots = self._free[self._left : self._left + count][::-1].copy()
+        again = min(count, self._returned)
+        self._returned -= again
+        fresh = np.arange(self._fresh, self._fresh + count - again)
+        self._fresh += count - again
+        slots = np.concatenate((self._free[self._returned : self._returned + again][::-1], fresh))
         self._takings[slots] += 1
         return slots
 
@@ -170,8 +178,8 @@ class PrefixTree:
 
     def give_back(self, slots: np.ndarray) -> None:
         """Let slots be taken again."""
-        self._free[self._left : self._left + len(slots)] = slots
-        self._left += len(slots)
+        self._free[self._returned : self._returned + len(slots)] = slots
+        self._returned += len(slots)
 
     def _make_room(self, room: int) -> None:
         """Forget the leaves used longest ago until `room` slots are free, or all others are held."""

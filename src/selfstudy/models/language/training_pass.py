@@ -48,13 +48,17 @@ def _is_plain(module: PreTrainedModel) -> bool:
     dropping = any(block.self_attn.attention_dropout for block in blocks)
     if module.training and (dropping or module.is_activation_checkpointing):
         return False
-    hooked = any(layer._backward_hooks or layer._backward_pre_hooks for layer in module.modules())
-    return not hooked and all(
-        type(weight) is nn.Parameter
-        and (weight.dtype == torch.float32 and weight.requires_grad and weight.is_contiguous())
-        and not name.endswith("bias")
-        for name, weight in module.named_parameters()
+    return not any(
+        layer._backward_hooks
+        or layer._backward_pre_hooks
+        or any(_differs(name, weight) for name, weight in layer._parameters.items() if weight is not None)
+        for layer in module.modules()
     )
+
+
+def _differs(name: str, weight: torch.Tensor) -> bool:
+    usual = type(weight) is nn.Parameter and weight.dtype == torch.float32 and name == "weight"
+    return not (usual and weight.requires_grad and weight.is_contiguous())
 
 
 def packed_logits(module: Any, packed: Packed) -> torch.Tensor:
