@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from selfstudy.models.language import training_pass
 from selfstudy.models.language.packed_texts import Packed, Packing
 from selfstudy.models.language.scoring import completion_logits, completion_logprobs
 from selfstudy.models.language.tiny import random_tiny_model
@@ -63,8 +64,8 @@ def test_logits_and_gradients(kind: str) -> None:
         torch.testing.assert_close(a, b, atol=2e-5 * float(b.abs().max()), rtol=1e-3, msg=name)
 
 
-def test_two_passes_at_once() -> None:
-    """Oracle: each alone; memory is not lent again while the gradient of what is in it may be wanted."""
+def test_two_passes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: each alone; memory, of many pieces here, is not lent again while its gradient may be wanted."""
     module = random_tiny_model(2, 32).module
     packed = [texts(np.random.default_rng(seed))[0] for seed in (0, 1)]
 
@@ -72,6 +73,7 @@ def test_two_passes_at_once() -> None:
         return torch.autograd.grad(logits.square().sum(), [module.base_model.layers[0].mlp.up_proj.weight])[0]
 
     alone = [gradient(packed_logits(module, one)) for one in packed]
+    monkeypatch.setattr(training_pass, "CHUNK", 1000)
     together = [gradient(logits) for logits in [packed_logits(module, one) for one in packed]]
     for a, b in zip(alone, together, strict=True):
         assert torch.equal(a, b)

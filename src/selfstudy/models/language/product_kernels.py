@@ -22,7 +22,7 @@ _MANY_REGISTERS = bool(llvm.get_host_cpu_features().get("avx512f"))
 # Of a tile, whose sums stay in registers.
 ROWS, LINES = (8, 2) if _MANY_REGISTERS else (4, 1)
 COLUMNS = LINES * LINE
-DEPTH = 384  # numbers of each column whose panel stays in the nearest cache
+DEPTH = 192  # numbers of each column whose panel stays in the nearest cache
 _F = np.float32
 
 

@@ -20,13 +20,17 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from selfstudy.models.language.decoder import can_decode
+from selfstudy.models.language.inference import one_dnn
 from selfstudy.models.language.memory import Memory
 from selfstudy.models.language.operations import GATES, activation, can_compile
 from selfstudy.models.language.packed_texts import Packed
 
 WHOLE = 32  # columns of a state come in so many: compiled products know nothing less
-THREADS = 2  # with more, torch's are faster, for compiled loops have one
+THREADS = 2  # with more torch may be the faster: compiled loops have one
+NARROW = 256  # columns; with more, products are most of the time, and MKL may compute them as fast
+CHUNK = 2**22  # numbers
 PER_LAYER = 9  # weights
+LINE = 16  # numbers in a line of memory
 
 
 def can_train(module: nn.Module) -> bool:
@@ -38,7 +42,9 @@ def can_train(module: nn.Module) -> bool:
     config: Any = getattr(module, "config", None)
     if not isinstance(module, PreTrainedModel) or config.model_type != "llama" or config.hidden_size % WHOLE:
         return False
-    if torch.get_num_threads() > THREADS or torch.is_autocast_enabled("cpu"):
+    if torch.get_num_threads() > THREADS or (config.hidden_size > NARROW and not one_dnn()):
+        return False
+    if torch.is_autocast_enabled("cpu"):
         return False
     return can_decode(module) and can_compile(module) and _is_plain(module)
 
@@ -114,20 +120,9 @@ class _Pass:
         self.cosine, self.sine = _tables(module, int(packed.positions.max()) + 1)
         self._packed = packed
         self._embeddings, *inside, self._norm, self._head = weights
-        self.room = _Room(module, self._numbers(len(inside) // PER_LAYER))
+        self.room = _Room(module)
         self._layers = [_Layer(self, inside[i : i + PER_LAYER]) for i in range(0, len(inside), PER_LAYER)]
         self._silent = module.base_model.embed_tokens.padding_idx
-
-    def _numbers(self, layers: int) -> int:
-        """Return how many numbers a pass keeps at once, about."""
-        mixed, size = (self.heads + 2 * self.key_heads) * self.width, self._embeddings.shape[1]
-        of_token = 6 * size + mixed + self.heads * (self.width + 1) + 3 * self.inside
-        of_layer = 2 * (size * (mixed + 4 * self.inside) + self.heads * self.width * size)
-        rest = 3 * self.inside + 3 * mixed + 8 * size
-        count = len(self._packed.tokens)
-        return (
-            layers * (count * of_token + of_layer) + count * rest + 2 * of_layer + 2 * self._embeddings.size
-        )
 
     def logits(self) -> np.ndarray:
         """Return [M, V]."""
@@ -286,23 +281,34 @@ class _Layer:
 class _Room:
     """Memory of a pass; what is taken inside `with` is free again after it."""
 
-    def __init__(self, module: Any, numbers: int) -> None:
-        size = 2 ** max(20, (numbers - 1).bit_length())  # of few sizes, so that it is found again
-        self._flat = _MEMORY.setdefault(module, Memory()).lend(self, (size,), torch.empty(0)).numpy()
-        self._used = 0
-        self._marks: list[int] = []
+    def __init__(self, module: nn.Module) -> None:
+        self._memory = _MEMORY.setdefault(module, Memory())
+        self._chunks: list[np.ndarray] = []
+        self._next = 0, 0  # chunk and place in it
+        self._marks: list[tuple[int, int]] = []
 
     def take(self, *shape: int) -> np.ndarray:
         """Return float32 numbers of any value."""
         size = math.prod(shape)
-        self._used += size
-        return self._flat[self._used - size : self._used].reshape(shape)
+        chunk, first = self._next
+        while chunk < len(self._chunks) and first + size > len(self._chunks[chunk]):
+            chunk, first = chunk + 1, 0
+        if chunk == len(self._chunks):
+            self._chunks.append(self._lent(max(CHUNK, 2 ** (size - 1).bit_length())))
+        self._next = chunk, first + -(-size // LINE) * LINE
+        return self._chunks[chunk][first : first + size].reshape(shape)
+
+    def _lent(self, size: int) -> np.ndarray:
+        """Return memory that begins with a line: what straddles two is read twice."""
+        flat = self._memory.lend(self, (size + LINE,), torch.empty(0)).numpy()
+        first = -flat.ctypes.data % (4 * LINE) // 4
+        return flat[first : first + size]
 
     def __enter__(self) -> None:
-        self._marks.append(self._used)
+        self._marks.append(self._next)
 
     def __exit__(self, *_: object) -> None:
-        self._used = self._marks.pop()
+        self._next = self._marks.pop()
 
 
 def _tables(module: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
