@@ -133,6 +133,14 @@ def test_what_is_no_solution(text: str) -> None:
     assert stated("a+b=", [text] if text else []) is None
 
 
+def test_an_answer_at_once_is_a_solution() -> None:
+    """Oracle: the answers of a problem with its reading left out, all ten of them: one is right."""
+    task = digit_sums(source="labelled", train=1, validation=0, test=1)
+    texts = [f":{digit}" for digit in range(10)]
+    assert all(task.is_end(task.train[0], (text,)) for text in texts)
+    assert sum(task.grades([task.train[0]] * 10, [(text,) for text in texts])) == 1
+
+
 def test_fields_of_digit_sums() -> None:
     """Oracle: each field out of range."""
     for fields in ("source=both", "train=0", "test=0", "validation=-1"):

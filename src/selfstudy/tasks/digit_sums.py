@@ -1,8 +1,9 @@
 """digit-sums: questions about two or three images of handwritten digits, from the set of scikit-learn.
 
 `digit-sums?source=pool&labels=false&train=2000`. Questions are `a+b=`, `a-b+c=` (modulo 10) and `max=`; a
-solution reads the digits, works the result out, and states its last digit: `r3r8s11:1`. All images of a
-problem are from one part of the set: 240 labelled ones, 60 for validation, a pool of 897, 600 to test on.
+solution reads the digits, works the result out, and states its last digit: `r3r8s11:1`; one that states it at
+once, `:1`, counts too. All images of a problem are from one part of the set: 240 labelled ones, 60 for
+validation, a pool of 897, 600 to test on.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ QUESTIONS = {"a+b=": (2,), "a-b+c=": (3,), "max=": (2, 3)}
 """Questions, with the numbers of images that they are asked of."""
 LONGEST = 14  # tokens of a solution and its line break
 
-_SOLUTION = re.compile(r"(?:r\d)+s-?\d+:(\d)")
+_SOLUTION = re.compile(r"(?:(?:r\d)+s-?\d+)?:(\d)")
 
 
 def stated(question: str | None, steps: Sequence[str]) -> str | None:
     """Return the digit behind the colon of the first line, or None where that is no whole solution.
 
-    >>> stated("a+b=", ["r3r8s11:1"])
-    '1'
+    >>> [stated("a+b=", [text]) for text in ("r3r8s11:1", ":1", "s11:1")]
+    ['1', '1', None]
     """
     found = _SOLUTION.fullmatch(steps[0]) if steps else None
     return found[1] if found else None
