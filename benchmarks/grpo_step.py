@@ -9,8 +9,8 @@ their own answers. A repetition is 10 steps of each, after 2 that are not timed;
 the repetitions. With the short prompts, the mean reward of the last 5 of 60 steps, over 3 seeds, tells
 whether both learn as much.
 
-short: 4 prompts of 11 tokens, answers of at most 24 tokens. Most of the step is the gradient, which both take
-  through the same modules of transformers.
+short: 4 prompts of 11 tokens, answers of at most 24 tokens. Half of the step is the gradient, which TRL takes
+  through transformers' module, and the model's own training pass without it.
 solved: 8 prompts of 183 tokens (four solved chains before each), answers of at most 32 tokens: the prompt is
   read once for the 8 answers of a group, in drawing and in learning.
 

@@ -52,8 +52,8 @@ def token_logprobs(
         temperature: that the logits are divided by.
     """
     found: list[np.ndarray] = [np.zeros(0)] * len(sequences)
-    units = units_of(module, sequences)
     with Inference(module):
+        units = units_of(module, sequences)
         for batch in batches_by_length([unit.length for unit, _ in units]):
             part = [units[i] for i in batch]
             logits, tokens, _ = answer_logits(module, [unit for unit, _ in part])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from selfstudy.models.language import training_pass
+from selfstudy.models.language import memory
 from selfstudy.models.language.packed_texts import Packed, Packing
 from selfstudy.models.language.scoring import completion_logits, completion_logprobs
 from selfstudy.models.language.tiny import random_tiny_model
@@ -73,7 +73,7 @@ def test_two_passes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return torch.autograd.grad(logits.square().sum(), [module.base_model.layers[0].mlp.up_proj.weight])[0]
 
     alone = [gradient(packed_logits(module, one)) for one in packed]
-    monkeypatch.setattr(training_pass, "CHUNK", 1000)
+    monkeypatch.setattr(memory, "CHUNK", 1000)
     together = [gradient(logits) for logits in [packed_logits(module, one) for one in packed]]
     for a, b in zip(alone, together, strict=True):
         assert torch.equal(a, b)
@@ -151,7 +151,22 @@ def test_what_is_left_to_transformers(module: Callable[[], Any]) -> None:
     assert not can_train(module())
 
 
-def test_mixed_precision_is_left_to_torch() -> None:
-    """Oracle: the same module inside and outside of autocast."""
+def test_mixed_precision_and_reading_alone_are_left_to_torch() -> None:
+    """Oracle: the same module outside of the contexts."""
+    module = random_module()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not can_train(random_module())
+        assert not can_train(module)
+    with torch.no_grad():
+        assert not can_train(module)
+    assert can_train(module)
+
+
+def test_weights_stay_until_the_gradient_is_taken() -> None:
+    """Oracle: torch, which refuses a gradient of weights that were written to after the forward pass."""
+    module = random_tiny_model(1, 32).module
+    packed, _ = texts(np.random.default_rng(0))
+    logits = packed_logits(module, packed)
+    with torch.no_grad():
+        module.base_model.norm.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        logits.sum().backward()

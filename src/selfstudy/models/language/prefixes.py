@@ -55,7 +55,7 @@ class PrefixCache:
         nowhere: the last slot, which is never read; for what must be written somewhere.
         dropped: how often everything was forgotten because the weights had changed.
         states: hidden states by slot, [slots + 1, H].
-        logprobs: of the tokens by slot, [slots]; 0 for a text's first.
+        logprobs: of the tokens by slot, [slots], 0 for a text's first; [0] where they are not kept.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PrefixCache:
         of_layer = (2, slots + 1, decoder.key_heads, decoder.width)
         self.kept = [memory(*of_layer) for _ in range(decoder.layers)]
         self.states = memory(slots + 1, decoder.hidden_size) if states else None
-        self.logprobs = torch.zeros(slots, device=decoder.device)
+        self.logprobs = torch.zeros(slots if score else 0, device=decoder.device)
         self._score = score
         self.tree = PrefixTree(slots)
 

@@ -10,41 +10,40 @@ everything is compiled loops over memory that is kept from pass to pass.
 from __future__ import annotations
 
 import itertools
-import math
 import weakref
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from selfstudy.models.language.decoder import can_decode
 from selfstudy.models.language.inference import one_dnn
-from selfstudy.models.language.memory import Memory
+from selfstudy.models.language.memory import Room
 from selfstudy.models.language.operations import GATES, activation, can_compile
 from selfstudy.models.language.packed_texts import Packed
 
 WHOLE = 32  # columns of a state come in so many: compiled products know nothing less
 THREADS = 2  # with more torch may be the faster: compiled loops have one
 NARROW = 256  # columns; with more, products are most of the time, and MKL may compute them as fast
-CHUNK = 2**22  # numbers
 PER_LAYER = 9  # weights
-LINE = 16  # numbers in a line of memory
 
 
 def can_train(module: nn.Module) -> bool:
     """Tell whether `packed_logits` gives what the module gives, with all that its training wants, and sooner.
 
     For a plain Llama whose weights are all trained, in float32 on a processor; not with adapters, hooks,
-    dropout, gradient checkpoints or mixed precision.
+    dropout, gradient checkpoints or mixed precision. Nor where nothing is differentiated: a pass keeps all
+    that its gradient needs.
     """
     config: Any = getattr(module, "config", None)
     if not isinstance(module, PreTrainedModel) or config.model_type != "llama" or config.hidden_size % WHOLE:
         return False
     if torch.get_num_threads() > THREADS or (config.hidden_size > NARROW and not one_dnn()):
         return False
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
         return False
     return can_decode(module) and can_compile(module) and _is_plain(module)
 
@@ -95,15 +94,21 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, module: Any, packed: Packed, *weights: torch.Tensor) -> torch.Tensor:
         ctx.run = _Pass(module, packed, [weight.detach().numpy() for weight in weights])
+        ctx.save_for_backward(*weights)
         return torch.from_numpy(ctx.run.logits())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, given: torch.Tensor) -> Any:
+        _ = ctx.saved_tensors  # torch refuses where a weight was written to since
         return None, None, *map(torch.from_numpy, ctx.run.gradients(given.contiguous().numpy()))
 
 
 class _Pass:
-    """One pass over packed tokens, forwards and back."""
+    """One pass over packed tokens, forwards and back.
+
+    Matrices are filled up to whole panels on the right, with anything where it is not read.
+    """
 
     def __init__(self, module: Any, packed: Packed, weights: list[np.ndarray]) -> None:
         # Only here, for the compiler's import takes half a second.
@@ -120,7 +125,7 @@ class _Pass:
         self.cosine, self.sine = _tables(module, int(packed.positions.max()) + 1)
         self._packed = packed
         self._embeddings, *inside, self._norm, self._head = weights
-        self.room = _Room(module)
+        self.room = Room(module)
         self._layers = [_Layer(self, inside[i : i + PER_LAYER]) for i in range(0, len(inside), PER_LAYER)]
         self._silent = module.base_model.embed_tokens.padding_idx
 
@@ -157,11 +162,12 @@ class _Pass:
 
     def padded(self, matrix: np.ndarray) -> np.ndarray:
         """Return a copy of a matrix with zeros on the right, so that its columns fill panels."""
-        out = self.room.take(len(matrix), self._wide(matrix.shape[1]))
+        out = self.room.take(len(matrix), self.wide(matrix.shape[1]))
         out[:, : matrix.shape[1]], out[:, matrix.shape[1] :] = matrix, 0
         return out
 
-    def _wide(self, columns: int) -> int:
+    def wide(self, columns: int) -> int:
+        """Return how many columns whole panels have."""
         return -(-columns // self.products.COLUMNS) * self.products.COLUMNS
 
     def _panels(self, columns: int, depth: int) -> np.ndarray:
@@ -221,7 +227,7 @@ class _Layer:
         self._before, query, key, value, self._out, self._middle, gate, up, self._down = weights
         self._ends = np.cumsum([0, len(query), len(key), len(value)]).tolist()
         self._mixing = np.concatenate((query, key, value))
-        self._gate_up = np.zeros((2 * of._wide(len(gate)), gate.shape[1]), dtype=np.float32)
+        self._gate_up = np.zeros((2 * of.wide(len(gate)), gate.shape[1]), dtype=np.float32)
         self._gate_up[: len(gate)], self._gate_up[len(self._gate_up) // 2 :][: len(up)] = gate, up
 
     def forward(self, of: _Pass, state: np.ndarray) -> np.ndarray:
@@ -231,10 +237,8 @@ class _Layer:
         mixed = of.apart(of.product(inner, of.columns(self._mixing)), all_heads)
         turns = (of.positions, of.cosine, of.sine, of.none, of.none, of.eps)
         of.do.turn(mixed, of.heads, *turns)
-        taken, logs = (
-            of.room.take(len(state), of._wide(of.heads * of.width)),
-            of.room.take(len(state), of.heads),
-        )
+        taken = of.room.take(len(state), of.wide(of.heads * of.width))
+        logs = of.room.take(len(state), of.heads)
         of.back.attend(mixed, of.texts, of.heads, of.scaling, of.apart(taken, of.heads), logs)
         middle = of.product(taken, of.columns(self._out), state)
         inner_middle = of.normed(middle, self._middle)
@@ -255,7 +259,7 @@ class _Layer:
         of_middle = of.normed_back(middle, self._middle, of_inner, given)
         of_out = of.product_turned(given, taken)[:, : of.heads * of.width]
         of_taken = of.apart(of.product(given, of.rows(self._out)), of.heads)
-        of_rows = of.room.take(len(state), of._wide(self._ends[-1]))
+        of_rows = of.room.take(len(state), of.wide(self._ends[-1]))
         of_mixed = of.apart(of_rows, mixed.shape[1])
         of.back.attend_back(
             mixed, of.texts, of.heads, of.scaling, of.apart(taken, of.heads), logs, of_taken, of_mixed
@@ -264,51 +268,12 @@ class _Layer:
         of_mixing = of.product_turned(of_rows, inner)
         of_inner = of.product(of_rows, of.rows(self._mixing))
         of_before = of.normed_back(state, self._before, of_inner, given)
-        apart = [of_mixing[a:b] for a, b in itertools.pairwise(self._ends)]
         half = len(of_pair) // 2
         of_gate, of_up = of_pair[: of.inside], of_pair[half : half + of.inside]
-        return [
-            of_before,
-            *(one.copy() for one in apart),
-            of_out.copy(),
-            of_middle,
-            of_gate.copy(),
-            of_up.copy(),
-            of_down.copy(),
-        ]
-
-
-class _Room:
-    """Memory of a pass; what is taken inside `with` is free again after it."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self._memory = _MEMORY.setdefault(module, Memory())
-        self._chunks: list[np.ndarray] = []
-        self._next = 0, 0  # chunk and place in it
-        self._marks: list[tuple[int, int]] = []
-
-    def take(self, *shape: int) -> np.ndarray:
-        """Return float32 numbers of any value."""
-        size = math.prod(shape)
-        chunk, first = self._next
-        while chunk < len(self._chunks) and first + size > len(self._chunks[chunk]):
-            chunk, first = chunk + 1, 0
-        if chunk == len(self._chunks):
-            self._chunks.append(self._lent(max(CHUNK, 2 ** (size - 1).bit_length())))
-        self._next = chunk, first + -(-size // LINE) * LINE
-        return self._chunks[chunk][first : first + size].reshape(shape)
-
-    def _lent(self, size: int) -> np.ndarray:
-        """Return memory that begins with a line: what straddles two is read twice."""
-        flat = self._memory.lend(self, (size + LINE,), torch.empty(0)).numpy()
-        first = -flat.ctypes.data % (4 * LINE) // 4
-        return flat[first : first + size]
-
-    def __enter__(self) -> None:
-        self._marks.append(self._next)
-
-    def __exit__(self, *_: object) -> None:
-        self._next = self._marks.pop()
+        mixing = [of_mixing[a:b] for a, b in itertools.pairwise(self._ends)]
+        # Copies, for the memory of the pass is used again.
+        found = [of_before, *mixing, of_out, of_middle, of_gate, of_up, of_down]
+        return [np.array(one, order="C") for one in found]
 
 
 def _tables(module: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -323,6 +288,3 @@ def _tables(module: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 _TABLES: weakref.WeakKeyDictionary[nn.Module, tuple[np.ndarray, np.ndarray]] = weakref.WeakKeyDictionary()
 """Of modules that were trained."""
-
-_MEMORY: weakref.WeakKeyDictionary[nn.Module, Memory] = weakref.WeakKeyDictionary()
-"""Of modules that were trained; apart from that of samplers, which must hold finite numbers."""
