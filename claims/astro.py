@@ -17,7 +17,8 @@ n, with n times the tokens: it is reported, not judged. The task is procedural. 
 four as planned: the rules of four take this model several times the tokens that are trained here.
 
 Seeds 5 to 9 were judged before, each on 130 of the rarer half of the test problems: undecided, with ASTRO
-4.7 points ahead. Nothing but the choice of test problems was changed after that.
+4.7 points ahead. Nothing but the choice of test problems, and the answers to each (2, not 4), was changed
+after that.
 """
 
 from __future__ import annotations
