@@ -52,7 +52,7 @@ def cost_lines(method: Method, task: Any, model: Any) -> list[str]:
     trial = getattr(method, "trial", None)
     if trial:
         step, count = trial(task, model)
-        seconds = _seconds(step)
+        seconds = _seconds(step, 2)  # a step may be long
         took = f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
         whole = _duration(seconds * count)
         lines.append(f"machine   {cores()} cores, {took} for a step in a trial, {count:,} of them: {whole}")
@@ -80,10 +80,10 @@ def _size(model: Any) -> int | None:
     return parameters if isinstance(parameters, int) else None
 
 
-def _seconds(step: Callable[[], object]) -> float:
-    """Return the least time of three calls: one warms caches up, and other work only ever adds."""
+def _seconds(step: Callable[[], object], calls: int) -> float:
+    """Return the least time of some calls: the first warms caches up, and other work only ever adds."""
     times = []
-    for _ in range(3):
+    for _ in range(calls):
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
@@ -104,7 +104,7 @@ def _timed_step(model: Any) -> Speed | None:
     tokens = torch.zeros(TIMED[0], width, dtype=torch.long, device=device)
     model.module.eval()
     with torch.no_grad():
-        seconds = _seconds(lambda: model.module(input_ids=tokens, use_cache=False).logits.sum().item())
+        seconds = _seconds(lambda: model.module(input_ids=tokens, use_cache=False).logits.sum().item(), 4)
     return Speed(flops=model.flops(TIMED[0] * width) / seconds)
 
 
