@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import selfstudy
+from selfstudy.app import costs
 from selfstudy.app.saving import load
 from selfstudy.core.checkpoint import write_sums
 from selfstudy.core.errors import MachineError, UsageError
@@ -60,6 +61,13 @@ def test_a_trial_step_is_timed(command) -> None:
     said = command("fit", "idle", "--dry-run")
     assert "a step in a trial, 50 of them: 0 s" in said.out
     assert len(sys.modules["selfstudy.fake"].Idle.tried) == 2
+
+
+def test_other_work_does_not_count(monkeypatch) -> None:
+    """Oracle: by hand; of calls that take 5, 3, 9 and 4 s the least is taken."""
+    now = iter([0, 5, 10, 13, 20, 29, 30, 34])
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: next(now))
+    assert costs._seconds(lambda: None, 4) == 3
 
 
 def test_fields_by_file_and_option(command) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import selfstudy
 from selfstudy.core.errors import DataError, UsageError
 from selfstudy.models.language.bytes import byte_lm
+from selfstudy.models.language.model import LanguageModel
+from selfstudy.models.language.tiny import character_tokenizer
 from selfstudy.tasks.text_streams import TextStream, excerpt_bits
 
 TASK = "made-domains?size=3000&excerpt=24&items=4"
@@ -49,6 +52,22 @@ def test_a_model_with_tokens_of_its_own() -> None:
         for weight in model.module.parameters():
             weight.zero_()
     assert excerpt_bits(model, ["1+2=3:"]) == pytest.approx([math.log2(len(model.tokenizer))])
+
+
+def test_texts_longer_than_learned_positions() -> None:
+    """Oracle: the pieces one by one; a model with a table of positions has none beyond its context."""
+    tokenizer = character_tokenizer(context=16)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=16, n_embd=32, n_layer=1, n_head=2)
+    torch.manual_seed(0)
+    model = LanguageModel("learned positions", GPT2LMHeadModel(config), tokenizer)
+    text = "1+2=3:4+5=9:6-1=5:"
+    rows = torch.tensor([model.encode(text)])
+    nats = 0.0
+    for begin in (0, 16):
+        piece = rows[:, begin : begin + 17]
+        scores = model.module(piece[:, :-1]).logits.log_softmax(-1)
+        nats -= scores.gather(-1, piece[:, 1:, None]).sum().item()
+    assert excerpt_bits(model, [text]) == pytest.approx([nats / (len(text) - 1) / math.log(2)])
 
 
 def test_domains_take_turns_and_are_judged_apart() -> None:

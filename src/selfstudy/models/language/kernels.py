@@ -1,12 +1,12 @@
 """The compiled loops of the decoder and the sampler, for float32 on processors.
 
 A step of sampling is a few thousand numbers and would be some two hundred operations of torch, each of which
-costs more than its arithmetic. Products of matrices stay with torch; everything between two of them is one
-loop here. What a loop gives for a row depends on that row alone. Numbers that are not finite stay so: the
-sampler refuses them.
+costs more than its arithmetic. Everything between two products of matrices is one loop here; products are
+torch's, or, in small models, those of `product_kernels`. What a loop gives for a row depends on that row
+alone. Numbers that are not finite stay so: the sampler refuses them.
 
-Arrays are NumPy's, by rows, float32 unless it says otherwise. Everything compiled is in this one file: the
-compiler's cache does not notice a change in another one.
+Arrays are NumPy's, by rows, float32 unless it says otherwise. The compiler's cache notices a change in the
+file of a loop alone: after one here, touch `product_kernels`, `step_kernels` and `training_kernels`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic as untyped_intrinsic
 
+from selfstudy.models.language.memory import LINE
+
 intrinsic: Any = untyped_intrinsic
-LINE = 16  # numbers in a line of memory
 _F = np.float32
 _SUMS = {"reassoc", "contract", "arcp", "nsz"}  # sums may be reordered; nan and infinity remain what they are
 

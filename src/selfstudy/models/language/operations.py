@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 _GELU = 2 * math.sqrt(2 / math.pi)
 GATES = {"silu": (1.0, 0.0), "gelu_pytorch_tanh": (_GELU, 0.044715 * _GELU)}
 """Activations that are x * sigmoid(a x + b x**3): a and b."""
+WHOLE = 32
+"""Columns of a state come in so many where products are compiled loops: these know nothing less."""
 
 Tables = tuple[torch.Tensor, torch.Tensor]
 """Cosine and sine [T, D] by position; the first half of a sine is negative."""

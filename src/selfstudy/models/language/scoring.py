@@ -123,9 +123,11 @@ def completion_logits(
     # their number: a slice of the hidden states is not contiguous, and torch then copies the vocabulary
     # layer for each row.
     keep = torch.arange(first - 1, tokens.shape[1] - 1, device=device)
+    # A last token is not read, for nothing follows: a text may be one token longer than the context.
+    read = tokens[:, : max(int(starts.max()), tokens.shape[1] - 1)]
     seen: list[Inputs] = [row[2] if len(row) > 2 else {} for row in sequences]
-    images = joined(seen, tokens.shape[1], device) if any(seen) else {}
-    logits = module(input_ids=tokens, use_cache=False, logits_to_keep=keep, **images).logits
+    images = joined(seen, read.shape[1], device) if any(seen) else {}
+    logits = module(input_ids=read, use_cache=False, logits_to_keep=keep, **images).logits
     return logits.float(), tokens[:, first:], counted[:, first:]
 
 

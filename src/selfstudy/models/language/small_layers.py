@@ -9,9 +9,7 @@ import numpy as np
 import torch
 
 from selfstudy.models.language.decoder import Decoder
-from selfstudy.models.language.operations import GATES, activation
-
-WHOLE = 32  # columns of a state come in so many: compiled products know nothing less
+from selfstudy.models.language.operations import GATES, WHOLE, activation
 
 
 class SmallLayers:

@@ -81,11 +81,8 @@ def random_tiny_model(
     See `tiny_config` for the arguments.
     """
     config = tiny_config(layers, width, vocabulary=vocabulary, context=context, end=end)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = LlamaForCausalLM(config)
     tokenizer = character_tokenizer(vocabulary, context=context, end=end)
-    return LanguageModel(f"tiny-{layers}x{width}", module, tokenizer)
+    return LanguageModel(f"tiny-{layers}x{width}", _random_module(config, seed), tokenizer)
 
 
 def random_number_model(
@@ -109,10 +106,7 @@ def random_number_model(
     """
     tokenizer = number_tokenizer(symbols, largest, context=context)
     config = tiny_config(layers, width, vocabulary="?" * (len(tokenizer) - 1), context=context, end=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = LlamaForCausalLM(config)
-    return LanguageModel(f"numbers-{layers}x{width}", module, tokenizer)
+    return LanguageModel(f"numbers-{layers}x{width}", _random_module(config, seed), tokenizer)
 
 
 def number_tokenizer(symbols: str, largest: int, *, context: int = CONTEXT) -> PreTrainedTokenizerFast:
@@ -148,10 +142,7 @@ def random_line_model(
     """
     tokenizer = line_tokenizer(lines, largest, context=context)
     config = tiny_config(layers, width, vocabulary="?" * (len(tokenizer) - 1), context=context, end=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = LlamaForCausalLM(config)
-    return LanguageModel(f"lines-{layers}x{width}", module, tokenizer)
+    return LanguageModel(f"lines-{layers}x{width}", _random_module(config, seed), tokenizer)
 
 
 def line_tokenizer(lines: Sequence[str], largest: int, *, context: int = CONTEXT) -> PreTrainedTokenizerFast:
@@ -170,6 +161,12 @@ def line_tokenizer(lines: Sequence[str], largest: int, *, context: int = CONTEXT
         ]
     )
     return _fast_tokenizer(tokenizer, context)
+
+
+def _random_module(config: LlamaConfig, seed: int) -> LlamaForCausalLM:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
 
 
 def _fast_tokenizer(tokenizer: Tokenizer, context: int, *, end: bool = True) -> PreTrainedTokenizerFast:

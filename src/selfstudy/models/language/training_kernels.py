@@ -122,11 +122,33 @@ def _copy(mixed, head, first, end, at, rows):
 
 
 @compiled
+def _gather(mixed, head, text, rows):
+    """Copy a head of what a text sees, the tokens before it and its own, to rows."""
+    _copy(mixed, head, text[0], text[1], 0, rows)
+    _copy(mixed, head, text[2], text[3], text[1] - text[0], rows)
+
+
+@compiled
 def _turned(rows, count, out):
     """Write `count` rows as columns."""
     for t in range(count):
         for i in range(rows.shape[1]):
             out[i, t] = rows[t, i]
+
+
+@compiled
+def _add_copy(rows, at, first, end, head, out):
+    """Add rows from `at` on to a head of tokens from `first` to `end`."""
+    for t in range(first, end):
+        for i in range(out.shape[2]):
+            out[t, head, i] += rows[at + t - first, i]
+
+
+@compiled
+def _scatter(rows, text, head, out):
+    """Add rows to a head of what a text sees: the reverse of `_gather`."""
+    _add_copy(rows, 0, text[0], text[1], head, out)
+    _add_copy(rows, text[1] - text[0], text[2], text[3], head, out)
 
 
 def _up(count, step):
@@ -161,11 +183,9 @@ def attend(mixed, texts, heads, scaling, out, logs):
         for h in range(heads):
             if h % (heads // key_heads) == 0:
                 of = heads + h // (heads // key_heads)
-                _copy(mixed, of, stem, stem_end, 0, keys)
-                _copy(mixed, of, first, end, before, keys)
+                _gather(mixed, of, texts[s], keys)
                 _turned(keys, before + end - first, turned)
-                _copy(mixed, of + key_heads, stem, stem_end, 0, values)
-                _copy(mixed, of + key_heads, first, end, before, values)
+                _gather(mixed, of + key_heads, texts[s], values)
             for begin in range(0, end - first, QUERIES):
                 some = min(QUERIES, end - first - begin)
                 _copy(mixed, h, first + begin, first + begin + some, 0, queries)
@@ -222,11 +242,9 @@ def attend_back(mixed, texts, heads, scaling, taken, logs, given, out):
         for h in range(heads):
             of = heads + h // (heads // key_heads)
             if h % (heads // key_heads) == 0:
-                _copy(mixed, of, stem, stem_end, 0, keys)
-                _copy(mixed, of, first, end, before, keys)
+                _gather(mixed, of, texts[s], keys)
                 _turned(keys, length, turned_keys)
-                _copy(mixed, of + key_heads, stem, stem_end, 0, values)
-                _copy(mixed, of + key_heads, first, end, before, values)
+                _gather(mixed, of + key_heads, texts[s], values)
                 _turned(values, length, turned_values)
                 of_keys[:] = _F(0.0)
                 of_values[:] = _F(0.0)
@@ -255,15 +273,5 @@ def attend_back(mixed, texts, heads, scaling, taken, logs, given, out):
                     for i in range(width):
                         out[first + begin + q, h, i] = of_queries[q, i]
             if (h + 1) % (heads // key_heads) == 0:
-                _add_copy(of_keys, 0, stem, stem_end, of, out)
-                _add_copy(of_keys, before, first, end, of, out)
-                _add_copy(of_values, 0, stem, stem_end, of + key_heads, out)
-                _add_copy(of_values, before, first, end, of + key_heads, out)
-
-
-@compiled
-def _add_copy(rows, at, first, end, head, out):
-    """Add rows from `at` on to a head of tokens from `first` to `end`."""
-    for t in range(first, end):
-        for i in range(out.shape[2]):
-            out[t, head, i] += rows[at + t - first, i]
+                _scatter(of_keys, texts[s], of, out)
+                _scatter(of_values, texts[s], of + key_heads, out)

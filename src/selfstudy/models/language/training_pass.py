@@ -22,10 +22,9 @@ from transformers import PreTrainedModel
 from selfstudy.models.language.decoder import can_decode
 from selfstudy.models.language.inference import one_dnn
 from selfstudy.models.language.memory import Room
-from selfstudy.models.language.operations import GATES, activation, can_compile
+from selfstudy.models.language.operations import GATES, WHOLE, activation, can_compile
 from selfstudy.models.language.packed_texts import Packed
 
-WHOLE = 32  # columns of a state come in so many: compiled products know nothing less
 THREADS = 2  # with more torch may be the faster: compiled loops have one
 NARROW = 256  # columns; with more, products are most of the time, and MKL may compute them as fast
 PER_LAYER = 9  # weights
